@@ -1,0 +1,1 @@
+//! RFC 7143 as pure machines: framing, negotiation, login, sequencing.

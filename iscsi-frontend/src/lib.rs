@@ -1,0 +1,1 @@
+//! The iSCSI target: sockets and sessions around iscsi-proto.

@@ -1,0 +1,1 @@
+//! Pairs, track locks, bitmaps, journal records and recovery as a pure machine.

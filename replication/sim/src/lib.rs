@@ -1,0 +1,1 @@
+//! A seeded simulator of the replication engine: disks that lose writes, kills, an oracle.

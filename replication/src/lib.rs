@@ -1,0 +1,1 @@
+//! The replication engine's shell: journal file, copy workers, paired volumes.

@@ -1,0 +1,16 @@
+//! The replication command set carried in band (docs/control-cdb.md): what was asked ([`request`]), what is
+//! answered ([`reply`]), and how both look on the wire (`cdb`).
+//!
+//! There is one [`Request`] value behind the CDBs, the admin socket and the command line, and one executor of it
+//! (`replication::control`). This module knows the bytes; it does not know what a pair is.
+
+pub mod reply;
+pub mod request;
+
+pub use reply::{
+    Capabilities, CopyTableEntry, PairDescriptor, PendingExtent, Preview, Reason, Refusal, RefusalKind, Reply, VerifySummary,
+    VolumeDescriptor,
+};
+pub use request::{
+    Condition, CopyMode, Flags, OutVerb, PairSelector, PendingSide, Request, SystemId, VolumeNumber, VolumePair,
+};

@@ -1,0 +1,1 @@
+//! End-to-end tests: they need a running daemon and real initiators.

@@ -1,0 +1,2 @@
+//! holdfastd: the Holdfast daemon.
+fn main() {}
