@@ -1,1 +1,7 @@
-//! Pairs, track locks, bitmaps, journal records and recovery as a pure machine.
+//! Pairs, track locks, bitmaps, journal records and recovery as one pure machine: inputs in, effects out, time as an
+//! argument. How it works: docs/engine.md. What it promises: docs/pairs.md.
+
+pub mod command;
+pub mod effects;
+pub mod events;
+pub mod ids;
