@@ -1,0 +1,1 @@
+//! CHAP for iSCSI (RFC 7143 12.1, RFC 1994).

@@ -1,0 +1,1 @@
+//! SendTargets answers (RFC 7143 Appendix C).

@@ -1,0 +1,1 @@
+//! Bounds on everything a peer can make us hold or wait for.

@@ -1,0 +1,1 @@
+//! The target side of the login phase (RFC 7143 6.3).
