@@ -1,0 +1,1 @@
+//! CRC32C digests (RFC 7143 13.1).

@@ -1,0 +1,1 @@
+//! What an initiator did wrong, by name.

@@ -1,0 +1,1 @@
+//! Command and status numbering (RFC 7143 4.2.2).

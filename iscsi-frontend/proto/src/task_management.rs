@@ -1,0 +1,1 @@
+//! Task management functions (RFC 7143 11.5, 11.6).
