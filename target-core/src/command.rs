@@ -1,0 +1,68 @@
+//! What passes between a transport and the SCSI side of a target: one command in, one response out.
+
+use std::{future::Future, pin::Pin};
+
+use bytes::Bytes;
+
+/// Task attribute (SAM-5 8.9). Volumes keep no order between commands, so all but the name is the same to the
+/// executor: a command is begun when it arrives, which satisfies ORDERED and HEAD OF QUEUE only when the initiator
+/// waits; CmdSN order at delivery is what initiators rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TaskAttribute {
+    /// Untagged or SIMPLE.
+    #[default]
+    Simple,
+    /// ORDERED.
+    Ordered,
+    /// HEAD OF QUEUE.
+    HeadOfQueue,
+    /// ACA.
+    Aca,
+}
+
+/// A command as it arrives at the target port (SAM-5 5.1), its data-out already collected.
+#[derive(Debug, Clone)]
+pub struct ScsiCommand {
+    /// The logical unit number, 8 bytes as on the wire.
+    pub lun: [u8; 8],
+    /// 16 bytes, or more with an extended CDB.
+    pub cdb: Bytes,
+    /// Task attribute.
+    pub attribute: TaskAttribute,
+    /// All data-out, contiguous; empty when there is none.
+    pub data_out: Bytes,
+    /// Most bytes of data-in the initiator takes (expected data transfer length of a read).
+    pub data_in_limit: u32,
+}
+
+/// A command's end (SAM-5 5.3).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScsiResponse {
+    /// Status code.
+    pub status: u8,
+    /// Sense data, fixed or descriptor format, without a length prefix; empty when there is none.
+    pub sense: Vec<u8>,
+    /// Data-in, cut to the limit.
+    pub data_in: Bytes,
+    /// Bytes the command has to give before the limit cut it: for the residual.
+    pub data_in_length: u64,
+    /// Bytes the CDB asked the initiator to send: for the residual.
+    pub data_out_length: u64,
+}
+
+/// A command in progress.
+pub enum Execution {
+    /// It is done: the data was at hand.
+    Done(ScsiResponse),
+    /// It waits for a disk or the engine. Run it on a task of its own, to its end, even if it is aborted.
+    Later(Pin<Box<dyn Future<Output = ScsiResponse> + Send + 'static>>),
+}
+
+impl std::fmt::Debug for Execution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done(response) => f.debug_tuple("Done").field(response).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}

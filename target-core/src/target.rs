@@ -1,0 +1,111 @@
+//! The seam a transport calls: a [`Target`] is one SCSI target device, a [`Nexus`] the path of one initiator port
+//! to it (SAM-5 4.3), and commands are executed on a nexus.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use arc_swap::ArcSwap;
+
+pub use crate::{
+    command::{Execution, ScsiCommand, ScsiResponse, TaskAttribute},
+    lun_map::{Access, LunEntry},
+    nexus::{Nexus, TmfRefusal},
+};
+
+/// An initiator port by its name and ISID: its TransportID is the one of SPC-4 7.6.4.6.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InitiatorPort {
+    /// iSCSI name.
+    pub name: String,
+    /// Initiator session identifier.
+    pub isid: [u8; 6],
+}
+
+/// What initiators may do and see: by name, else the default, else nothing.
+#[derive(Debug, Clone, Default)]
+pub struct AccessRules {
+    /// For initiators without a rule of their own; `None`: they see nothing.
+    pub default: Option<Access>,
+    /// By iSCSI name.
+    pub by_initiator: BTreeMap<String, Access>,
+}
+
+impl AccessRules {
+    /// What this initiator may do and see.
+    pub fn for_initiator(&self, name: &str) -> Access {
+        self.by_initiator
+            .get(name)
+            .or(self.default.as_ref())
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// One iSCSI target, which is one SCSI target device.
+pub struct Target {
+    name: String,
+    rules: ArcSwap<AccessRules>,
+    /// Every nexus that has not been dropped.
+    nexuses: Mutex<Vec<Weak<Nexus>>>,
+}
+
+impl Target {
+    /// A target that serves what `rules` say.
+    pub fn new(name: impl Into<String>, rules: AccessRules) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            rules: ArcSwap::from_pointee(rules),
+            nexuses: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// iSCSI name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// May this initiator log in: is there a rule for it?
+    pub fn admits(&self, initiator: &str) -> bool {
+        let rules = self.rules.load();
+        rules.default.is_some() || rules.by_initiator.contains_key(initiator)
+    }
+
+    /// An I_T nexus comes to be: login of a new session. A session of the same port reinstated was closed by the
+    /// caller before.
+    pub fn attach(self: &Arc<Self>, initiator: InitiatorPort, portal_group: u16) -> Arc<Nexus> {
+        // The registry is locked over the reading of the rules, so that no change of them is missed.
+        let mut nexuses = self.nexuses();
+        let access = self.rules.load().for_initiator(&initiator.name);
+        let nexus = Nexus::new(self.clone(), initiator, portal_group, &access);
+        nexuses.retain(|nexus| nexus.strong_count() > 0);
+        nexuses.push(Arc::downgrade(&nexus));
+        nexus
+    }
+
+    /// Replaces the rules. Every nexus whose view of logical units changes by it hears REPORTED LUNS DATA HAS
+    /// CHANGED (6h/3Fh/0Eh); commands begun before end as they began.
+    pub fn set_rules(&self, rules: AccessRules) {
+        let nexuses = self.nexuses();
+        for nexus in nexuses.iter().filter_map(Weak::upgrade) {
+            nexus.remap(&rules.for_initiator(&nexus.initiator().name));
+        }
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// The rules now.
+    pub fn rules(&self) -> Arc<AccessRules> {
+        self.rules.load_full()
+    }
+
+    fn nexuses(&self) -> MutexGuard<'_, Vec<Weak<Nexus>>> {
+        self.nexuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Target({})", self.name)
+    }
+}
