@@ -1,1 +1,53 @@
-//! End-to-end tests: they need a running daemon and real initiators.
+//! End-to-end tests: they start real daemons and drive them with real initiators.
+//!
+//! This library holds what the tests in `tests/` share: [`Daemon`] (a `holdfastd` of the test's own, on loopback,
+//! in a directory of its own, ended by pid), [`tool`] (running a program with a time limit), and [`guest`] (the Linux
+//! kernel's initiator in a small virtual machine). Nothing here is product code.
+//!
+//! A test that needs a program fails when the program is missing: `./test` installs them all.
+
+mod daemon;
+pub mod guest;
+pub mod tool;
+
+pub use daemon::{Daemon, DaemonConfig, VolumeSpec};
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+/// The checkout.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the checkout")
+        .to_path_buf()
+}
+
+/// A program of ours: from `HOLDFAST_BIN_DIR` (`./test` sets it), else from beside the test binary.
+pub fn program(name: &str) -> PathBuf {
+    let directory = std::env::var_os("HOLDFAST_BIN_DIR").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("the test binary has a path");
+            test.parent()
+                .and_then(Path::parent)
+                .expect("target/<profile>/deps")
+                .to_path_buf()
+        },
+        PathBuf::from,
+    );
+    let program = directory.join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build --release",
+        program.display()
+    );
+    program
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}

@@ -1,0 +1,287 @@
+//! A daemon of the test's own.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{free_port, program, tool};
+
+/// A volume of a test's configuration.
+#[derive(Debug, Clone)]
+pub struct VolumeSpec {
+    /// Name; its number is its place in the list, from 1, and its LUN one less.
+    pub name: &'static str,
+    /// "standard" or "mirror".
+    pub class: &'static str,
+    /// As in the configuration: "256MiB".
+    pub size: &'static str,
+    /// 512 or 4096.
+    pub block_size: u32,
+    /// At least `block_size`.
+    pub physical_block_size: u32,
+    /// RMB.
+    pub removable: bool,
+    /// The LUN is read-only.
+    pub read_only: bool,
+}
+
+impl VolumeSpec {
+    /// A standard of 512-byte blocks.
+    pub fn standard(name: &'static str, size: &'static str) -> Self {
+        Self {
+            name,
+            class: "standard",
+            size,
+            block_size: 512,
+            physical_block_size: 512,
+            removable: false,
+            read_only: false,
+        }
+    }
+
+    /// A mirror of 512-byte blocks.
+    pub fn mirror(name: &'static str, size: &'static str) -> Self {
+        Self {
+            class: "mirror",
+            ..Self::standard(name, size)
+        }
+    }
+}
+
+/// What a test's daemon serves.
+#[derive(Debug, Clone)]
+pub struct DaemonConfig {
+    /// Volumes, all mapped on the one target.
+    pub volumes: Vec<VolumeSpec>,
+    /// `[[target.initiator]]` tables, as text; empty: any initiator.
+    pub initiators: String,
+    /// Further tables, as text: `[replication]` and the like.
+    pub extra: String,
+}
+
+impl DaemonConfig {
+    /// One standard and two mirrors of `size`.
+    pub fn trio(size: &'static str) -> Self {
+        Self {
+            volumes: vec![
+                VolumeSpec::standard("prod", size),
+                VolumeSpec::mirror("bcv1", size),
+                VolumeSpec::mirror("bcv2", size),
+            ],
+            initiators: String::new(),
+            extra: String::new(),
+        }
+    }
+}
+
+/// A running `holdfastd`. Dropping it kills it.
+#[derive(Debug)]
+pub struct Daemon {
+    directory: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// The one target of a test's daemon.
+const IQN: &str = "iqn.2026-11.io.holdfast:test";
+
+impl Daemon {
+    /// Writes the configuration and starts the daemon; returns when it says `ready`.
+    pub fn start(config: &DaemonConfig) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("holdfast-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let mut daemon = Self {
+            directory,
+            port: free_port(),
+            child: None,
+        };
+        fs::write(daemon.path("config.toml"), daemon.text(config)).expect("the directory is ours");
+        daemon.start_again();
+        daemon
+    }
+
+    fn text(&self, config: &DaemonConfig) -> String {
+        let directory = self.directory.path().display();
+        let mut text = format!(
+            "[system]\nid = \"HF-TEST\"\nstate_dir = \"{directory}/state\"\n\n\
+             [iscsi]\nportals = [\"127.0.0.1:{}\"]\n\n[admin]\nsocket = \"{directory}/admin.sock\"\n\n{}\n",
+            self.port, config.extra
+        );
+        for (index, volume) in config.volumes.iter().enumerate() {
+            let VolumeSpec {
+                name,
+                class,
+                size,
+                block_size,
+                physical_block_size,
+                removable,
+                ..
+            } = volume;
+            write!(
+                text,
+                "[[volume]]\nnumber = {}\nname = \"{name}\"\nclass = \"{class}\"\nsize = \"{size}\"\n\
+                 file = \"{directory}/{name}.img\"\nblock_size = {block_size}\n\
+                 physical_block_size = {physical_block_size}\nremovable = {removable}\n\n",
+                index + 1
+            )
+            .expect("a String takes all");
+        }
+        let luns: Vec<String> = config
+            .volumes
+            .iter()
+            .enumerate()
+            .map(|(lun, v)| {
+                format!(
+                    "{{ lun = {lun}, volume = {}, read_only = {} }}",
+                    lun + 1,
+                    v.read_only
+                )
+            })
+            .collect();
+        write!(
+            text,
+            "[[target]]\niqn = \"{IQN}\"\nluns = [{}]\n\n{}\n",
+            luns.join(", "),
+            config.initiators
+        )
+        .expect("a String takes all");
+        text
+    }
+
+    /// Starts the daemon on the directory as it is; returns when it says `ready`.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("daemon.log"))
+            .expect("the directory is ours");
+        let mut child = Command::new(program("holdfastd"))
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("holdfastd starts");
+        let stdout = child.stdout.take().expect("piped");
+        self.child = Some(child);
+        let (sender, ready) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line == "ready" {
+                    let _ = sender.send(());
+                }
+            }
+        });
+        if ready.recv_timeout(Duration::from_secs(60)).is_err() {
+            panic!("holdfastd did not become ready:\n{}", self.log());
+        }
+    }
+
+    /// SIGKILL, and wait for the end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our child");
+            child.wait().expect("our child");
+        }
+    }
+
+    /// SIGTERM; the daemon must drain, flush and exit 0.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let status = tool::call("kill", &["-TERM".to_owned(), child.id().to_string()]);
+        assert!(status.status.success(), "kill: {}", status.said());
+        let (sender, ended) = mpsc::channel();
+        let waiter = thread::spawn(move || sender.send(child.wait()));
+        match ended.recv_timeout(Duration::from_secs(30)) {
+            Ok(status) => {
+                let status = status.expect("our child");
+                assert!(status.success(), "holdfastd ended with {status}:\n{}", self.log());
+            }
+            Err(_) => panic!("holdfastd does not stop:\n{}", self.log()),
+        }
+        let _ = waiter.join();
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
+    }
+
+    /// A path in the test's directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The portal's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// The target's name.
+    pub fn iqn(&self) -> &'static str {
+        IQN
+    }
+
+    /// The URL of a LUN as libiscsi, qemu and `holdfast --iscsi` take it.
+    pub fn url(&self, lun: u16) -> String {
+        format!("iscsi://127.0.0.1:{}/{IQN}/{lun}", self.port)
+    }
+
+    /// `holdfast` over the admin socket.
+    pub fn holdfast(&self, arguments: &[&str]) -> tool::Run {
+        let mut command = Command::new(program("holdfast"));
+        command
+            .arg("--admin")
+            .arg(self.path("admin.sock"))
+            .args(arguments);
+        tool::run(&mut command, Duration::from_secs(120))
+    }
+
+    /// As [`Self::holdfast`]; fails unless it exits 0.
+    pub fn holdfast_ok(&self, arguments: &[&str]) -> String {
+        let run = self.holdfast(arguments);
+        assert_eq!(
+            run.code(),
+            0,
+            "holdfast {arguments:?}: {}\n{}",
+            run.said(),
+            self.log()
+        );
+        run.stdout
+    }
+
+    /// `query --json` of one pair.
+    pub fn pair(&self, primary: &str, mirror: &str) -> serde_json::Value {
+        let text = self.holdfast_ok(&["--json", "query", primary, mirror]);
+        let document: serde_json::Value = serde_json::from_str(&text).expect("one JSON document");
+        document["pairs"][0].clone()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- holdfastd said:\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The Linux kernel's initiator (open-iscsi, multipath, sg3_utils) in a virtual machine, one script a test. The
+//! scripts are in `tests/real-initiator/examples`; each overwrites what it is given.
+
+use std::process::Command;
+
+use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, guest, tool};
+
+fn one_disk(size: &'static str) -> DaemonConfig {
+    DaemonConfig {
+        volumes: vec![VolumeSpec::standard("disk", size)],
+        initiators: String::new(),
+        extra: String::new(),
+    }
+}
+
+fn nothing(request: &str, _: &mut Daemon) {
+    panic!("the script asks the host for {request:?}, which this test does not do");
+}
+
+#[test]
+fn ext4_with_real_files() {
+    guest::run(
+        &mut Daemon::start(&one_disk("512MiB")),
+        "login-mkfs-fsck",
+        &[],
+        &mut nothing,
+    );
+}
+
+#[test]
+fn block_users_other_than_file_systems() {
+    guest::run(
+        &mut Daemon::start(&one_disk("512MiB")),
+        "raw-io",
+        &[],
+        &mut nothing,
+    );
+}
+
+#[test]
+fn scsi_commands_one_by_one() {
+    guest::run(
+        &mut Daemon::start(&one_disk("256MiB")),
+        "sg-tools",
+        &[],
+        &mut nothing,
+    );
+}
+
+#[test]
+fn persistent_reservations_between_two_initiators() {
+    guest::run(
+        &mut Daemon::start(&one_disk("256MiB")),
+        "reservations",
+        &[],
+        &mut nothing,
+    );
+}
+
+#[test]
+fn multipath_loses_and_finds_a_path() {
+    guest::run(
+        &mut Daemon::start(&one_disk("256MiB")),
+        "multipath",
+        &[],
+        &mut nothing,
+    );
+}
+
+#[test]
+fn chap_and_digests_in_all_combinations() {
+    let secrets = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str, secret: &str| {
+        let path = secrets.path().join(name);
+        std::fs::write(&path, secret).expect("ours");
+        tool::ok("chmod", &["600".as_ref(), path.as_os_str()]);
+        path.display().to_string()
+    };
+    let initiators = format!(
+        "[[target.initiator]]\nname = \"*\"\ncontrol = true\n\
+         chap = {{ user = \"alice\", secret_file = \"{}\" }}\nmutual = {{ user = \"target\", secret_file = \"{}\" }}\n",
+        file("alice", "alices-secret-1"),
+        file("target", "targets-secret-1"),
+    );
+    let mut daemon = Daemon::start(&DaemonConfig {
+        initiators,
+        ..one_disk("256MiB")
+    });
+    let variables = [
+        ("CHAP_USER", "alice"),
+        ("CHAP_PASSWORD", "alices-secret-1"),
+        ("CHAP_USER_IN", "target"),
+        ("CHAP_PASSWORD_IN", "targets-secret-1"),
+        ("CHAP_ALGS", "MD5 SHA1 SHA256 SHA3-256"),
+    ];
+    guest::run(&mut daemon, "chap-digests", &variables, &mut nothing);
+}
+
+#[test]
+fn a_killed_daemon_loses_no_acknowledged_write() {
+    let mut restart = |request: &str, daemon: &mut Daemon| {
+        assert_eq!(request, "restart-target");
+        daemon.kill();
+        daemon.start_again();
+    };
+    guest::run(
+        &mut Daemon::start(&one_disk("512MiB")),
+        "recovery",
+        &[],
+        &mut restart,
+    );
+}
+
+/// The story of the README: docs/tour.md points here.
+#[test]
+fn the_story_protected_restore_twice_from_one_mirror() {
+    let config = DaemonConfig {
+        // Slow enough that a mount finds the restore at work, fast enough for a test.
+        extra: "[replication]\ncopy_rate = \"6MiB\"\n".to_owned(),
+        ..DaemonConfig::trio("256MiB")
+    };
+    let mut sha = |request: &str, daemon: &mut Daemon| {
+        let number = request
+            .strip_prefix("host-sha-")
+            .expect("the only request of the script");
+        let sum = Command::new("sha256sum")
+            .arg(daemon.path("bcv1.img"))
+            .output()
+            .expect("sha256sum runs");
+        assert!(sum.status.success());
+        std::fs::write(daemon.path(format!("share/sha-{number}")), &sum.stdout[..64]).expect("ours");
+    };
+    guest::run(&mut Daemon::start(&config), "story", &[], &mut sha);
+}
