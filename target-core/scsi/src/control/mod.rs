@@ -8,9 +8,10 @@ pub mod reply;
 pub mod request;
 
 pub use reply::{
-    Capabilities, CopyTableEntry, PairDescriptor, PendingExtent, Preview, Reason, Refusal, RefusalKind, Reply, VerifySummary,
-    VolumeDescriptor,
+    Capabilities, CopyTableEntry, PairDescriptor, PendingExtent, Preview, Reason, Refusal, RefusalKind,
+    Reply, VerifySummary, VolumeDescriptor,
 };
 pub use request::{
-    Condition, CopyMode, Flags, OutVerb, PairSelector, PendingSide, Request, SystemId, VolumeNumber, VolumePair,
+    Condition, CopyMode, Flags, OutVerb, PairSelector, PendingSide, Request, SystemId, VolumeNumber,
+    VolumePair,
 };
