@@ -1,0 +1,167 @@
+//! Administration: what only the admin socket does.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a request failed: what, why, and what would work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct Problem {
+    /// One or more sentences.
+    pub error: String,
+}
+
+/// It was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneAnswer {
+    /// What was done, a line each.
+    pub done: Vec<String>,
+}
+
+/// `POST /v1/volume/create`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeCreate {
+    /// Number; `None` takes the lowest free one.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Name.
+    pub name: String,
+    /// Meant as a mirror.
+    #[serde(default)]
+    pub mirror: bool,
+    /// As in the configuration: `10GiB`. Needed when the file does not exist.
+    #[serde(default)]
+    pub size: Option<String>,
+    /// File or block device; `None` makes `NAME.img` in the state directory.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Keep it in memory: for tests, lost at the end.
+    #[serde(default)]
+    pub memory: bool,
+    /// 512 or 4096.
+    #[serde(default = "default_block_size")]
+    pub block_size: u32,
+    /// `None` is `block_size`.
+    #[serde(default)]
+    pub physical_block_size: Option<u32>,
+    /// RMB.
+    #[serde(default)]
+    pub removable: bool,
+    /// Allocate every block instead of leaving holes.
+    #[serde(default)]
+    pub thick: bool,
+}
+
+fn default_block_size() -> u32 {
+    512
+}
+
+/// `POST /v1/volume/delete`. The image file stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeDelete {
+    /// Number.
+    pub number: u32,
+}
+
+/// `POST /v1/volume/resize`. Volumes only grow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeResize {
+    /// Number.
+    pub number: u32,
+    /// The new size.
+    pub size: String,
+}
+
+/// `POST /v1/map`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapRequest {
+    /// Volume number.
+    pub volume: u32,
+    /// Target name; `None` is the only target.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// LUN; `None` takes the lowest free one.
+    #[serde(default)]
+    pub lun: Option<u16>,
+    /// Write protect it.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// `POST /v1/unmap`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnmapRequest {
+    /// Volume number.
+    pub volume: u32,
+    /// Target name; `None` is the only target.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// LUN; `None` is the only LUN of the volume there.
+    #[serde(default)]
+    pub lun: Option<u16>,
+}
+
+/// `GET /v1/sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsDocument {
+    /// Every session.
+    pub sessions: Vec<Session>,
+}
+
+/// One iSCSI session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Target name; `None` is a discovery session.
+    pub target: Option<String>,
+    /// Initiator name.
+    pub initiator: String,
+    /// ISID, hexadecimal.
+    pub isid: String,
+    /// Target session identifying handle.
+    pub tsih: u16,
+    /// Error recovery level that was negotiated.
+    pub error_recovery_level: u8,
+    /// Its connections.
+    pub connections: Vec<Connection>,
+}
+
+/// One connection of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Connection id.
+    pub cid: u16,
+    /// Address of the initiator.
+    pub peer: String,
+    /// Address of the portal.
+    pub portal: String,
+}
+
+/// `GET /v1/events?after=N&wait=SECS`: those after number N; waits so long when there are none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsDocument {
+    /// Number to ask with next time.
+    pub last: u64,
+    /// Events between `after` and the first one here were dropped, because the buffer is full.
+    pub missed: bool,
+    /// Oldest first.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up from 1 since the daemon started.
+    pub number: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// `info` or `warning`.
+    pub level: String,
+    /// What kind: `state`, `fault`, `session`, `admin`.
+    pub kind: String,
+    /// For people.
+    pub text: String,
+}
