@@ -96,13 +96,24 @@ fn chap_and_digests_in_all_combinations() {
     guest::run(&mut daemon, "chap-digests", &variables, &mut nothing);
 }
 
+fn restart(request: &str, daemon: &mut Daemon) {
+    assert_eq!(request, "restart-target");
+    daemon.kill();
+    daemon.start_again();
+}
+
+#[test]
+fn reservations_survive_a_kill() {
+    guest::run(
+        &mut Daemon::start(&one_disk("256MiB")),
+        "reservations-restart",
+        &[],
+        &mut restart,
+    );
+}
+
 #[test]
 fn a_killed_daemon_loses_no_acknowledged_write() {
-    let mut restart = |request: &str, daemon: &mut Daemon| {
-        assert_eq!(request, "restart-target");
-        daemon.kill();
-        daemon.start_again();
-    };
     guest::run(
         &mut Daemon::start(&one_disk("512MiB")),
         "recovery",
