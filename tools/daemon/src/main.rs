@@ -1,2 +1,7 @@
 //! holdfastd: the Holdfast daemon.
+
+mod config;
+mod lock;
+mod systemd;
+
 fn main() {}

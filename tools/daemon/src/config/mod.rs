@@ -1,0 +1,195 @@
+//! The configuration: docs/surface.md, "Configuration".
+//!
+//! It comes to be in three steps, and each collects every fault it finds before the next one begins: the text is parsed
+//! and environment variables are laid over it ([`source`]); each table becomes its [`raw`] structure, which refuses unknown
+//! keys and wrong types; [`validate`] turns all of them into [`Config`], which holds only what makes sense. Nothing is
+//! opened on the way, except the secret files that it names.
+
+pub(crate) mod embedded;
+pub(crate) mod problem;
+mod raw;
+mod secret;
+mod source;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use target_core::scsi_model::control::SystemId;
+
+use self::problem::{ConfigError, Problems};
+pub(crate) use self::{raw::RawVolume, secret::Secret, validate::volume as validate_volume};
+
+/// A configuration that makes sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Where it came from, as messages name it.
+    pub(crate) source: String,
+    /// `[system]`.
+    pub(crate) system: System,
+    /// `[iscsi]`.
+    pub(crate) portals: Vec<SocketAddr>,
+    /// `[admin]`.
+    pub(crate) admin: Admin,
+    /// `[replication]`.
+    pub(crate) replication: Replication,
+    /// `[[volume]]`, by number.
+    pub(crate) volumes: BTreeMap<u32, VolumeConfig>,
+    /// `[[target]]`, by name.
+    pub(crate) targets: BTreeMap<String, TargetConfig>,
+}
+
+/// `[system]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct System {
+    /// System id.
+    pub(crate) id: SystemId,
+    /// State directory.
+    pub(crate) state_dir: PathBuf,
+    /// Bytes per track.
+    pub(crate) track_size: u32,
+    /// Threads that serve; 0 is one for each core.
+    pub(crate) workers: usize,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Admin {
+    /// The Unix socket.
+    pub(crate) socket: PathBuf,
+    /// The read-only HTTP port.
+    pub(crate) http: Option<SocketAddr>,
+}
+
+/// `[replication]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replication {
+    /// Bytes per second that all background copies together may move; `None` as fast as the disks.
+    pub(crate) copy_rate: Option<u64>,
+}
+
+/// What a volume lives on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Media {
+    /// A file or a block device.
+    File(PathBuf),
+    /// Memory: lost at the end.
+    Memory,
+}
+
+/// One volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumeConfig {
+    /// Number.
+    pub(crate) number: u32,
+    /// Name.
+    pub(crate) name: String,
+    /// Meant as a mirror.
+    pub(crate) mirror: bool,
+    /// Bytes; `None` takes the size of the file, which then must exist.
+    pub(crate) size: Option<u64>,
+    /// What it lives on.
+    pub(crate) media: Media,
+    /// Bytes per logical block.
+    pub(crate) block_size: u32,
+    /// Bytes per physical block.
+    pub(crate) physical_block_size: u32,
+    /// RMB.
+    pub(crate) removable: bool,
+    /// Holes where nothing was written.
+    pub(crate) thin: bool,
+}
+
+/// One LUN of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LunConfig {
+    /// Volume number.
+    pub(crate) volume: u32,
+    /// Write protected.
+    pub(crate) read_only: bool,
+}
+
+/// One target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetConfig {
+    /// iSCSI name.
+    pub(crate) iqn: String,
+    /// By LUN.
+    pub(crate) luns: BTreeMap<u16, LunConfig>,
+    /// Who may log in; empty: any initiator.
+    pub(crate) initiators: Vec<InitiatorConfig>,
+}
+
+/// One `[[target.initiator]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InitiatorConfig {
+    /// iSCSI name; `None` is `"*"`: every initiator without an entry of its own.
+    pub(crate) name: Option<String>,
+    /// May send C0h/C1h.
+    pub(crate) control: bool,
+    /// It must prove who it is with this.
+    pub(crate) chap: Option<Chap>,
+    /// And the target answers with this.
+    pub(crate) mutual: Option<Chap>,
+}
+
+/// A CHAP user and its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chap {
+    /// CHAP_N.
+    pub(crate) user: String,
+    /// What the file holds.
+    pub(crate) secret: Secret,
+}
+
+impl Config {
+    /// Reads `file`, or takes the embedded default, lays `environment` over it, and checks everything.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        match file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                    file: name.clone(),
+                    source,
+                })?;
+                Self::parse(&name, &text, environment)
+            }
+            None => Self::parse(embedded::NAME, embedded::TEXT, environment),
+        }
+    }
+
+    /// The same of a text.
+    pub(crate) fn parse(
+        name: &str,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut problems = Problems::new(name);
+        let Some(mut table) = source::parse(text, &mut problems) else {
+            return Err(problems.into());
+        };
+        source::overlay(&mut table, environment, &mut problems);
+        let raw = raw::Raw::from_table(table, &mut problems);
+        let config = validate::config(name, raw, &mut problems);
+        match (config, problems.is_empty()) {
+            (Some(config), true) => Ok(config),
+            _ => Err(problems.into()),
+        }
+    }
+
+    /// The volume a LUN map entry names, for messages.
+    pub(crate) fn volume_named(&self, number: u32) -> String {
+        self.volumes
+            .get(&number)
+            .map_or_else(|| number.to_string(), |volume| volume.name.clone())
+    }
+}

@@ -1,0 +1,185 @@
+//! The tables as they are written: types and known keys, nothing more.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+use super::problem::Problems;
+
+/// Every table. A table that does not fit is reported and missing here.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    pub(super) system: Option<RawSystem>,
+    pub(super) iscsi: Option<RawIscsi>,
+    pub(super) admin: Option<RawAdmin>,
+    pub(super) replication: Option<RawReplication>,
+    /// With the key that messages name it by.
+    pub(super) volumes: Vec<(String, RawVolume)>,
+    /// A volume did not fit: what else names it is not to blame.
+    pub(super) volumes_incomplete: bool,
+    /// Likewise.
+    pub(super) targets: Vec<(String, RawTarget)>,
+}
+
+/// A size is text with a unit, or a number of bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a size is accepted: text like \"10GiB\", or a number of bytes"
+)]
+pub(crate) enum RawSize {
+    /// Bytes.
+    Bytes(u64),
+    /// With a unit.
+    Text(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSystem {
+    pub(super) id: Option<String>,
+    pub(super) state_dir: Option<String>,
+    pub(super) track_size: Option<RawSize>,
+    pub(super) workers: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIscsi {
+    pub(super) portals: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    pub(super) socket: Option<String>,
+    pub(super) http: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawReplication {
+    pub(super) copy_rate: Option<RawSize>,
+}
+
+/// `[[volume]]`; volumes made at run time are kept in the same shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawVolume {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    #[serde(default = "standard")]
+    pub(crate) class: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<RawSize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    #[serde(default)]
+    pub(crate) memory: bool,
+    #[serde(default = "sector")]
+    pub(crate) block_size: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) physical_block_size: Option<u32>,
+    #[serde(default)]
+    pub(crate) removable: bool,
+    #[serde(default = "yes")]
+    pub(crate) thin: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTarget {
+    pub(super) iqn: String,
+    #[serde(default)]
+    pub(super) luns: Vec<RawLun>,
+    #[serde(default)]
+    pub(super) initiator: Vec<RawInitiator>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLun {
+    pub(super) lun: u16,
+    pub(super) volume: u32,
+    #[serde(default)]
+    pub(super) read_only: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInitiator {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) control: bool,
+    pub(super) chap: Option<RawChap>,
+    pub(super) mutual: Option<RawChap>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawChap {
+    pub(super) user: String,
+    pub(super) secret_file: String,
+}
+
+const ACCEPTED: &str = "system, iscsi, admin, replication, volume, target";
+
+fn standard() -> String {
+    "standard".to_owned()
+}
+
+fn sector() -> u32 {
+    512
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Raw {
+    /// Takes the table apart. Every table that does not fit is one problem, so one run shows them all.
+    pub(super) fn from_table(table: Table, problems: &mut Problems) -> Self {
+        let mut raw = Self::default();
+        for (key, value) in table {
+            match key.as_str() {
+                "system" => raw.system = fit(&key, value, problems),
+                "iscsi" => raw.iscsi = fit(&key, value, problems),
+                "admin" => raw.admin = fit(&key, value, problems),
+                "replication" => raw.replication = fit(&key, value, problems),
+                "volume" => {
+                    let before = problems.len();
+                    raw.volumes = fit_each(&key, value, problems);
+                    raw.volumes_incomplete = problems.len() > before;
+                }
+                "target" => raw.targets = fit_each(&key, value, problems),
+                "link" | "peer" => problems.add(
+                    key,
+                    format!("this version has no remote links; accepted are {ACCEPTED}"),
+                ),
+                _ => problems.add(key, format!("unknown key; accepted are {ACCEPTED}")),
+            }
+        }
+        raw
+    }
+}
+
+fn fit<T: DeserializeOwned>(key: &str, value: Value, problems: &mut Problems) -> Option<T> {
+    match value.try_into() {
+        Ok(fitted) => Some(fitted),
+        Err(error) => {
+            problems.add(key, error.to_string().trim_end().replace('\n', " "));
+            None
+        }
+    }
+}
+
+fn fit_each<T: DeserializeOwned>(key: &str, value: Value, problems: &mut Problems) -> Vec<(String, T)> {
+    let Value::Array(tables) = value else {
+        problems.add(key, format!("one table for each is accepted: [[{key}]]"));
+        return Vec::new();
+    };
+    let tables = tables.into_iter().enumerate().filter_map(|(index, table)| {
+        let key = format!("{key}[{}]", index + 1);
+        fit(&key, table, problems).map(|fitted| (key, fitted))
+    });
+    tables.collect()
+}

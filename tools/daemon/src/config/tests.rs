@@ -1,0 +1,436 @@
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use super::*;
+
+const GOOD: &str = r#"
+[system]
+id = "HF-A"
+state_dir = "/var/lib/holdfast"
+
+[iscsi]
+portals = ["127.0.0.1:3260", "[::1]:3260"]
+
+[[volume]]
+number = 1
+name = "prod"
+size = "10GiB"
+file = "/srv/prod.img"
+
+[[volume]]
+number = 2
+name = "bcv"
+class = "mirror"
+size = 10737418240
+memory = true
+block_size = 512
+physical_block_size = 4096
+removable = true
+thin = false
+
+[[target]]
+iqn = "iqn.2026-11.org.example:t1"
+luns = [{ lun = 0, volume = 1 }, { lun = 1, volume = 2, read_only = true }]
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("a.toml", text, [])
+}
+
+/// `(key, text)` of everything wrong with the text.
+fn faults(text: &str) -> Vec<(String, String)> {
+    match parse(text) {
+        Err(ConfigError::Invalid(problems)) => problems
+            .found()
+            .iter()
+            .map(|p| (p.key.clone(), p.text.clone()))
+            .collect(),
+        other => panic!("should be refused: {other:?}"),
+    }
+}
+
+/// [`GOOD`] with one text in place of another.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?}");
+    GOOD.replacen(from, to, 1)
+}
+
+/// The configuration has exactly one fault, at `key`, and its text says `says`.
+#[track_caller]
+fn one_fault(text: &str, key: &str, says: &str) {
+    let found = faults(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, key, "{found:?}");
+    assert!(
+        found[0].1.contains(says),
+        "{:?} does not say {says:?}",
+        found[0].1
+    );
+}
+
+#[test]
+fn everything_is_taken_over() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.system.id.as_str(), "HF-A");
+    assert_eq!(config.system.track_size, 65_536);
+    assert_eq!(config.portals.len(), 2);
+    assert_eq!(config.admin.socket, Path::new("/var/lib/holdfast/admin.sock"));
+    assert_eq!(config.admin.http, None);
+    let prod = &config.volumes[&1];
+    assert_eq!(
+        (prod.size, prod.block_size, prod.physical_block_size),
+        (Some(10 << 30), 512, 512)
+    );
+    assert!(prod.thin && !prod.mirror && !prod.removable);
+    let bcv = &config.volumes[&2];
+    assert_eq!(
+        (bcv.size, bcv.physical_block_size, &bcv.media),
+        (Some(10 << 30), 4096, &Media::Memory)
+    );
+    assert!(!bcv.thin && bcv.mirror && bcv.removable);
+    let target = &config.targets["iqn.2026-11.org.example:t1"];
+    assert_eq!(
+        target.luns[&1],
+        LunConfig {
+            volume: 2,
+            read_only: true
+        }
+    );
+}
+
+#[test]
+fn the_embedded_default_is_the_pinned_one() {
+    let config = Config::load(None, []).unwrap();
+    assert_eq!(config.system.id.as_str(), "HOLDFAST-1");
+    assert_eq!(config.portals, ["127.0.0.1:3260".parse().unwrap()]);
+    assert_eq!(config.admin.http, Some("127.0.0.1:3280".parse().unwrap()));
+    assert_eq!(config.admin.socket, Path::new("./holdfast-data/admin.sock"));
+    let volumes: Vec<_> = config
+        .volumes
+        .values()
+        .map(|v| (v.number, v.name.as_str(), v.mirror, v.size))
+        .collect();
+    let gib = Some(1 << 30);
+    assert_eq!(
+        volumes,
+        [
+            (1, "prod", false, gib),
+            (2, "bcv1", true, gib),
+            (3, "bcv2", true, gib)
+        ]
+    );
+    let target = &config.targets["iqn.2026-11.io.holdfast:default"];
+    let luns: Vec<_> = target.luns.iter().map(|(lun, map)| (*lun, map.volume)).collect();
+    assert_eq!(luns, [(0, 1), (1, 2), (2, 3)]);
+    assert!(target.initiators.is_empty());
+}
+
+#[test]
+fn no_toml() {
+    one_fault("[system]\nid = = 3", "line 2", "TOML");
+}
+
+#[test]
+fn unknown_keys() {
+    one_fault(
+        &format!("{GOOD}\n[sytsem]\n"),
+        "sytsem",
+        "accepted are system, iscsi",
+    );
+    one_fault(
+        &with("id = \"HF-A\"", "id = \"HF-A\"\nname = 1"),
+        "system",
+        "unknown field `name`, expected one of `id`",
+    );
+    one_fault(
+        &with("thin = false", "slim = true"),
+        "volume[2]",
+        "unknown field `slim`",
+    );
+    one_fault(&with("lun = 0", "luun = 0"), "target[1]", "unknown field `luun`");
+    one_fault(&format!("{GOOD}\n[link]\n"), "link", "no remote links");
+}
+
+#[test]
+fn wrong_types() {
+    one_fault(
+        &with("thin = false", "thin = \"no\""),
+        "volume[2]",
+        "expected a boolean",
+    );
+    one_fault(&with("number = 1", "number = -1"), "volume[1]", "expected u32");
+    one_fault(
+        &with("size = \"10GiB\"", "size = true"),
+        "volume[1]",
+        "a size is accepted",
+    );
+    one_fault(
+        &format!(
+            "volume = 3\n{}",
+            GOOD.replace("[[volume]]", "[[target]]")
+                .split("[[target]]")
+                .next()
+                .unwrap()
+        ),
+        "volume",
+        "[[volume]]",
+    );
+}
+
+#[test]
+fn system() {
+    one_fault(&with("HF-A", "HF A"), "system.id", "1 to 16 characters");
+    one_fault(&with("id = \"HF-A\"", ""), "system.id", "is needed");
+    one_fault(
+        &with("state_dir = \"/var/lib/holdfast\"", ""),
+        "system.state_dir",
+        "is needed",
+    );
+    for size in ["4KiB", "2MiB", "100KiB"] {
+        let text = with(
+            "id = \"HF-A\"",
+            &format!("id = \"HF-A\"\ntrack_size = \"{size}\""),
+        );
+        one_fault(&text, "system.track_size", "a power of two from 8KiB to 1MiB");
+    }
+    one_fault("", "system, iscsi", "both tables are needed");
+}
+
+#[test]
+fn addresses() {
+    one_fault(
+        &with("127.0.0.1:3260", "localhost"),
+        "iscsi.portals",
+        "ADDRESS:PORT",
+    );
+    one_fault(
+        &with("[::1]:3260", "127.0.0.1:3260"),
+        "iscsi.portals",
+        "listed twice",
+    );
+    one_fault(
+        &with("[\"127.0.0.1:3260\", \"[::1]:3260\"]", "[]"),
+        "iscsi.portals",
+        "at least one",
+    );
+    one_fault(
+        &format!("{GOOD}\n[admin]\nhttp = \"3280\""),
+        "admin.http",
+        "ADDRESS:PORT",
+    );
+    let long = format!("{GOOD}\n[admin]\nsocket = \"/{}\"", "x".repeat(107));
+    one_fault(&long, "admin.socket", "at most 107");
+}
+
+#[test]
+fn volumes() {
+    one_fault(&with("\"prod\"", "\"12\""), "volume[1].name", "not digits alone");
+    one_fault(&with("\"prod\"", "\"\""), "volume[1].name", "1 to 32 bytes");
+    one_fault(&with("\"prod\"", "\"a b\""), "volume[1].name", "letters, digits");
+    one_fault(
+        &with("\"bcv\"", "\"prod\""),
+        "volume[2].name",
+        "taken by volume 1",
+    );
+    one_fault(
+        &with("\"mirror\"", "\"bcv\""),
+        "volume[2].class",
+        "\"standard\" or \"mirror\"",
+    );
+    one_fault(&with("10GiB", "10 parsecs"), "volume[1].size", "is no size");
+    one_fault(&with("10GiB", "1000B"), "volume[1].size", "a multiple of 512");
+    one_fault(
+        &with("size = 10737418240", ""),
+        "volume[2].size",
+        "is needed for a volume in memory",
+    );
+    one_fault(
+        &with("physical_block_size = 4096", "physical_block_size = 1024"),
+        "volume[2].physical_block_size",
+        "512 or 4096",
+    );
+    one_fault(&with("memory = true", ""), "volume[2].file", "either file");
+    one_fault(
+        &with("memory = true", "memory = true\nfile = \"x\""),
+        "volume[2].file",
+        "either file",
+    );
+    one_fault(
+        &with("memory = true", "file = \"/srv/prod.img\""),
+        "volume[2].file",
+        "file of volume prod",
+    );
+    let number = faults(&with("number = 1", "number = 4294967294"));
+    assert_eq!(number[0].0, "volume[1].number");
+    assert_eq!(
+        number[1].0, "target[1].luns[1].volume",
+        "the LUN map names volume 1"
+    );
+}
+
+#[test]
+fn targets() {
+    one_fault(
+        &with("iqn.2026-11.org.example:t1", "iqn.today:t1"),
+        "target[1].iqn",
+        "iqn.YYYY-MM",
+    );
+    one_fault(
+        &with("lun = 1", "lun = 0"),
+        "target[1].luns[2].lun",
+        "given twice",
+    );
+    one_fault(
+        &with("lun = 1", "lun = 16384"),
+        "target[1].luns[2].lun",
+        "0 to 16383",
+    );
+    one_fault(
+        &with("volume = 2", "volume = 7"),
+        "target[1].luns[2].volume",
+        "accepted are 1, 2",
+    );
+    let twice = format!("{GOOD}\n[[target]]\niqn = \"IQN.2026-11.org.example:T1\"\n");
+    one_fault(&twice, "target[2].iqn", "another target");
+}
+
+#[test]
+fn an_open_target_stays_on_loopback() {
+    let open = with("\"[::1]:3260\"", "\"0.0.0.0:3260\"");
+    one_fault(
+        &open,
+        "target iqn.2026-11.org.example:t1",
+        "any initiator may log in",
+    );
+    assert!(parse(&format!("{open}\n[[target.initiator]]\nname = \"*\"\n")).is_ok());
+}
+
+#[test]
+fn initiators() {
+    let initiator = |text: &str| format!("{GOOD}\n[[target.initiator]]\n{text}\n");
+    one_fault(
+        &initiator("name = \"host-a\""),
+        "target[1].initiator[1].name",
+        "no iSCSI name",
+    );
+    let mutual = "name = \"*\"\nmutual = { user = \"t\", secret_file = \"/nonexistent\" }";
+    let found = faults(&initiator(mutual));
+    assert_eq!(found[0].0, "target[1].initiator[1].mutual");
+    assert_eq!(found[1].0, "target[1].initiator[1].mutual.secret_file");
+    let twice = initiator("name = \"*\"\n[[target.initiator]]\nname = \"*\"");
+    one_fault(&twice, "target[1].initiator[2].name", "given twice");
+}
+
+#[test]
+fn secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    let chap = |path: &str| {
+        format!(
+            "{GOOD}\n[[target.initiator]]\nname = \"*\"\nchap = {{ user = \"u\", secret_file = \"{path}\" }}\n"
+        )
+    };
+    let key = "target[1].initiator[1].chap.secret_file";
+    one_fault(&chap("/nonexistent"), key, "cannot be read");
+    one_fault(&chap(&file("open", "0123456789ab\n", 0o640)), key, "600 or 400");
+    one_fault(
+        &chap(&file("short", "0123456789a\n", 0o600)),
+        key,
+        "12 to 255 bytes",
+    );
+    one_fault(&chap(&file("two", "0123456789ab\nx\n", 0o600)), key, "one line");
+    let good = file("good", "0123456789ab\r\n", 0o400);
+    let config = parse(&chap(&good)).unwrap();
+    let initiator = &config.targets["iqn.2026-11.org.example:t1"].initiators[0];
+    assert_eq!(initiator.chap.as_ref().unwrap().secret.bytes(), b"0123456789ab");
+    assert!(
+        !format!("{config:?}").contains("0123456789ab"),
+        "a secret is never shown"
+    );
+    let both = chap(&good) + &format!("mutual = {{ user = \"t\", secret_file = \"{good}\" }}\n");
+    one_fault(
+        &both,
+        "target[1].initiator[1].mutual.secret_file",
+        "the same secret",
+    );
+}
+
+#[test]
+fn all_faults_at_once_each_with_the_file() {
+    let text = GOOD
+        .replace("HF-A", "HF A")
+        .replace("10GiB", "ten")
+        .replace("thin = false", "slim = 1")
+        .replace("iqn.2026", "2026");
+    let message = parse(&text).unwrap_err().to_string();
+    for line in [
+        "a.toml: system.id: ",
+        "a.toml: volume[1].size: ",
+        "a.toml: volume[2]: ",
+        "a.toml: target[1].iqn: ",
+    ] {
+        assert!(
+            message.lines().any(|l| l.starts_with(line)),
+            "{line} is not in\n{message}"
+        );
+    }
+}
+
+#[test]
+fn environment_overrides_scalars() {
+    let set =
+        |variable: &str, text: &str| Config::parse("a.toml", GOOD, [(variable.to_owned(), text.to_owned())]);
+    assert_eq!(
+        set("HOLDFAST__SYSTEM__ID", "123").unwrap().system.id.as_str(),
+        "123"
+    );
+    assert_eq!(
+        set("HOLDFAST__SYSTEM__TRACK_SIZE", "128KiB")
+            .unwrap()
+            .system
+            .track_size,
+        1 << 17
+    );
+    assert_eq!(set("HOLDFAST__SYSTEM__WORKERS", "3").unwrap().system.workers, 3);
+    assert_eq!(
+        set("HOLDFAST__ISCSI__PORTALS", "127.0.0.1:1, [::1]:2")
+            .unwrap()
+            .portals
+            .len(),
+        2
+    );
+    let http = set("HOLDFAST__ADMIN__HTTP", "127.0.0.1:8080").unwrap().admin.http;
+    assert_eq!(
+        http,
+        Some("127.0.0.1:8080".parse().unwrap()),
+        "a section that the file lacks"
+    );
+    assert!(set("HOLDFAST__REPLICATION__COPY_RATE", "1MiB").is_ok());
+    assert!(set("HOLDFAST__ADMIN__SOCKET", "/run/a.sock").is_ok());
+    assert!(set("HOLDFAST__SYSTEM__STATE_DIR", "/tmp/x").is_ok());
+    assert!(set("HOLDFAST_ADMIN", "not ours").is_ok());
+    assert!(set("HOLDFAST__SYSTEM__ID", "").is_ok(), "empty is not set");
+
+    let typo = set("HOLDFAST__SYSTEM__IDD", "x").unwrap_err().to_string();
+    assert!(
+        typo.contains("HOLDFAST__SYSTEM__IDD: no such scalar; accepted are HOLDFAST__SYSTEM__ID,"),
+        "{typo}"
+    );
+    let number = set("HOLDFAST__SYSTEM__WORKERS", "many").unwrap_err().to_string();
+    assert!(number.contains("a whole number"), "{number}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let error = Config::load(Some(Path::new("/nonexistent/a.toml")), []).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nonexistent/a.toml: cannot be read: "),
+        "{error}"
+    );
+}

@@ -1,0 +1,464 @@
+//! From what is written to what makes sense. Every check adds to the list and goes on, so that one run names all faults.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use admin_api::Size;
+use target_core::{lun_map::LARGEST_LUN, scsi_model::control::SystemId};
+
+use super::{
+    Admin, Chap, Config, InitiatorConfig, LunConfig, Media, Replication, Secret, System, TargetConfig,
+    VolumeConfig,
+    problem::Problems,
+    raw::{
+        Raw, RawAdmin, RawChap, RawInitiator, RawIscsi, RawReplication, RawSize, RawSystem, RawTarget,
+        RawVolume,
+    },
+};
+
+const TRACK_SIZE: u32 = 64 << 10;
+const TRACK_SIZE_RANGE: std::ops::RangeInclusive<u64> = 8 << 10..=1 << 20;
+/// Numbers above are selectors on the wire.
+const LARGEST_NUMBER: u32 = 0xffff_fffd;
+/// The volume descriptor's field.
+const NAME_BYTES: usize = 32;
+
+/// The whole configuration; `None` when `[system]` or `[iscsi]` is so broken that nothing can be built on it. Whether it
+/// is any good is for `problems` to say.
+pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<Config> {
+    let system = raw.system.and_then(|raw| system(raw, problems));
+    let portals = raw.iscsi.and_then(|raw| portals(raw, problems));
+    let volumes = volumes(raw.volumes, problems);
+    let known = (!raw.volumes_incomplete).then_some(&volumes);
+    let targets = targets(raw.targets, known, problems);
+    let replication = replication(raw.replication.unwrap_or_default(), problems);
+    let raw_admin = raw.admin.unwrap_or_default();
+    let state_dir = system.as_ref().map_or(Path::new("."), |system| &system.state_dir);
+    let admin = admin(raw_admin, state_dir, problems);
+    match (&system, &portals) {
+        (Some(_), Some(_)) => {}
+        // A table that did not fit has been reported; one that is not there has not.
+        _ if problems.is_empty() => problems.add(
+            "system, iscsi",
+            "both tables are needed: [system] with id and state_dir, [iscsi] with portals",
+        ),
+        _ => {}
+    }
+    let (system, portals) = (system?, portals?);
+    open_portals(&portals, &targets, problems);
+    Some(Config {
+        source: source.to_owned(),
+        system,
+        portals,
+        admin,
+        replication,
+        volumes,
+        targets,
+    })
+}
+
+fn system(raw: RawSystem, problems: &mut Problems) -> Option<System> {
+    let id = match raw.id.map(SystemId::new) {
+        Some(Ok(id)) => Some(id),
+        Some(Err(error)) => {
+            problems.add("system.id", error.to_string());
+            None
+        }
+        None => {
+            problems.add("system.id", "is needed: 1 to 16 characters A-Z a-z 0-9 - . _");
+            None
+        }
+    };
+    let state_dir = match raw.state_dir {
+        Some(path) if !path.is_empty() => Some(PathBuf::from(path)),
+        _ => {
+            problems.add("system.state_dir", "is needed: the path of a directory");
+            None
+        }
+    };
+    let track_size = raw
+        .track_size
+        .and_then(|raw| size("system.track_size", &raw, problems));
+    let track_size = match track_size {
+        None => Some(TRACK_SIZE),
+        Some(bytes) if bytes.is_power_of_two() && TRACK_SIZE_RANGE.contains(&bytes) => Some(bytes as u32),
+        Some(bytes) => {
+            let text = format!(
+                "{} is not accepted: a power of two from 8KiB to 1MiB is",
+                Size(bytes)
+            );
+            problems.add("system.track_size", text);
+            None
+        }
+    };
+    Some(System {
+        id: id?,
+        state_dir: state_dir?,
+        track_size: track_size?,
+        workers: usize::from(raw.workers.unwrap_or(0)),
+    })
+}
+
+fn portals(raw: RawIscsi, problems: &mut Problems) -> Option<Vec<SocketAddr>> {
+    const KEY: &str = "iscsi.portals";
+    let Some(texts) = raw.portals.filter(|texts| !texts.is_empty()) else {
+        problems.add(
+            KEY,
+            "at least one ADDRESS:PORT is needed, like \"127.0.0.1:3260\"",
+        );
+        return None;
+    };
+    let mut portals: Vec<SocketAddr> = Vec::new();
+    for text in texts {
+        match address(KEY, &text, problems) {
+            Some(portal) if portals.contains(&portal) => {
+                problems.add(KEY, format!("{portal} is listed twice"));
+            }
+            Some(portal) => portals.push(portal),
+            None => {}
+        }
+    }
+    Some(portals)
+}
+
+fn address(key: &str, text: &str, problems: &mut Problems) -> Option<SocketAddr> {
+    let address = text.parse().ok();
+    if address.is_none() {
+        let text =
+            format!("{text:?} is not accepted: ADDRESS:PORT is, like \"127.0.0.1:3260\" or \"[::1]:3260\"");
+        problems.add(key, text);
+    }
+    address
+}
+
+fn admin(raw: RawAdmin, state_dir: &Path, problems: &mut Problems) -> Admin {
+    let socket = raw
+        .socket
+        .map_or_else(|| state_dir.join("admin.sock"), PathBuf::from);
+    // sun_path of unix(7) holds 108 bytes with the end.
+    if socket.as_os_str().len() > 107 {
+        problems.add(
+            "admin.socket",
+            format!("{} is too long: at most 107 bytes are accepted", socket.display()),
+        );
+    }
+    let http = raw.http.and_then(|text| address("admin.http", &text, problems));
+    Admin { socket, http }
+}
+
+fn replication(raw: RawReplication, problems: &mut Problems) -> Replication {
+    let copy_rate = raw
+        .copy_rate
+        .and_then(|raw| size("replication.copy_rate", &raw, problems));
+    if copy_rate == Some(0) {
+        problems.add(
+            "replication.copy_rate",
+            "0 is not accepted: bytes per second are, like \"100MiB\"; leave it out for no limit",
+        );
+    }
+    Replication { copy_rate }
+}
+
+fn size(key: &str, raw: &RawSize, problems: &mut Problems) -> Option<u64> {
+    match raw {
+        RawSize::Bytes(bytes) => Some(*bytes),
+        RawSize::Text(text) => match text.parse::<Size>() {
+            Ok(size) => Some(size.0),
+            Err(error) => {
+                problems.add(key, error.to_string());
+                None
+            }
+        },
+    }
+}
+
+fn volumes(raw: Vec<(String, RawVolume)>, problems: &mut Problems) -> BTreeMap<u32, VolumeConfig> {
+    let mut volumes: BTreeMap<u32, VolumeConfig> = BTreeMap::new();
+    for (key, raw) in raw {
+        let volume = volume(&key, &raw, problems);
+        clash(&key, &volume, volumes.values(), problems);
+        volumes.entry(volume.number).or_insert(volume);
+    }
+    volumes
+}
+
+fn clash<'a>(
+    key: &str,
+    volume: &VolumeConfig,
+    mut others: impl Iterator<Item = &'a VolumeConfig>,
+    problems: &mut Problems,
+) {
+    others.by_ref().for_each(|other| {
+        if other.number == volume.number {
+            problems.add(
+                format!("{key}.number"),
+                format!("{} is taken by volume {}", volume.number, other.name),
+            );
+        }
+        if other.name == volume.name {
+            problems.add(
+                format!("{key}.name"),
+                format!("{:?} is taken by volume {}", volume.name, other.number),
+            );
+        }
+        if volume.media != Media::Memory && other.media == volume.media {
+            problems.add(
+                format!("{key}.file"),
+                format!("is the file of volume {} already", other.name),
+            );
+        }
+    });
+}
+
+/// One volume by itself; also used for volumes made at run time.
+pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> VolumeConfig {
+    if raw.number > LARGEST_NUMBER {
+        let text = format!("{} is not accepted: 0 to {LARGEST_NUMBER} is", raw.number);
+        problems.add(format!("{key}.number"), text);
+    }
+    let digits = raw.name.bytes().all(|byte| byte.is_ascii_digit());
+    let legal = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if digits || raw.name.len() > NAME_BYTES || !raw.name.chars().all(legal) {
+        let text = format!(
+            "{:?} is not accepted: 1 to {NAME_BYTES} bytes of letters, digits and - . _ are, and not digits alone",
+            raw.name
+        );
+        problems.add(format!("{key}.name"), text);
+    }
+    let mirror = match raw.class.as_str() {
+        "standard" => false,
+        "mirror" => true,
+        other => {
+            problems.add(
+                format!("{key}.class"),
+                format!("{other:?} is not accepted: \"standard\" or \"mirror\" is"),
+            );
+            false
+        }
+    };
+    let block_size = raw.block_size;
+    if !matches!(block_size, 512 | 4096) {
+        problems.add(
+            format!("{key}.block_size"),
+            format!("{block_size} is not accepted: 512 or 4096 is"),
+        );
+    }
+    let physical_block_size = raw.physical_block_size.unwrap_or(block_size);
+    if !matches!(physical_block_size, 512 | 4096) || physical_block_size < block_size {
+        let text =
+            format!("{physical_block_size} is not accepted: 512 or 4096, and not less than block_size, is");
+        problems.add(format!("{key}.physical_block_size"), text);
+    }
+    VolumeConfig {
+        number: raw.number,
+        name: raw.name.clone(),
+        mirror,
+        size: volume_size(key, raw, problems),
+        media: media(key, raw, problems),
+        block_size,
+        physical_block_size,
+        removable: raw.removable,
+        thin: raw.thin,
+    }
+}
+
+fn volume_size(key: &str, raw: &RawVolume, problems: &mut Problems) -> Option<u64> {
+    let key = format!("{key}.size");
+    let bytes = raw.size.as_ref().and_then(|raw| size(&key, raw, problems));
+    if raw.memory && raw.size.is_none() {
+        problems.add(key, "is needed for a volume in memory");
+        return None;
+    }
+    let unit = u64::from(raw.block_size.max(raw.physical_block_size.unwrap_or(0))).max(1);
+    if let Some(bytes) = bytes.filter(|bytes| *bytes == 0 || bytes % unit != 0 || *bytes > 1 << 60) {
+        problems.add(
+            key,
+            format!(
+                "{} is not accepted: a multiple of {unit} bytes above 0 is",
+                Size(bytes)
+            ),
+        );
+    }
+    bytes
+}
+
+fn media(key: &str, raw: &RawVolume, problems: &mut Problems) -> Media {
+    match (&raw.file, raw.memory) {
+        (Some(file), false) if !file.is_empty() => Media::File(PathBuf::from(file)),
+        (None, true) => Media::Memory,
+        _ => {
+            problems.add(
+                format!("{key}.file"),
+                "either file = \"PATH\" or memory = true is accepted",
+            );
+            Media::Memory
+        }
+    }
+}
+
+fn targets(
+    raw: Vec<(String, RawTarget)>,
+    volumes: Option<&BTreeMap<u32, VolumeConfig>>,
+    problems: &mut Problems,
+) -> BTreeMap<String, TargetConfig> {
+    let mut targets = BTreeMap::new();
+    for (key, raw) in raw {
+        // iSCSI names compare without case (RFC 7143 4.2.7.1).
+        let iqn = raw.iqn.to_lowercase();
+        if !iscsi_name(&iqn) {
+            let text = format!(
+                "{:?} is no iSCSI name: iqn.YYYY-MM.reversed.domain[:text], eui. and naa. names are accepted",
+                raw.iqn
+            );
+            problems.add(format!("{key}.iqn"), text);
+        }
+        if targets.contains_key(&iqn) {
+            problems.add(
+                format!("{key}.iqn"),
+                format!("{iqn} is the name of another target already"),
+            );
+        }
+        let luns = luns(&key, &raw, volumes, problems);
+        let initiators = initiators(&key, raw.initiator, problems);
+        targets.entry(iqn.clone()).or_insert(TargetConfig {
+            iqn,
+            luns,
+            initiators,
+        });
+    }
+    targets
+}
+
+/// RFC 7143 4.2.7: at most 223 bytes, one of three types.
+fn iscsi_name(name: &str) -> bool {
+    let hex = |text: &str, lengths: &[usize]| {
+        lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let legal = |c: char| !c.is_control() && !c.is_whitespace() && c != ',' && c != '/';
+    let iqn = |text: &str| {
+        let (date, rest) = text.split_once('.').unwrap_or((text, ""));
+        let date = date.as_bytes();
+        let digits = |range: &[u8]| range.iter().all(u8::is_ascii_digit);
+        date.len() == 7 && digits(&date[..4]) && date[4] == b'-' && digits(&date[5..]) && !rest.is_empty()
+    };
+    name.len() <= 223
+        && name.chars().all(legal)
+        && (name.strip_prefix("iqn.").is_some_and(iqn)
+            || name.strip_prefix("eui.").is_some_and(|rest| hex(rest, &[16]))
+            || name.strip_prefix("naa.").is_some_and(|rest| hex(rest, &[16, 32])))
+}
+
+fn luns(
+    key: &str,
+    raw: &RawTarget,
+    volumes: Option<&BTreeMap<u32, VolumeConfig>>,
+    problems: &mut Problems,
+) -> BTreeMap<u16, LunConfig> {
+    let mut luns = BTreeMap::new();
+    for (index, entry) in raw.luns.iter().enumerate() {
+        let key = format!("{key}.luns[{}]", index + 1);
+        if entry.lun > LARGEST_LUN {
+            problems.add(
+                format!("{key}.lun"),
+                format!("{} is not accepted: 0 to {LARGEST_LUN} is", entry.lun),
+            );
+        }
+        if let Some(volumes) = volumes.filter(|volumes| !volumes.contains_key(&entry.volume)) {
+            let known = volumes
+                .keys()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let text = format!("there is no volume {}; accepted are {known}", entry.volume);
+            problems.add(format!("{key}.volume"), text);
+        }
+        let lun = LunConfig {
+            volume: entry.volume,
+            read_only: entry.read_only,
+        };
+        if luns.insert(entry.lun, lun).is_some() {
+            problems.add(format!("{key}.lun"), format!("LUN {} is given twice", entry.lun));
+        }
+    }
+    luns
+}
+
+fn initiators(key: &str, raw: Vec<RawInitiator>, problems: &mut Problems) -> Vec<InitiatorConfig> {
+    let mut seen = BTreeSet::new();
+    let mut initiators = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = format!("{key}.initiator[{}]", index + 1);
+        let name = raw.name.to_lowercase();
+        if name != "*" && !iscsi_name(&name) {
+            let text = format!(
+                "{:?} is no iSCSI name; one, or \"*\" for every other initiator, is accepted",
+                raw.name
+            );
+            problems.add(format!("{key}.name"), text);
+        }
+        if !seen.insert(name.clone()) {
+            problems.add(format!("{key}.name"), format!("{name:?} is given twice"));
+        }
+        let mutual_alone = raw.mutual.is_some() && raw.chap.is_none();
+        if mutual_alone {
+            problems.add(
+                format!("{key}.mutual"),
+                "is accepted only with chap: the target answers only to whom it has asked",
+            );
+        }
+        let chap = raw
+            .chap
+            .and_then(|raw| chap(&format!("{key}.chap"), raw, problems));
+        let mutual = raw
+            .mutual
+            .and_then(|raw| self::chap(&format!("{key}.mutual"), raw, problems));
+        if let (Some(chap), Some(mutual)) = (&chap, &mutual)
+            && chap.secret == mutual.secret
+        {
+            problems.add(
+                format!("{key}.mutual.secret_file"),
+                "holds the same secret as chap; two different ones are accepted (RFC 7143 12.1.3)",
+            );
+        }
+        initiators.push(InitiatorConfig {
+            name: (name != "*").then_some(name),
+            control: raw.control,
+            chap,
+            mutual,
+        });
+    }
+    initiators
+}
+
+fn chap(key: &str, raw: RawChap, problems: &mut Problems) -> Option<Chap> {
+    if raw.user.is_empty() || raw.user.len() > 255 {
+        problems.add(format!("{key}.user"), "1 to 255 bytes are accepted");
+    }
+    match Secret::read(Path::new(&raw.secret_file)) {
+        Ok(secret) => Some(Chap {
+            user: raw.user,
+            secret,
+        }),
+        Err(text) => {
+            problems.add(format!("{key}.secret_file"), text);
+            None
+        }
+    }
+}
+
+/// A target that lets anyone in may only be reached from this machine.
+fn open_portals(portals: &[SocketAddr], targets: &BTreeMap<String, TargetConfig>, problems: &mut Problems) {
+    let Some(portal) = portals.iter().find(|portal| !portal.ip().is_loopback()) else {
+        return;
+    };
+    for target in targets.values().filter(|target| target.initiators.is_empty()) {
+        let text = format!(
+            "lists no [[target.initiator]], so any initiator may log in, and the portal {portal} is not on loopback; \
+             list the initiators (name = \"*\" is any), or listen on 127.0.0.1 or [::1] only"
+        );
+        problems.add(format!("target {}", target.iqn), text);
+    }
+}
