@@ -1,0 +1,275 @@
+//! What happened lately: a bounded ring of numbered events, and a live stream of them (`holdfast events --follow`).
+//!
+//! Each event is also a log line. Numbers go up by one; a reader that finds a gap knows how many it missed.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Mutex,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use replication_engine::state::PairState;
+use target_core::scsi_model::control::VolumeNumber;
+use tokio::sync::broadcast;
+
+use crate::lock;
+
+/// How many events the ring keeps.
+pub const KEPT_EVENTS: usize = 1024;
+
+/// An event, numbered and dated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// From 1, without gaps, since the daemon started.
+    pub sequence: u64,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// What happened.
+    pub event: ArrayEvent,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArrayEvent {
+    /// A pair changed state.
+    State {
+        /// Primary.
+        primary: VolumeNumber,
+        /// Mirror.
+        mirror: VolumeNumber,
+        /// State before, by name.
+        from: &'static str,
+        /// State after, by name.
+        to: &'static str,
+        /// Reason code of docs/control-cdb.md when nobody asked for it, else 0.
+        reason: u8,
+    },
+    /// An I/O of the engine failed: a copy, or the mirror's leg of a host write.
+    IoFailed {
+        /// The volume that failed.
+        volume: VolumeNumber,
+        /// What the system said.
+        reason: String,
+    },
+    /// The metadata journal failed: nothing is changed any more until the daemon starts again.
+    JournalFailed {
+        /// What the system said.
+        reason: String,
+    },
+    /// A volume was added.
+    VolumeAdded {
+        /// Which.
+        volume: VolumeNumber,
+    },
+    /// A volume was removed.
+    VolumeRemoved {
+        /// Which.
+        volume: VolumeNumber,
+    },
+    /// A volume was resized.
+    VolumeResized {
+        /// Which.
+        volume: VolumeNumber,
+        /// Capacity now, in bytes.
+        bytes: u64,
+    },
+}
+
+impl ArrayEvent {
+    /// A state change out of the engine's terms.
+    pub fn state(
+        primary: VolumeNumber,
+        mirror: VolumeNumber,
+        from: PairState,
+        to: PairState,
+        reason: u8,
+    ) -> Self {
+        Self::State {
+            primary,
+            mirror,
+            from: from.name(),
+            to: to.name(),
+            reason,
+        }
+    }
+
+    /// How much it matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::State { reason: 0, .. }
+            | Self::VolumeAdded { .. }
+            | Self::VolumeRemoved { .. }
+            | Self::VolumeResized { .. } => Level::Info,
+            Self::State { .. } => Level::Warning,
+            Self::IoFailed { .. } | Self::JournalFailed { .. } => Level::Error,
+        }
+    }
+}
+
+/// How much an event matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// As asked for.
+    Info,
+    /// Nobody asked for it.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+/// The sentence for people.
+impl fmt::Display for ArrayEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State {
+                primary,
+                mirror,
+                from,
+                to,
+                reason,
+            } => {
+                write!(f, "pair {} -> {}: {from} became {to}", primary.0, mirror.0)?;
+                match reason {
+                    0 => Ok(()),
+                    1 => f.write_str(" because the link went down"),
+                    2 => f.write_str(" because of an I/O error on the mirror"),
+                    3 => f.write_str(" because of an I/O error on the primary"),
+                    4 => f.write_str(" in the recovery after a crash"),
+                    5 => f.write_str(" because the peer refused"),
+                    other => write!(f, " for reason {other}"),
+                }
+            }
+            Self::IoFailed { volume, reason } => write!(f, "volume {}: {reason}", volume.0),
+            Self::JournalFailed { reason } => {
+                write!(
+                    f,
+                    "the metadata journal failed ({reason}): nothing is changed any more until a restart"
+                )
+            }
+            Self::VolumeAdded { volume } => write!(f, "volume {} was added", volume.0),
+            Self::VolumeRemoved { volume } => write!(f, "volume {} was removed", volume.0),
+            Self::VolumeResized { volume, bytes } => write!(f, "volume {} has {bytes} bytes now", volume.0),
+        }
+    }
+}
+
+/// The ring and the stream.
+#[derive(Debug)]
+pub struct EventLog {
+    ring: Mutex<Ring>,
+    stream: broadcast::Sender<EventRecord>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    last: u64,
+    kept: VecDeque<EventRecord>,
+}
+
+impl EventLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self {
+            ring: Mutex::default(),
+            stream: broadcast::channel(KEPT_EVENTS).0,
+        }
+    }
+
+    /// Numbers, keeps, logs and sends an event.
+    pub fn push(&self, event: ArrayEvent) {
+        log(&event);
+        let mut ring = lock(&self.ring);
+        ring.last += 1;
+        let record = EventRecord {
+            sequence: ring.last,
+            at_ms: unix_ms(),
+            event,
+        };
+        if ring.kept.len() == KEPT_EVENTS {
+            ring.kept.pop_front();
+        }
+        ring.kept.push_back(record.clone());
+        // Sent under the lock, so that the stream has the order of the numbers. Nobody listening is fine.
+        let _ = self.stream.send(record);
+    }
+
+    /// The kept events after that number, oldest first; 0 gives all that are kept.
+    pub fn since(&self, sequence: u64) -> Vec<EventRecord> {
+        lock(&self.ring)
+            .kept
+            .iter()
+            .filter(|record| record.sequence > sequence)
+            .cloned()
+            .collect()
+    }
+
+    /// The kept events after that number and a stream of those that follow, with no gap between.
+    pub fn follow(&self, sequence: u64) -> (Vec<EventRecord>, broadcast::Receiver<EventRecord>) {
+        let ring = lock(&self.ring);
+        let receiver = self.stream.subscribe();
+        (
+            ring.kept
+                .iter()
+                .filter(|record| record.sequence > sequence)
+                .cloned()
+                .collect(),
+            receiver,
+        )
+    }
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The wall clock, as Unix milliseconds. For records, never for decisions.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+fn log(event: &ArrayEvent) {
+    match event.level() {
+        Level::Info => tracing::info!("{event}"),
+        Level::Warning => tracing::warn!("{event}"),
+        Level::Error => tracing::error!("{event}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(number: u32) -> ArrayEvent {
+        ArrayEvent::VolumeAdded {
+            volume: VolumeNumber(number),
+        }
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_numbers_have_no_gap() {
+        let log = EventLog::new();
+        for number in 0..KEPT_EVENTS as u32 + 10 {
+            log.push(added(number));
+        }
+        let kept = log.since(0);
+        assert_eq!(kept.len(), KEPT_EVENTS);
+        assert!(kept.windows(2).all(|two| two[1].sequence == two[0].sequence + 1));
+        assert_eq!(log.since(kept.last().unwrap().sequence - 2).len(), 2);
+    }
+
+    #[test]
+    fn a_follower_gets_the_past_and_then_the_future() {
+        let log = EventLog::new();
+        log.push(added(1));
+        let (past, mut stream) = log.follow(0);
+        log.push(added(2));
+        assert_eq!(past.len(), 1);
+        assert_eq!(stream.try_recv().unwrap().sequence, 2);
+        assert!(stream.try_recv().is_err());
+    }
+}

@@ -1,0 +1,307 @@
+//! The journal's one writer: a thread that appends what the engine's steps queued, makes it durable and says so.
+//!
+//! **Group commit.** [`JournalWriter::append`] only encodes a record into a queue; it is called under the engine's
+//! mutex, so the queue has the order of the steps. The thread takes all that is queued, writes it at once, and one
+//! `fdatasync` later every token in it is answered. While it waits for the disk the next batch gathers.
+//!
+//! **Rotation.** A file that has outgrown its limit is replaced: the array, asked by [`Notice::Full`], takes the engine's
+//! mutex and hands over a snapshot. The snapshot says all that the records queued before it said, so those need not be
+//! written any more: their tokens are answered when the new file is durable. Records queued after it follow it there.
+//!
+//! **Failure.** Once a write or a sync has failed nobody knows what is on the disk, and trying again could report
+//! success for pages the kernel has dropped. The journal is failed for good: every token, now and later, is answered as
+//! failed, until the daemon starts again and reads what the file really holds.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
+};
+
+use replication_engine::{
+    ids::Token,
+    journal::{Header, Record, Writer},
+};
+
+use crate::{journal_file::first_bytes, lock};
+
+/// Where the writer puts its bytes: [`crate::journal_file::JournalDirectory`], or a faulty one in tests.
+pub(crate) trait JournalStore: Send + 'static {
+    /// Appends to the present file.
+    fn append(&mut self, frames: &[u8]) -> io::Result<()>;
+    /// Makes all appended bytes durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Starts the file of the next epoch, durably and atomically, with this content; then the old one goes.
+    fn replace(&mut self, epoch: u64, content: &[u8]) -> io::Result<()>;
+    /// Bytes in the present file.
+    fn size(&self) -> u64;
+}
+
+/// What the writer tells the array. Called on the writer's thread: to be handed on, not worked on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// These are durable.
+    Durable(Vec<Token>),
+    /// These will never be.
+    Failed(Vec<Token>),
+    /// The file has outgrown its limit: [`JournalWriter::replace`] is wanted.
+    Full,
+    /// The journal has failed, for this reason. Said once, before the first `Failed`.
+    Broken(String),
+}
+
+/// Never rotate below this size.
+const SMALLEST_LIMIT: u64 = 16 << 20;
+
+/// The queue's end of the journal.
+pub(crate) struct JournalWriter {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+struct Queue {
+    /// Of the file in force, or of the one to be started.
+    header: Header,
+    /// Numbers the records of that file.
+    writer: Writer,
+    frames: Vec<u8>,
+    tokens: Vec<Token>,
+    /// `frames` starts a new file.
+    fresh: bool,
+    /// Size of the last snapshot, for the limit.
+    snapshot: u64,
+    /// A `Full` was said and not yet answered.
+    asked: bool,
+    failed: bool,
+    stop: Option<Stop>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Write what is queued, then end.
+    Orderly,
+    /// End; what is queued was never promised to anybody.
+    Abandon,
+}
+
+impl JournalWriter {
+    /// Starts the thread, and with it a new file: `snapshot` is what it begins with.
+    pub(crate) fn start(
+        mut store: impl JournalStore,
+        header: Header,
+        snapshot: &[Record],
+        notify: impl Fn(Notice) + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut queue = Queue::new(header);
+        queue.begin(snapshot);
+        // The first file is written here and now: nothing is served before it is durable.
+        store.replace(queue.header.epoch, &queue.frames)?;
+        queue.frames.clear();
+        queue.fresh = false;
+        queue.writer.synced(queue.writer.last());
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+        });
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("journal".into())
+                .spawn(move || run(&shared, store, &notify))?
+        };
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Queues a record. A token is answered once the record, and all before it, are durable, or have failed.
+    pub(crate) fn append(&self, record: &Record, token: Option<Token>) {
+        let mut queue = lock(&self.shared.queue);
+        if !queue.failed {
+            let Queue { writer, frames, .. } = &mut *queue;
+            writer.append(record, frames);
+        }
+        queue.tokens.extend(token);
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+
+    /// Hands over the snapshot that starts the next file: it says all that was queued so far.
+    pub(crate) fn replace(&self, snapshot: &[Record]) {
+        let mut queue = lock(&self.shared.queue);
+        if !queue.failed {
+            queue.header.epoch += 1;
+            queue.begin(snapshot);
+        }
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+
+    /// Nothing can be made durable any more.
+    pub(crate) fn failed(&self) -> bool {
+        lock(&self.shared.queue).failed
+    }
+
+    /// Writes what is queued and ends the thread. Blocks.
+    pub(crate) fn close(&self) {
+        self.end(Stop::Orderly);
+    }
+
+    fn end(&self, how: Stop) {
+        lock(&self.shared.queue).stop.get_or_insert(how);
+        self.shared.wake.notify_one();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            // A panic in the thread was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        self.end(Stop::Abandon);
+    }
+}
+
+fn run(shared: &Shared, mut store: impl JournalStore, notify: &impl Fn(Notice)) {
+    let mut batch = Batch::default();
+    while shared.next(&mut batch) {
+        let tokens = std::mem::take(&mut batch.tokens);
+        if batch.failed {
+            notify(Notice::Failed(tokens));
+            continue;
+        }
+        match commit(&mut store, &batch, !tokens.is_empty()) {
+            Ok(durable) => {
+                let full = shared.committed(&batch, durable, store.size());
+                if !tokens.is_empty() {
+                    notify(Notice::Durable(tokens));
+                }
+                if full {
+                    notify(Notice::Full);
+                }
+            }
+            Err(error) => {
+                {
+                    let mut queue = lock(&shared.queue);
+                    queue.failed = true;
+                    queue.frames = Vec::new();
+                    queue.fresh = false;
+                }
+                notify(Notice::Broken(error.to_string()));
+                notify(Notice::Failed(tokens));
+            }
+        }
+    }
+}
+
+/// What the thread writes at once.
+#[derive(Default)]
+struct Batch {
+    frames: Vec<u8>,
+    tokens: Vec<Token>,
+    epoch: u64,
+    /// Number of the last record.
+    last: u64,
+    fresh: bool,
+    failed: bool,
+}
+
+impl Shared {
+    /// Waits for something to do and takes all of it. `false`: it is over.
+    fn next(&self, batch: &mut Batch) -> bool {
+        let mut queue = lock(&self.queue);
+        loop {
+            match queue.stop {
+                Some(Stop::Abandon) => return false,
+                Some(Stop::Orderly) if queue.is_empty() => return false,
+                _ if !queue.is_empty() => break,
+                _ => {
+                    queue = self
+                        .wake
+                        .wait(queue)
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                }
+            }
+        }
+        batch.frames.clear();
+        std::mem::swap(&mut batch.frames, &mut queue.frames);
+        batch.tokens = std::mem::take(&mut queue.tokens);
+        batch.fresh = std::mem::take(&mut queue.fresh);
+        batch.epoch = queue.header.epoch;
+        batch.last = queue.writer.last();
+        batch.failed = queue.failed;
+        true
+    }
+
+    /// Notes how far the journal is durable; says whether a new file is to be asked for.
+    fn committed(&self, batch: &Batch, durable: bool, size: u64) -> bool {
+        let mut queue = lock(&self.queue);
+        // While this batch was written the next file may have been begun: its numbers and its size are others.
+        if queue.header.epoch != batch.epoch {
+            return false;
+        }
+        if durable {
+            queue.writer.synced(batch.last);
+        }
+        let limit = SMALLEST_LIMIT.max(4 * queue.snapshot);
+        size > limit && !std::mem::replace(&mut queue.asked, true)
+    }
+}
+
+/// Whether what was written is durable, too.
+fn commit(store: &mut impl JournalStore, batch: &Batch, sync: bool) -> io::Result<bool> {
+    if batch.fresh {
+        return store.replace(batch.epoch, &batch.frames).map(|()| true);
+    }
+    store.append(&batch.frames)?;
+    // Records that nobody waits for become durable with the next one that somebody does.
+    if sync {
+        store.sync()?;
+    }
+    Ok(sync)
+}
+
+impl Queue {
+    fn new(header: Header) -> Self {
+        let writer = Writer::new(&header);
+        let (frames, tokens) = (Vec::new(), Vec::new());
+        Self {
+            header,
+            writer,
+            frames,
+            tokens,
+            fresh: false,
+            snapshot: 0,
+            asked: false,
+            failed: false,
+            stop: None,
+        }
+    }
+
+    /// The next file begins, with this snapshot in place of whatever was queued.
+    fn begin(&mut self, snapshot: &[Record]) {
+        self.writer = Writer::new(&self.header);
+        self.frames = first_bytes(&self.header);
+        for record in snapshot {
+            self.writer.append(record, &mut self.frames);
+        }
+        self.snapshot = self.frames.len() as u64;
+        self.fresh = true;
+        self.asked = false;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.tokens.is_empty() && !self.fresh
+    }
+}
+
+#[cfg(test)]
+mod tests;

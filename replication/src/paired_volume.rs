@@ -1,0 +1,340 @@
+//! A volume as hosts see it: plain until it is in a pair, and in the engine from then on.
+//!
+//! A [`Gate`] stands in front. Every I/O passes it and then looks at `member`, which changes only while the gate is
+//! closed and everybody is out: so an I/O runs wholly on the one way or wholly on the other. Without a pair the way is
+//! the [`PlainVolume`]'s own: two atomic operations more than nothing, no lock and no allocation. In a pair each I/O
+//! becomes an [`Op`] and an input of the engine; what can be done at once is done on the caller's stack, so that the
+//! future is often complete when it is first polled.
+//!
+//! A pass is held to the end of the I/O: closing the gate waits for those in the engine as for those on the plain way.
+
+use std::sync::{
+    Arc, PoisonError, RwLock, Weak,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use replication_engine::{
+    effects::HostIo,
+    ids::{ByteRange, VolumeId},
+};
+use target_core::{
+    buffer::Buffer,
+    gate::{Gate, OwnedPass},
+    plain::PlainVolume,
+    scsi_model::control::VolumeNumber,
+    volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
+};
+
+use crate::{
+    array::Array,
+    ops::{Op, OpFuture, Payload},
+    statistics::Statistics,
+};
+
+/// See the module's page.
+pub struct PairedVolume {
+    number: VolumeNumber,
+    plain: Arc<PlainVolume>,
+    array: Weak<Array>,
+    gate: Arc<Gate>,
+    /// In the engine. Changes only behind the closed gate.
+    member: AtomicBool,
+    /// Answers hosts.
+    ready: AtomicBool,
+    watchers: RwLock<Vec<Arc<dyn VolumeWatcher>>>,
+    statistics: Statistics,
+}
+
+impl PairedVolume {
+    pub(crate) fn new(plain: Arc<PlainVolume>, array: Weak<Array>, member: bool, ready: bool) -> Self {
+        Self {
+            number: plain.info().number,
+            plain,
+            array,
+            gate: Arc::new(Gate::new()),
+            member: AtomicBool::new(member),
+            ready: AtomicBool::new(ready),
+            watchers: RwLock::default(),
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> VolumeNumber {
+        self.number
+    }
+
+    /// Capacity in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.plain.info().bytes()
+    }
+
+    /// Is it in a pair, so that its I/O passes through the engine?
+    pub fn in_pair(&self) -> bool {
+        self.member.load(Ordering::Acquire)
+    }
+
+    /// What hosts did with it.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// What it stands on.
+    pub fn plain(&self) -> &Arc<PlainVolume> {
+        &self.plain
+    }
+
+    pub(crate) fn id(&self) -> VolumeId {
+        VolumeId(self.number.0)
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Only behind the closed gate.
+    pub(crate) fn set_member(&self, member: bool) {
+        self.member.store(member, Ordering::Release);
+    }
+
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Tells those who watch. No lock of the array may be held.
+    pub(crate) fn tell(&self, change: VolumeChange) {
+        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for watcher in watchers {
+            watcher.changed(change);
+        }
+    }
+
+    /// The plain way, if it is open and the volume answers hosts; what `try_*` calls can do at once.
+    fn fast<T>(&self, plain: impl FnOnce() -> Fast<T>) -> Fast<T> {
+        let Some(_pass) = self.gate.enter() else { return Fast::Later };
+        if self.member.load(Ordering::Acquire) {
+            return Fast::Later;
+        }
+        if !self.ready.load(Ordering::Acquire) {
+            return Fast::Done(Err(IoError::NotReady));
+        }
+        plain()
+    }
+
+    /// Enters the gate and says which way; the engine answers for readiness itself.
+    async fn enter(&self) -> Result<(OwnedPass, Option<Arc<Array>>), IoError> {
+        let pass = Arc::clone(&self.gate).enter_when_open().await;
+        if self.member.load(Ordering::Acquire) {
+            let gone = || IoError::Internal("the array has shut down".into());
+            return Ok((pass, Some(self.array.upgrade().ok_or_else(gone)?)));
+        }
+        if !self.ready.load(Ordering::Acquire) {
+            return Err(IoError::NotReady);
+        }
+        Ok((pass, None))
+    }
+
+    /// One I/O through the engine. The payload waits in the op table; the pass goes with it.
+    fn submit(
+        &self,
+        array: &Arc<Array>,
+        pass: OwnedPass,
+        (offset, length): (u64, u64),
+        (io, payload, fua): (HostIo, Payload, bool),
+    ) -> OpFuture {
+        let range = ByteRange { start: offset, end: offset + length };
+        let op = Arc::new(Op::new(self.id(), range, payload, Some(pass)));
+        array.host(Arc::clone(&op), io, fua);
+        OpFuture(op)
+    }
+}
+
+impl Volume for PairedVolume {
+    fn info(&self) -> Arc<VolumeInfo> {
+        self.plain.info()
+    }
+
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
+        let bytes = buffer.len() as u64;
+        let fast = self.fast(|| self.plain.try_read(offset, buffer));
+        if let Fast::Done(result) = &fast {
+            self.statistics.read(bytes, result);
+        }
+        fast
+    }
+
+    fn read(self: Arc<Self>, offset: u64, buffer: Buffer) -> IoFuture<Buffer> {
+        Box::pin(async move {
+            let bytes = buffer.len() as u64;
+            let result = self.read_either_way(offset, buffer).await;
+            self.statistics.read(bytes, &result);
+            result
+        })
+    }
+
+    fn try_write(&self, offset: u64, data: &Bytes, fua: bool) -> Fast<()> {
+        let fast = self.fast(|| self.plain.try_write(offset, data, fua));
+        if let Fast::Done(result) = &fast {
+            self.statistics.write(data.len() as u64, result);
+        }
+        fast
+    }
+
+    fn write(self: Arc<Self>, offset: u64, data: Bytes, fua: bool) -> IoFuture<()> {
+        Box::pin(async move {
+            let bytes = data.len() as u64;
+            let result = self.write_either_way(offset, data, fua).await;
+            self.statistics.write(bytes, &result);
+            result
+        })
+    }
+
+    fn flush(self: Arc<Self>) -> IoFuture<()> {
+        Box::pin(async move {
+            let result = self.flush_either_way().await;
+            self.statistics.flush(&result);
+            result
+        })
+    }
+
+    fn zero(self: Arc<Self>, offset: u64, length: u64, unmap: bool, fua: bool) -> IoFuture<()> {
+        Box::pin(async move {
+            let result = self.zero_either_way(offset, length, unmap, fua).await;
+            self.statistics.write(length, &result);
+            result
+        })
+    }
+
+    fn update(self: Arc<Self>, offset: u64, length: u64, modify: Modify, fua: bool) -> IoFuture<()> {
+        Box::pin(async move {
+            let result = self.update_either_way(offset, length, modify, fua).await;
+            self.statistics.write(length, &result);
+            result
+        })
+    }
+
+    fn extents(self: Arc<Self>, offset: u64, limit: usize) -> IoFuture<Vec<Extent>> {
+        Box::pin(async move {
+            let (_pass, array) = self.enter().await?;
+            let extents = Arc::clone(&self.plain).extents(offset, limit).await?;
+            let Some(array) = array else { return Ok(extents) };
+            if !self.ready() {
+                return Err(IoError::NotReady);
+            }
+            Ok(with_mapped(&extents, &array.elsewhere(self.id()), limit))
+        })
+    }
+
+    fn watch(&self, watcher: Arc<dyn VolumeWatcher>) {
+        self.plain.watch(Arc::clone(&watcher));
+        self.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
+    }
+}
+
+impl PairedVolume {
+    async fn read_either_way(&self, offset: u64, buffer: Buffer) -> Result<Buffer, IoError> {
+        let (pass, array) = self.enter().await?;
+        let Some(array) = array else { return Arc::clone(&self.plain).read(offset, buffer).await };
+        if buffer.is_empty() {
+            return Ok(buffer);
+        }
+        let place = (offset, buffer.len() as u64);
+        let read = self.submit(&array, pass, place, (HostIo::Read, Payload::Read(Some(buffer)), false));
+        read.await?.ok_or_else(|| IoError::Internal("a read ended without its data".into()))
+    }
+
+    async fn write_either_way(&self, offset: u64, data: Bytes, fua: bool) -> Result<(), IoError> {
+        let (pass, array) = self.enter().await?;
+        let Some(array) = array else { return Arc::clone(&self.plain).write(offset, data, fua).await };
+        if data.is_empty() {
+            return Ok(());
+        }
+        let place = (offset, data.len() as u64);
+        self.submit(&array, pass, place, (HostIo::Write, Payload::Data(data), fua)).await.map(drop)
+    }
+
+    async fn flush_either_way(&self) -> Result<(), IoError> {
+        let (pass, array) = self.enter().await?;
+        let Some(array) = array else { return Arc::clone(&self.plain).flush().await };
+        self.submit(&array, pass, (0, 0), (HostIo::Flush, Payload::Flush, false)).await.map(drop)
+    }
+
+    async fn zero_either_way(&self, offset: u64, length: u64, unmap: bool, fua: bool) -> Result<(), IoError> {
+        let (pass, array) = self.enter().await?;
+        let Some(array) = array else {
+            return Arc::clone(&self.plain).zero(offset, length, unmap, fua).await;
+        };
+        if length == 0 {
+            return Ok(());
+        }
+        let payload = Payload::Zero { unmap };
+        self.submit(&array, pass, (offset, length), (HostIo::Write, payload, fua)).await.map(drop)
+    }
+
+    async fn update_either_way(
+        &self,
+        offset: u64,
+        length: u64,
+        modify: Modify,
+        fua: bool,
+    ) -> Result<(), IoError> {
+        let (pass, array) = self.enter().await?;
+        let Some(array) = array else {
+            return Arc::clone(&self.plain).update(offset, length, modify, fua).await;
+        };
+        if length == 0 {
+            return Ok(());
+        }
+        let payload = Payload::Update(Some(modify));
+        self.submit(&array, pass, (offset, length), (HostIo::Update, payload, fua)).await.map(drop)
+    }
+}
+
+/// The media's extents with these ranges, ascending, shown as data: their content is another volume's for now, and
+/// whether that is a hole is not asked.
+fn with_mapped(extents: &[Extent], elsewhere: &[ByteRange], limit: usize) -> Vec<Extent> {
+    let mut merged: Vec<Extent> = Vec::new();
+    let mut push = |start: u64, end: u64, mapped: bool| match merged.last_mut() {
+        _ if start >= end => {}
+        Some(last) if last.mapped == mapped => last.length += end - start,
+        _ => merged.push(Extent { offset: start, length: end - start, mapped }),
+    };
+    for extent in extents {
+        let end = extent.offset + extent.length;
+        let mut at = extent.offset;
+        for range in elsewhere.iter().filter(|range| range.start < end && range.end > extent.offset) {
+            let start = range.start.max(at);
+            push(at, start, extent.mapped);
+            at = range.end.min(end);
+            push(start, at, true);
+        }
+        push(at, end, extent.mapped);
+    }
+    merged.truncate(limit);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lives_elsewhere_is_shown_as_data() {
+        let hole = |offset, length| Extent { offset, length, mapped: false };
+        let data = |offset, length| Extent { offset, length, mapped: true };
+        let range = |start, end| ByteRange { start, end };
+        let media = [hole(0, 100), data(100, 50), hole(150, 50)];
+        assert_eq!(with_mapped(&media, &[], 9), media);
+        assert_eq!(
+            with_mapped(&media, &[range(20, 30), range(90, 160)], 9),
+            [hole(0, 20), data(20, 10), hole(30, 60), data(90, 70), hole(160, 40)]
+        );
+        assert_eq!(with_mapped(&media, &[range(0, 1000)], 9), [data(0, 200)]);
+        assert_eq!(with_mapped(&media, &[range(20, 30)], 2), [hole(0, 20), data(20, 10)]);
+    }
+}
