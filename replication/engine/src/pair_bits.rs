@@ -250,3 +250,6 @@ enum Side {
     Mirror,
     Todo,
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,7 @@ impl TrackRange {
     }
 
     /// What the two have in common; may be empty.
+    #[must_use]
     pub fn intersection(self, other: Self) -> Self {
         let start = self.start.max(other.start);
         Self {

@@ -86,9 +86,10 @@ pub fn decide(state: PairState, verb: Verb) -> Decision {
         },
         Verb::Cancel { force } => match state {
             Simplex => Decision::Refuse,
-            Copy | Duplex | Split | Restored | Suspended => go(Simplex, Change::Keep),
-            Splitting | Restoring | ProtectedRestoring if force => go(Simplex, Change::Keep),
-            Splitting | Restoring | ProtectedRestoring => Decision::Refuse,
+            Splitting | Restoring | ProtectedRestoring if !force => Decision::Refuse,
+            Copy | Duplex | Splitting | Split | Restoring | Restored | ProtectedRestoring | Suspended => {
+                go(Simplex, Change::Keep)
+            }
         },
     }
 }

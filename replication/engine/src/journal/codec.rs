@@ -86,7 +86,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
             u32_to(out, spec.block_size);
             u64_to(out, spec.bytes);
         }
-        Record::Config(config) => config_to(out, config),
+        Record::Config(config) => config_to(out, *config),
         Record::Pair { pair, meta, bits } => {
             u32_to(out, pair.0.0);
             u32_to(out, 0);
@@ -101,18 +101,24 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
             count_to(out, change.members.len());
             count_to(out, change.configs.len());
             u32_to(out, 0);
-            change.marks.iter().for_each(|mark| mark_to(out, mark));
+            for mark in &change.marks {
+                mark_to(out, mark);
+            }
             for member in &change.members {
                 u32_to(out, member.pair.0.0);
                 out.extend_from_slice(&[member.change as u8, 0, 0, 0]);
                 meta_to(out, &member.meta);
             }
-            change.configs.iter().for_each(|config| config_to(out, config));
+            for config in &change.configs {
+                config_to(out, *config);
+            }
         }
         Record::Hot(regions) => regions_to(out, regions, 0),
         Record::Cold { regions, marks } => {
             regions_to(out, regions, marks.len());
-            marks.iter().for_each(|mark| mark_to(out, mark));
+            for mark in marks {
+                mark_to(out, mark);
+            }
         }
         Record::Cleared { pair, runs } => {
             u32_to(out, pair.0.0);
@@ -206,7 +212,7 @@ fn count_to(out: &mut Vec<u8>, count: usize) {
     );
 }
 
-fn config_to(out: &mut Vec<u8>, config: &VolumeConfig) {
+fn config_to(out: &mut Vec<u8>, config: VolumeConfig) {
     u32_to(out, config.volume.0);
     let flags = flag(config.not_ready, NOT_READY) | flag(config.inconsistent, VOLUME_INCONSISTENT);
     out.extend_from_slice(&[config.hold as u8, flags, 0, 0]);
