@@ -1,1 +1,313 @@
-//! The plan of a data transfer: immediate, unsolicited, solicited, Data-In (RFC 7143 4.2.5, 11.7, 11.8).
+//! The plan of a data transfer (RFC 7143 4.2.5, 11.7, 11.8).
+//!
+//! **To the target** ([`WriteFlow`]). The data of a write comes in up to three ways: immediate, in the command itself;
+//! unsolicited, in Data-Out PDUs that follow unasked, both together at most FirstBurstLength; solicited, as answers
+//! to R2Ts of at most MaxBurstLength each, of which MaxOutstandingR2T may be open at once. DataPDUInOrder and
+//! DataSequenceInOrder are always Yes here, so the data arrives in ascending order without a gap and is appended; an
+//! R2T is answered after those before it. Each sequence counts DataSN from 0 and ends with the F bit. Whatever
+//! departs from that is a named [`Misbehaviour`].
+//!
+//! **To the initiator** ([`DataInFlow`]). Data-In PDUs of at most the initiator's MaxRecvDataSegmentLength, the F bit at
+//! the end of each MaxBurstLength, the status in the last one.
+
+use std::collections::VecDeque;
+
+use crate::{bhs::RESERVED_TAG, misbehaviour::Misbehaviour};
+
+/// What the two sides agreed on about data transfers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferLimits {
+    /// InitialR2T.
+    pub initial_r2t: bool,
+    /// ImmediateData.
+    pub immediate_data: bool,
+    /// FirstBurstLength in bytes.
+    pub first_burst: u32,
+    /// MaxBurstLength in bytes.
+    pub max_burst: u32,
+    /// MaxOutstandingR2T.
+    pub max_outstanding_r2t: u16,
+}
+
+/// An R2T to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct R2t {
+    /// Target transfer tag.
+    pub target_transfer_tag: u32,
+    /// R2TSN.
+    pub r2t_sn: u32,
+    /// Buffer offset in bytes.
+    pub offset: u32,
+    /// Desired data transfer length in bytes.
+    pub length: u32,
+}
+
+/// The fields of a Data-Out that matter to the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataOutFacts {
+    /// Target transfer tag, FFFFFFFFh for unsolicited data.
+    pub target_transfer_tag: u32,
+    /// DataSN.
+    pub data_sn: u32,
+    /// Buffer offset in bytes.
+    pub offset: u32,
+    /// Data segment length in bytes.
+    pub length: u32,
+    /// The F bit.
+    pub is_final: bool,
+}
+
+/// One write on its way in.
+#[derive(Debug, Clone)]
+pub struct WriteFlow {
+    expected: u32,
+    received: u32,
+    max_burst: u32,
+    max_outstanding: usize,
+    /// End of the unsolicited data as long as it is still coming.
+    unsolicited_end: Option<u32>,
+    /// DataSN of the next PDU of the current sequence.
+    data_sn: u32,
+    /// Open R2Ts in order: target transfer tag and end offset.
+    open: VecDeque<(u32, u32)>,
+    /// Up to where data was asked for.
+    requested: u32,
+    r2t_sn: u32,
+}
+
+impl WriteFlow {
+    /// Begins with the command: `expected` is its expected data transfer length, `immediate` the length of its data
+    /// segment, `is_final` its F bit.
+    pub fn begin(
+        expected: u32,
+        immediate: u32,
+        is_final: bool,
+        limits: &TransferLimits,
+    ) -> Result<Self, Misbehaviour> {
+        if immediate > 0 && !limits.immediate_data {
+            return Err(Misbehaviour::ImmediateDataNotAgreed);
+        }
+        if !is_final && limits.initial_r2t {
+            return Err(Misbehaviour::UnsolicitedDataNotAgreed);
+        }
+        let unsolicited = limits.first_burst.min(expected);
+        if immediate > unsolicited {
+            return Err(Misbehaviour::Overrun {
+                end: u64::from(immediate),
+                limit: unsolicited,
+            });
+        }
+        if !is_final && immediate == unsolicited {
+            return Err(Misbehaviour::FinalBitMissing(immediate));
+        }
+        Ok(Self {
+            expected,
+            received: immediate,
+            max_burst: limits.max_burst,
+            max_outstanding: usize::from(limits.max_outstanding_r2t.max(1)),
+            unsolicited_end: (!is_final).then_some(unsolicited),
+            data_sn: 0,
+            open: VecDeque::new(),
+            requested: immediate,
+            r2t_sn: 0,
+        })
+    }
+
+    /// Is all of the data here?
+    pub fn is_complete(&self) -> bool {
+        self.received == self.expected
+    }
+
+    /// Bytes received: where the next ones go.
+    pub fn received(&self) -> u32 {
+        self.received
+    }
+
+    /// How many R2Ts were sent: ExpDataSN of the response (RFC 7143 11.4.8).
+    pub fn r2ts_sent(&self) -> u32 {
+        self.r2t_sn
+    }
+
+    /// The next R2T that may be sent now. `tag` is a fresh target transfer tag.
+    pub fn next_r2t(&mut self, tag: u32) -> Option<R2t> {
+        let waits = self.unsolicited_end.is_some()
+            || self.open.len() >= self.max_outstanding
+            || self.requested == self.expected;
+        if waits {
+            return None;
+        }
+        let length = self.max_burst.min(self.expected - self.requested);
+        let r2t = R2t {
+            target_transfer_tag: tag,
+            r2t_sn: self.r2t_sn,
+            offset: self.requested,
+            length,
+        };
+        self.requested += length;
+        self.r2t_sn += 1;
+        self.open.push_back((tag, self.requested));
+        Some(r2t)
+    }
+
+    /// Checks a Data-Out that arrived and counts its data as received.
+    pub fn data_out(&mut self, pdu: &DataOutFacts) -> Result<(), Misbehaviour> {
+        let (tag, limit) = match (self.unsolicited_end, self.open.front()) {
+            (Some(end), _) => (RESERVED_TAG, end),
+            (None, Some(&(tag, end))) => (tag, end),
+            // Nothing is asked for: only a tag that was never given out can be named as expected.
+            (None, None) => (RESERVED_TAG, self.received),
+        };
+        if pdu.target_transfer_tag != tag {
+            return Err(Misbehaviour::TransferTag {
+                got: pdu.target_transfer_tag,
+                expected: tag,
+            });
+        }
+        if self.unsolicited_end.is_none() && self.open.is_empty() {
+            return Err(Misbehaviour::UnsolicitedDataNotAgreed);
+        }
+        if pdu.data_sn != self.data_sn {
+            return Err(Misbehaviour::DataSn {
+                got: pdu.data_sn,
+                expected: self.data_sn,
+            });
+        }
+        if pdu.offset != self.received {
+            return Err(Misbehaviour::BufferOffset {
+                got: pdu.offset,
+                expected: self.received,
+            });
+        }
+        let end = u64::from(pdu.offset) + u64::from(pdu.length);
+        if end > u64::from(limit) {
+            return Err(Misbehaviour::Overrun { end, limit });
+        }
+        let end = pdu.offset + pdu.length;
+        if !pdu.is_final && end == limit {
+            return Err(Misbehaviour::FinalBitMissing(end));
+        }
+        if pdu.is_final && end < limit && self.unsolicited_end.is_none() {
+            return Err(Misbehaviour::SequenceTooShort { end, limit });
+        }
+        self.received = end;
+        self.data_sn = self.data_sn.wrapping_add(1);
+        if pdu.is_final {
+            self.data_sn = 0;
+            if self.unsolicited_end.take().is_some() {
+                self.requested = end;
+            } else {
+                self.open.pop_front();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One Data-In PDU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataInSegment {
+    /// DataSN.
+    pub data_sn: u32,
+    /// Buffer offset in bytes.
+    pub offset: u32,
+    /// Length in bytes.
+    pub length: u32,
+    /// F: the end of a sequence.
+    pub is_final: bool,
+    /// The end of the data: carries the status (S).
+    pub is_last: bool,
+}
+
+/// Cuts the data of a read into Data-In PDUs.
+#[derive(Debug, Clone)]
+pub struct DataInFlow {
+    total: u32,
+    max_segment: u32,
+    max_burst: u32,
+    data_sn: u32,
+    offset: u32,
+    burst_left: u32,
+}
+
+impl DataInFlow {
+    /// `total` bytes in segments of at most `max_segment` (the initiator's MaxRecvDataSegmentLength) and sequences of
+    /// at most `max_burst` bytes.
+    pub fn new(total: u32, max_segment: u32, max_burst: u32) -> Self {
+        debug_assert!(max_segment > 0 && max_burst > 0);
+        Self {
+            total,
+            max_segment,
+            max_burst,
+            data_sn: 0,
+            offset: 0,
+            burst_left: max_burst,
+        }
+    }
+}
+
+impl Iterator for DataInFlow {
+    type Item = DataInSegment;
+
+    fn next(&mut self) -> Option<DataInSegment> {
+        if self.offset == self.total {
+            return None;
+        }
+        let length = self
+            .max_segment
+            .min(self.burst_left)
+            .min(self.total - self.offset);
+        let offset = self.offset;
+        self.offset += length;
+        self.burst_left -= length;
+        let is_last = self.offset == self.total;
+        let is_final = is_last || self.burst_left == 0;
+        if is_final {
+            self.burst_left = self.max_burst;
+        }
+        let data_sn = self.data_sn;
+        self.data_sn += 1;
+        Some(DataInSegment {
+            data_sn,
+            offset,
+            length,
+            is_final,
+            is_last,
+        })
+    }
+}
+
+/// How the data a command had to move differs from what the initiator expected (RFC 7143 11.4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residual {
+    /// As expected.
+    None,
+    /// Less by this many bytes.
+    Underflow(u32),
+    /// More by this many bytes.
+    Overflow(u32),
+}
+
+impl Residual {
+    /// `expected` by the initiator, `actual` by the command.
+    pub fn of(expected: u32, actual: u64) -> Self {
+        let expected = u64::from(expected);
+        if actual > expected {
+            Self::Overflow(u32::try_from(actual - expected).unwrap_or(u32::MAX))
+        } else if actual < expected {
+            Self::Underflow((expected - actual) as u32)
+        } else {
+            Self::None
+        }
+    }
+
+    /// The count for the header.
+    pub fn count(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Underflow(count) | Self::Overflow(count) => count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

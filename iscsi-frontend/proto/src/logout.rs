@@ -1,1 +1,74 @@
 //! Logout (RFC 7143 11.14, 11.15).
+
+/// What is to be closed (RFC 7143 11.14.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogoutReason {
+    /// 0: the session.
+    CloseSession,
+    /// 1: the connection named by the CID.
+    CloseConnection,
+    /// 2: the connection named by the CID, its tasks to be reassigned.
+    RemoveForRecovery,
+}
+
+impl LogoutReason {
+    /// By its code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::CloseSession),
+            1 => Some(Self::CloseConnection),
+            2 => Some(Self::RemoveForRecovery),
+            _ => None,
+        }
+    }
+}
+
+/// The answer (RFC 7143 11.15.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LogoutOutcome {
+    /// Connection or session closed.
+    Closed = 0,
+    /// CID not found.
+    CidNotFound = 1,
+    /// Connection recovery is not supported.
+    RecoveryNotSupported = 2,
+    /// Cleanup failed.
+    CleanupFailed = 3,
+}
+
+/// What a Logout Request on the only connection of a session comes to: `Closed` ends the session with it.
+pub fn judge_logout(reason: LogoutReason, cid: u16, own_cid: u16) -> LogoutOutcome {
+    match reason {
+        LogoutReason::CloseSession => LogoutOutcome::Closed,
+        LogoutReason::CloseConnection if cid == own_cid => LogoutOutcome::Closed,
+        LogoutReason::CloseConnection => LogoutOutcome::CidNotFound,
+        LogoutReason::RemoveForRecovery => LogoutOutcome::RecoveryNotSupported,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ones_own_connection_can_be_closed() {
+        assert_eq!(
+            judge_logout(LogoutReason::CloseSession, 9, 1),
+            LogoutOutcome::Closed
+        );
+        assert_eq!(
+            judge_logout(LogoutReason::CloseConnection, 1, 1),
+            LogoutOutcome::Closed
+        );
+        assert_eq!(
+            judge_logout(LogoutReason::CloseConnection, 2, 1),
+            LogoutOutcome::CidNotFound
+        );
+        assert_eq!(
+            judge_logout(LogoutReason::RemoveForRecovery, 1, 1),
+            LogoutOutcome::RecoveryNotSupported
+        );
+        assert_eq!(LogoutReason::from_code(3), None);
+    }
+}

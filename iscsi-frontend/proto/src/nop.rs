@@ -1,1 +1,133 @@
-//! NOP-Out and NOP-In (RFC 7143 11.18, 11.19).
+//! Keeping a connection alive with NOP-In (RFC 7143 11.19): is the initiator still there, and how long is the way?
+//!
+//! A silent connection is asked after `interval`; when nothing at all is heard for `patience` after that, it is dead.
+//! Times are counted from an instant of the caller's choice.
+
+use std::time::Duration;
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepaliveAction {
+    /// Nothing before this time.
+    WaitUntil(Duration),
+    /// Nothing at all: it is switched off.
+    Idle,
+    /// Send a NOP-In with this target transfer tag and ask again.
+    Ask(u32),
+    /// Nobody answers: drop the connection.
+    Dead,
+}
+
+/// The keepalive of one connection.
+#[derive(Debug, Clone)]
+pub struct Keepalive {
+    interval: Option<Duration>,
+    patience: Duration,
+    heard: Duration,
+    asked: Option<(u32, Duration)>,
+    next_tag: u32,
+}
+
+impl Keepalive {
+    /// Asks after `interval` of silence (`None`: never) and gives up `patience` later.
+    pub fn new(interval: Option<Duration>, patience: Duration, now: Duration) -> Self {
+        Self {
+            interval,
+            patience,
+            heard: now,
+            asked: None,
+            next_tag: 1,
+        }
+    }
+
+    /// Something arrived.
+    pub fn heard(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    /// A NOP-Out with this target transfer tag arrived: the round trip time if it answers the question asked last.
+    pub fn answered(&mut self, tag: u32, now: Duration) -> Option<Duration> {
+        let (asked, at) = self.asked?;
+        (asked == tag).then(|| {
+            self.asked = None;
+            now.saturating_sub(at)
+        })
+    }
+
+    /// What is due at `now`.
+    pub fn due(&mut self, now: Duration) -> KeepaliveAction {
+        let Some(interval) = self.interval else {
+            return KeepaliveAction::Idle;
+        };
+        // Anything heard after the question shows that the other side lives, even if it never answers.
+        let unheard_question = self.asked.filter(|&(_, at)| at >= self.heard);
+        let deadline = match unheard_question {
+            Some((_, at)) => at + self.patience,
+            None => self.heard + interval,
+        };
+        match unheard_question {
+            _ if now < deadline => KeepaliveAction::WaitUntil(deadline),
+            Some(_) => KeepaliveAction::Dead,
+            None => {
+                let tag = self.next_tag;
+                // FFFFFFFFh means "no tag".
+                self.next_tag = if tag == u32::MAX - 1 { 1 } else { tag + 1 };
+                self.asked = Some((tag, now));
+                KeepaliveAction::Ask(tag)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn silence_is_asked_then_given_up() {
+        let mut keepalive = Keepalive::new(Some(seconds(15)), seconds(30), seconds(0));
+        assert_eq!(keepalive.due(seconds(3)), KeepaliveAction::WaitUntil(seconds(15)));
+        assert_eq!(keepalive.due(seconds(15)), KeepaliveAction::Ask(1));
+        assert_eq!(
+            keepalive.due(seconds(16)),
+            KeepaliveAction::WaitUntil(seconds(45))
+        );
+        assert_eq!(keepalive.due(seconds(45)), KeepaliveAction::Dead);
+    }
+
+    #[test]
+    fn an_answer_gives_the_round_trip_once() {
+        let mut keepalive = Keepalive::new(Some(seconds(15)), seconds(30), seconds(0));
+        keepalive.due(seconds(20));
+        keepalive.heard(seconds(21));
+        assert_eq!(keepalive.answered(7, seconds(21)), None);
+        assert_eq!(keepalive.answered(1, seconds(21)), Some(seconds(1)));
+        assert_eq!(keepalive.answered(1, seconds(21)), None);
+        assert_eq!(
+            keepalive.due(seconds(30)),
+            KeepaliveAction::WaitUntil(seconds(36))
+        );
+    }
+
+    #[test]
+    fn any_traffic_after_the_question_is_life() {
+        let mut keepalive = Keepalive::new(Some(seconds(15)), seconds(30), seconds(0));
+        assert_eq!(keepalive.due(seconds(15)), KeepaliveAction::Ask(1));
+        keepalive.heard(seconds(40));
+        assert_eq!(
+            keepalive.due(seconds(50)),
+            KeepaliveAction::WaitUntil(seconds(55))
+        );
+        assert_eq!(keepalive.due(seconds(55)), KeepaliveAction::Ask(2));
+    }
+
+    #[test]
+    fn off_is_off() {
+        let mut keepalive = Keepalive::new(None, seconds(1), seconds(0));
+        assert_eq!(keepalive.due(seconds(100_000)), KeepaliveAction::Idle);
+    }
+}

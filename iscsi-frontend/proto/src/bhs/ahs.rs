@@ -45,13 +45,19 @@ impl<'a> AdditionalHeaders<'a> {
         let mut headers = Self::default();
         while !bytes.is_empty() {
             let [high, low, kind, ..] = *bytes else {
-                return Err(AhsError::Truncated { length: 3, left: bytes.len() });
+                return Err(AhsError::Truncated {
+                    length: 3,
+                    left: bytes.len(),
+                });
             };
             // AHSLength counts from byte 3 on: a reserved byte and the content, without padding.
             let length = usize::from(u16::from_be_bytes([high, low]));
             let padded = (3 + length).next_multiple_of(4);
             if padded > bytes.len() {
-                return Err(AhsError::Truncated { length: padded, left: bytes.len() });
+                return Err(AhsError::Truncated {
+                    length: padded,
+                    left: bytes.len(),
+                });
             }
             let content = bytes.get(4..3 + length);
             match (kind, content) {
@@ -61,7 +67,11 @@ impl<'a> AdditionalHeaders<'a> {
                     }
                 }
                 (READ_LENGTH, Some(&[a, b, c, d])) => {
-                    if headers.read_length.replace(u32::from_be_bytes([a, b, c, d])).is_some() {
+                    if headers
+                        .read_length
+                        .replace(u32::from_be_bytes([a, b, c, d]))
+                        .is_some()
+                    {
                         return Err(AhsError::Duplicate(kind));
                     }
                 }
@@ -105,12 +115,18 @@ mod tests {
             AdditionalHeaders::parse(&[0, 9, 1, 0]),
             Err(AhsError::Truncated { length: 12, left: 4 })
         );
-        assert_eq!(AdditionalHeaders::parse(&[0, 1, 3, 0]), Err(AhsError::UnknownType(3)));
+        assert_eq!(
+            AdditionalHeaders::parse(&[0, 1, 3, 0]),
+            Err(AhsError::UnknownType(3))
+        );
         assert_eq!(
             AdditionalHeaders::parse(&[0, 4, 2, 0, 0, 0, 0, 0]),
             Err(AhsError::WrongLength { kind: 2, length: 4 })
         );
-        assert_eq!(AdditionalHeaders::parse(&[0, 0, 1, 0]), Err(AhsError::WrongLength { kind: 1, length: 0 }));
+        assert_eq!(
+            AdditionalHeaders::parse(&[0, 0, 1, 0]),
+            Err(AhsError::WrongLength { kind: 1, length: 0 })
+        );
         let twice = [0, 5, 1, 0, 1, 2, 3, 4].repeat(2);
         assert_eq!(AdditionalHeaders::parse(&twice), Err(AhsError::Duplicate(1)));
     }
@@ -118,7 +134,11 @@ mod tests {
     #[test]
     fn thirty_two_byte_cdb_has_ahs_length_17() {
         let tail = [7; 16];
-        let bytes = AdditionalHeaders { extended_cdb: Some(&tail), read_length: None }.to_bytes();
+        let bytes = AdditionalHeaders {
+            extended_cdb: Some(&tail),
+            read_length: None,
+        }
+        .to_bytes();
         assert_eq!(&bytes[..4], &[0, 17, 1, 0]);
         assert_eq!(bytes.len(), 20);
     }
@@ -127,7 +147,8 @@ mod tests {
         #[test]
         fn round_trip(cdb in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..64)), length: Option<u32>) {
             let headers = AdditionalHeaders { extended_cdb: cdb.as_deref(), read_length: length };
-            prop_assert_eq!(AdditionalHeaders::parse(&headers.to_bytes()), Ok(headers));
+            let bytes = headers.to_bytes();
+            prop_assert_eq!(AdditionalHeaders::parse(&bytes), Ok(headers));
         }
 
         #[test]

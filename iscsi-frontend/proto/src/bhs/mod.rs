@@ -11,9 +11,7 @@ mod data;
 mod negotiation;
 
 pub use ahs::{AdditionalHeaders, AhsError};
-pub use command::{
-    ScsiCommand, ScsiResponse, TaskAttribute, TaskManagementRequest, TaskManagementResponse,
-};
+pub use command::{ScsiCommand, ScsiResponse, TaskAttribute, TaskManagementRequest, TaskManagementResponse};
 pub use connection::{AsyncMessage, LogoutRequest, LogoutResponse, NopIn, NopOut, Reject};
 pub use data::{DataIn, DataOut, ReadyToTransfer, Snack};
 pub use negotiation::{LoginRequest, LoginResponse, TextRequest, TextResponse};

@@ -1,7 +1,7 @@
 use super::*;
 
 /// A header with byte `n` at place `n`, as kind `H`.
-fn counting<H: Header>() -> H {
+fn counting<H: Header + Copy>() -> H {
     let mut bytes = std::array::from_fn(|place| place as u8);
     bytes[0] = H::OPCODE;
     *Bhs(bytes).view::<H>()
@@ -44,7 +44,10 @@ fn fields_are_where_the_rfc_puts_them() {
     let data_in = counting::<DataIn>();
     assert_eq!(data_in.status, 3);
     assert_eq!(data_in.residual_count.get(), word(44));
-    assert_eq!(counting::<ReadyToTransfer>().desired_data_transfer_length.get(), word(44));
+    assert_eq!(
+        counting::<ReadyToTransfer>().desired_data_transfer_length.get(),
+        word(44)
+    );
     assert_eq!(counting::<Snack>().begin_run.get(), word(40));
 
     let login = counting::<LoginRequest>();
@@ -59,9 +62,15 @@ fn fields_are_where_the_rfc_puts_them() {
 
     assert_eq!(counting::<LogoutRequest>().cid.get(), 0x1415);
     let logout = counting::<LogoutResponse>();
-    assert_eq!((logout.time2wait.get(), logout.time2retain.get()), (0x2829, 0x2a2b));
+    assert_eq!(
+        (logout.time2wait.get(), logout.time2retain.get()),
+        (0x2829, 0x2a2b)
+    );
     let message = counting::<AsyncMessage>();
-    assert_eq!((message.event, message.vendor_code, message.parameter3.get()), (36, 37, 0x2a2b));
+    assert_eq!(
+        (message.event, message.vendor_code, message.parameter3.get()),
+        (36, 37, 0x2a2b)
+    );
     assert_eq!(counting::<Reject>().data_sn.get(), word(36));
     assert_eq!(counting::<NopOut>().cmd_sn.get(), word(24));
     assert_eq!(counting::<NopIn>().stat_sn.get(), word(24));
