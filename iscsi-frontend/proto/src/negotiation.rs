@@ -1,1 +1,0 @@
-//! Negotiation of keys to effective parameters (RFC 7143 6.2).
