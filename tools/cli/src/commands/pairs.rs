@@ -1,0 +1,363 @@
+//! The OUT verbs: what they are given becomes one [`Request::Out`].
+
+use admin_api::{PairState, QueryPair};
+use scsi_model::control::{
+    CopyMode, Flags, OutVerb, PairSelector, Preview, RefusalKind, Reply, Request, VolumeNumber, VolumePair,
+};
+use serde::Serialize;
+
+use super::waiting;
+use crate::{
+    args::{
+        CancelArgs, ConfigArgs, EstablishArgs, FarVolume, ForceArgs, GroupCommand, How, PairArgs,
+        RestoreArgs, SplitArgs, Wait,
+    },
+    failure::Failure,
+    output::Output,
+    system::System,
+};
+
+/// A verb ready to go.
+struct Order {
+    verb: OutVerb,
+    flags: Flags,
+    members: Vec<VolumePair>,
+    /// What the pairs are once their copies have ended.
+    goal: &'static [PairState],
+}
+
+/// What is printed with `--json`.
+#[derive(Debug, Serialize)]
+struct DoneDocument {
+    verb: &'static str,
+    done: bool,
+    pairs: Vec<QueryPair>,
+}
+
+/// And for `--dry-run`.
+#[derive(Debug, Serialize)]
+struct DryRunDocument {
+    verb: &'static str,
+    accepted: bool,
+    /// `None` where nothing is copied by the verb.
+    tracks: Option<u64>,
+    bytes: Option<u64>,
+}
+
+const ESTABLISHED: &[PairState] = &[PairState::Duplex, PairState::Restored];
+const SPLIT: &[PairState] = &[PairState::Split];
+const RESTORED: &[PairState] = &[PairState::Restored];
+
+pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArgs) -> Result<(), Failure> {
+    let primary = system.number(&args.pair.primary)?;
+    let (mirror, remote) = match (&args.pair.mirror, args.mode) {
+        (FarVolume::There(peer, number), mode) => {
+            let mode = mode.map_or(CopyMode::Async, Into::into);
+            (VolumeNumber(*number), Some((peer.clone(), mode)))
+        }
+        (FarVolume::Here(name), None) => (system.number(name)?, None),
+        (FarVolume::Here(_), Some(_)) => {
+            return Err(Failure::Usage(
+                "--mode is for remote pairs: `establish P SYSTEM:VOL --mode sync`".to_owned(),
+            ));
+        }
+    };
+    let flags = Flags {
+        full: args.full,
+        remote: remote.is_some(),
+        ..Flags::default()
+    };
+    let members = vec![VolumePair {
+        primary,
+        mirror: Some(mirror),
+    }];
+    let order = Order {
+        verb: OutVerb::Establish { remote },
+        flags,
+        members,
+        goal: ESTABLISHED,
+    };
+    give(system, output, order, args.how, Some(args.wait))
+}
+
+pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Result<(), Failure> {
+    let mut flags = args.options.flags();
+    let member = if args.remote {
+        flags.remote = true;
+        // M is a volume of the paired system: only its number can be known here.
+        let number = match &args.pair.mirror {
+            FarVolume::There(_, number) | FarVolume::Here(crate::args::VolumeName::Number(number)) => *number,
+            FarVolume::Here(name) => {
+                let text =
+                    format!("split --remote takes the number of a volume of the paired system, not {name}");
+                return Err(Failure::Usage(text));
+            }
+        };
+        VolumePair {
+            primary: system.number(&args.pair.primary)?,
+            mirror: Some(VolumeNumber(number)),
+        }
+    } else {
+        system.pair(&args.pair)?
+    };
+    let wait = (!args.remote).then_some(args.wait);
+    give(
+        system,
+        output,
+        Order {
+            verb: OutVerb::Split,
+            flags,
+            members: vec![member],
+            goal: SPLIT,
+        },
+        args.how,
+        wait,
+    )
+}
+
+pub(super) fn restore(system: &mut System, output: Output, args: &RestoreArgs) -> Result<(), Failure> {
+    let members = vec![system.pair(&args.pair)?];
+    let order = Order {
+        verb: OutVerb::Restore,
+        flags: args.options.flags(),
+        members,
+        goal: if args.options.protected { SPLIT } else { RESTORED },
+    };
+    give(system, output, order, args.how, Some(args.wait))
+}
+
+pub(super) fn config(system: &mut System, output: Output, args: &ConfigArgs) -> Result<(), Failure> {
+    let volume = system.number(&args.volume)?;
+    let members = vec![VolumePair {
+        primary: volume,
+        mirror: Some(volume),
+    }];
+    let verb = OutVerb::Config(args.condition.into());
+    let order = Order {
+        verb,
+        flags: Flags::default(),
+        members,
+        goal: &[],
+    };
+    if args.how.dry_run {
+        return dry_run(system, output, &order);
+    }
+    send(system, &order, false)?;
+    let name = system.called(volume);
+    let document = DoneDocument {
+        verb: "config",
+        done: true,
+        pairs: Vec::new(),
+    };
+    output.print(&document, |_| format!("volume {name}: done"))
+}
+
+pub(super) fn cancel(system: &mut System, output: Output, args: &CancelArgs) -> Result<(), Failure> {
+    let flags = Flags {
+        force: args.force,
+        ..Flags::default()
+    };
+    let order = Order {
+        verb: OutVerb::Cancel,
+        flags,
+        members: vec![system.pair(&args.pair)?],
+        goal: &[],
+    };
+    give(system, output, order, args.how, None)
+}
+
+pub(super) fn swap(system: &mut System, output: Output, args: &ForceArgs) -> Result<(), Failure> {
+    let flags = Flags {
+        force: args.force,
+        ..Flags::default()
+    };
+    let order = Order {
+        verb: OutVerb::Swap,
+        flags,
+        members: vec![system.pair(&args.pair)?],
+        goal: &[],
+    };
+    give(system, output, order, args.how, None)
+}
+
+pub(super) fn suspend(system: &mut System, output: Output, args: &PairArgs) -> Result<(), Failure> {
+    let members = vec![system.pair(&args.pair)?];
+    let order = Order {
+        verb: OutVerb::Suspend,
+        flags: Flags::default(),
+        members,
+        goal: &[],
+    };
+    give(system, output, order, args.how, None)
+}
+
+pub(super) fn group(system: &mut System, output: Output, command: &GroupCommand) -> Result<(), Failure> {
+    let (verb, flags, pairs, goal, wait, how) = match command {
+        GroupCommand::Establish {
+            pairs,
+            full,
+            wait,
+            how,
+        } => {
+            let flags = Flags {
+                full: *full,
+                ..Flags::default()
+            };
+            (
+                OutVerb::Establish { remote: None },
+                flags,
+                pairs,
+                ESTABLISHED,
+                wait,
+                how,
+            )
+        }
+        GroupCommand::Split {
+            pairs,
+            options,
+            wait,
+            how,
+        } => (OutVerb::Split, options.flags(), pairs, SPLIT, wait, how),
+        GroupCommand::Restore {
+            pairs,
+            options,
+            wait,
+            how,
+        } => {
+            let goal = if options.protected { SPLIT } else { RESTORED };
+            (OutVerb::Restore, options.flags(), pairs, goal, wait, how)
+        }
+    };
+    let members = system.members(pairs)?;
+    give(
+        system,
+        output,
+        Order {
+            verb,
+            flags,
+            members,
+            goal,
+        },
+        *how,
+        Some(*wait),
+    )
+}
+
+/// Gives the order, waits if asked to, and says what has become of the pairs.
+fn give(
+    system: &mut System,
+    output: Output,
+    order: Order,
+    how: How,
+    wait: Option<Wait>,
+) -> Result<(), Failure> {
+    if how.dry_run {
+        return dry_run(system, output, &order);
+    }
+    send(system, &order, false)?;
+    let members: Vec<(VolumeNumber, VolumeNumber)> = order
+        .members
+        .iter()
+        .filter_map(|member| Some((member.primary, member.mirror?)))
+        .collect();
+    let pairs = match wait {
+        Some(Wait { wait: true, timeout }) => {
+            waiting::until_settled(system, output, &members, order.goal, timeout)?
+        }
+        _ if order.flags.remote => Vec::new(),
+        _ => after(system, &members)?,
+    };
+    let verb = order.verb.name();
+    let document = DoneDocument {
+        verb,
+        done: true,
+        pairs,
+    };
+    output.print(&document, |document| match &document.pairs[..] {
+        [] => format!("{verb}: done"),
+        pairs => {
+            let line = |pair: &QueryPair| {
+                format!(
+                    "{}: {}",
+                    crate::output::table::pair(pair),
+                    crate::output::progress::how_far(pair)
+                )
+            };
+            pairs.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+    })
+}
+
+/// The pairs after the order; a pair that it dissolved is not among them.
+fn after(system: &mut System, members: &[(VolumeNumber, VolumeNumber)]) -> Result<Vec<QueryPair>, Failure> {
+    match &members {
+        [(primary, mirror)] => match system.query(PairSelector::One(*primary, *mirror)) {
+            Ok(document) => Ok(document.pairs),
+            Err(Failure::Refused(refusal)) if refusal.kind == RefusalKind::NoSuchPair => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        },
+        _ => {
+            let mut pairs = system.query(PairSelector::All)?.pairs;
+            pairs.retain(|pair| waiting::among(pair, members));
+            Ok(pairs)
+        }
+    }
+}
+
+fn send(system: &mut System, order: &Order, dry_run: bool) -> Result<(), Failure> {
+    let request = Request::Out {
+        verb: order.verb.clone(),
+        flags: order.flags,
+        members: order.members.clone(),
+        dry_run,
+    };
+    system.ask_for(&request, |reply| match reply {
+        Reply::Done => Ok(()),
+        other => Err(other),
+    })
+}
+
+/// Would it be accepted, and what would it copy? All members together.
+fn dry_run(system: &mut System, output: Output, order: &Order) -> Result<(), Failure> {
+    send(system, order, true)?;
+    let verb = order.verb.name();
+    let mut document = DryRunDocument {
+        verb,
+        accepted: true,
+        tracks: None,
+        bytes: None,
+    };
+    if matches!(
+        order.verb,
+        OutVerb::Establish { .. } | OutVerb::Split | OutVerb::Restore
+    ) && !order.flags.remote
+    {
+        let (mut tracks, mut bytes) = (0, 0);
+        for pair in &order.members {
+            let request = Request::Preview {
+                verb: order.verb.clone(),
+                flags: order.flags,
+                pair: pair.clone(),
+            };
+            let Preview {
+                tracks: more_tracks,
+                bytes: more_bytes,
+            } = system.ask_for(&request, |reply| match reply {
+                Reply::Preview(preview) => Ok(preview),
+                other => Err(other),
+            })?;
+            tracks += more_tracks;
+            bytes += more_bytes;
+        }
+        (document.tracks, document.bytes) = (Some(tracks), Some(bytes));
+    }
+    output.print(&document, |document| match (document.tracks, document.bytes) {
+        (Some(tracks), Some(bytes)) => {
+            format!(
+                "{verb} would be accepted and copy {tracks} tracks, {}",
+                admin_api::Size(bytes).rounded()
+            )
+        }
+        _ => format!("{verb} would be accepted"),
+    })
+}

@@ -1,0 +1,119 @@
+//! How far long work has got: bars on a terminal, a line a second elsewhere, nothing with `--json`.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{IsTerminal as _, stderr},
+    time::{Duration, Instant},
+};
+
+use admin_api::{PairState, QueryPair};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Output, table};
+
+/// Progress of the copies of some pairs, on standard error.
+pub(crate) enum Progress {
+    /// A bar for each pair.
+    Bars {
+        /// All of them.
+        all: MultiProgress,
+        /// By the pair's text.
+        bars: BTreeMap<String, ProgressBar>,
+    },
+    /// A line for each pair, once a second.
+    Lines {
+        /// When the last ones were printed.
+        last: Option<Instant>,
+    },
+    /// Nothing.
+    Silent,
+}
+
+impl Progress {
+    pub(crate) fn new(output: Output) -> Self {
+        match (output.json, stderr().is_terminal()) {
+            (true, _) => Self::Silent,
+            (false, true) => Self::Bars {
+                all: MultiProgress::new(),
+                bars: BTreeMap::new(),
+            },
+            (false, false) => Self::Lines { last: None },
+        }
+    }
+
+    /// Shows where the pairs are now.
+    pub(crate) fn show<'a>(&mut self, pairs: impl IntoIterator<Item = &'a QueryPair>) {
+        match self {
+            Self::Silent => {}
+            Self::Lines { last } => {
+                // A little less than a second, so that a wait of one second always shows a line.
+                if last.is_some_and(|last| last.elapsed() < Duration::from_millis(950)) {
+                    return;
+                }
+                *last = Some(Instant::now());
+                for pair in pairs {
+                    eprintln!("{}: {}", table::pair(pair), how_far(pair));
+                }
+            }
+            Self::Bars { all, bars } => {
+                for pair in pairs {
+                    let name = table::pair(pair);
+                    let bar = bars.entry(name).or_insert_with_key(|name| {
+                        let bar = all.add(ProgressBar::new(1000));
+                        bar.set_style(style());
+                        bar.set_prefix(name.clone());
+                        bar
+                    });
+                    bar.set_position((pair.percent * 10.0).round() as u64);
+                    bar.set_message(how_far(pair));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Self::Bars { bars, .. } = self {
+            for bar in bars.values() {
+                bar.abandon();
+            }
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix} [{bar:30}] {msg}").map_or_else(
+        |_| ProgressStyle::default_bar(),
+        |style| style.progress_chars("=> "),
+    )
+}
+
+/// `copy 43.2%, 120MiB/s, 12s left`.
+pub(crate) fn how_far(pair: &QueryPair) -> String {
+    let mut text = pair.state.clone();
+    if pair.pair_state().is_some_and(PairState::copying) {
+        let (rate, eta) = (table::rate(pair.rate), table::eta(pair.eta_seconds));
+        write!(text, " {:.1}%, {rate}, {eta} left", pair.percent).expect("a String takes all");
+    }
+    text
+}
+
+/// A bar of text, for `query --watch`.
+pub(crate) fn bar(percent: f64, width: usize) -> String {
+    let full = (percent / 100.0 * width as f64) as usize;
+    format!("[{:<width$}]", "=".repeat(full.min(width)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_full_only_at_the_end() {
+        assert_eq!(bar(0.0, 4), "[    ]");
+        assert_eq!(bar(99.9, 4), "[=== ]");
+        assert_eq!(bar(100.0, 4), "[====]");
+    }
+}
