@@ -1,14 +1,45 @@
 //! Pairs, track locks, bitmaps, journal records and recovery as one pure machine: inputs in, effects out, time as an
 //! argument. How it works: docs/engine.md. What it promises: docs/pairs.md.
+//!
+//! | part | modules |
+//! |---|---|
+//! | the interface | [`engine`], [`effects`], [`command`], [`events`], [`ids`], [`limits`] |
+//! | what is kept | [`state`], [`transition_table`], [`bitmap`], [`pair_bits`], [`track`], [`journal`], `pair`, `family` |
+//! | the life of an I/O | [`track_lock`], `host_op`, `plan`, `obstacles`, `heat` |
+//! | copies | `copier`, `crossing`, `settle` |
+//! | changes of state | `commands`, `change`, `faults`, `recovery` |
 
+pub mod bitmap;
 pub mod command;
 pub mod effects;
+pub mod engine;
 pub mod events;
 pub mod ids;
-pub mod bitmap;
 pub mod journal;
+pub mod limits;
+pub mod mutation;
 pub mod pair_bits;
+pub mod recovery;
 pub mod state;
 pub mod track;
 pub mod track_lock;
 pub mod transition_table;
+
+mod change;
+mod commands;
+mod copier;
+mod crossing;
+mod family;
+mod faults;
+mod heat;
+mod host_op;
+mod job;
+mod obstacles;
+mod pair;
+mod plan;
+mod settle;
+mod view;
+
+pub use engine::Engine;
+pub use limits::{EngineConfig, Limits};
+pub use mutation::Mutation;

@@ -29,6 +29,9 @@ pub struct PairImage {
     pub meta: PairMeta,
     /// The bitmaps; `unsettled` is empty.
     pub bits: PairBits,
+    /// Orders the pairs by when they entered their states: what one is owed may have to be read through an older one.
+    /// A snapshot gives the pairs in this order; the number itself is not in the journal.
+    pub since: u64,
 }
 
 /// Everything the journal knows.
@@ -102,7 +105,9 @@ impl Image {
             });
             records.push(Record::Config(image.config));
         }
-        for (pair, image) in &self.pairs {
+        let mut pairs: Vec<(&PairId, &PairImage)> = self.pairs.iter().collect();
+        pairs.sort_by_key(|(_, image)| image.since);
+        for (pair, image) in pairs {
             records.push(Record::Pair {
                 pair: *pair,
                 meta: image.meta,
@@ -124,13 +129,9 @@ impl Image {
                 if self.geometry(meta.primary)?.tracks() != bits.tracks() {
                     return Err(ReplayError::Tracks(*pair));
                 }
-                self.pairs.insert(
-                    *pair,
-                    PairImage {
-                        meta: *meta,
-                        bits: (**bits).clone(),
-                    },
-                );
+                let since = self.next_since();
+                let image = PairImage { meta: *meta, bits: (**bits).clone(), since };
+                self.pairs.insert(*pair, image);
             }
             Record::StateChange(change) => self.change(change)?,
             Record::Hot(regions) => self.hot.extend(regions),
@@ -161,7 +162,7 @@ impl Image {
                 .map(|(_, region)| *region)
         };
         let mut changed = Vec::new();
-        for (pair, PairImage { meta, bits }) in &mut self.pairs {
+        for (pair, PairImage { meta, bits, .. }) in &mut self.pairs {
             let Some(primary) = self.volumes.get(&meta.primary) else {
                 continue;
             };
@@ -231,10 +232,12 @@ impl Image {
         }
         if !known {
             let bits = PairBits::new(self.geometry(meta.primary)?.tracks());
-            self.pairs.insert(pair, PairImage { meta, bits });
+            self.pairs.insert(pair, PairImage { meta, bits, since: 0 });
         }
+        let since = self.next_since();
         let image = self.pair(pair)?;
         image.meta = meta;
+        image.since = since;
         image.bits.apply(change);
         Ok(())
     }
@@ -244,6 +247,10 @@ impl Image {
             .bits
             .replay_word(mark.which, mark.region, mark.bits);
         Ok(())
+    }
+
+    fn next_since(&self) -> u64 {
+        self.pairs.values().map(|image| image.since + 1).max().unwrap_or(0)
     }
 
     fn pair(&mut self, pair: PairId) -> Result<&mut PairImage, ReplayError> {

@@ -366,7 +366,7 @@ fn hot_regions_become_marks_where_the_state_wants_them() {
         }
         let changed = image.after_crash();
         assert!(image.hot.is_empty());
-        let PairImage { meta, bits } = &image.pairs[&PAIR];
+        let PairImage { meta, bits, .. } = &image.pairs[&PAIR];
         let shown = [&bits.primary_changed, &bits.mirror_changed, &bits.todo]
             .map(|map| map.runs().collect::<Vec<_>>());
         let both = vec![region(0), region(3)];

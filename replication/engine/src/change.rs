@@ -1,0 +1,366 @@
+//! A change of state: of all members of a command, or of one pair by itself, in memory within one step and in the journal as
+//! one record.
+//!
+//! What a change permits is in force at once. What it destroys waits: until the record is durable the gates of all
+//! volumes of the families concerned are closed, which holds back new writes and copies, not reads.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    command::Summary,
+    effects::{Effect, Effects},
+    engine::Engine,
+    events::Event,
+    ids::{CommandId, PairId, Region, VolumeId},
+    job::{JobId, Wait},
+    journal::{Hold, Member, PairMeta, Record, StateChange, VolumeConfig},
+    mutation::Mutation,
+    pair::Pair,
+    pair_bits::{Change, PairBits, Which},
+    state::PairState,
+    transition_table::Transition,
+};
+
+/// A pair's part in a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PairChange {
+    pub(crate) pair: PairId,
+    /// The pair afterwards.
+    pub(crate) meta: PairMeta,
+    pub(crate) change: Change,
+}
+
+/// A change of any number of pairs and volumes, decided and not yet made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decided {
+    pub(crate) pairs: Vec<PairChange>,
+    pub(crate) configs: Vec<VolumeConfig>,
+    /// The primaries whose content is another from now on.
+    pub(crate) restored: Vec<VolumeId>,
+}
+
+impl Decided {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.pairs.is_empty() && self.configs.is_empty()
+    }
+}
+
+/// A command that was applied and is not answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) summary: Summary,
+    /// What it waits for.
+    pub(crate) left: usize,
+}
+
+impl Engine {
+    /// Makes a change, in memory at once, and journals it.
+    pub(crate) fn make(&mut self, decided: Decided, command: Option<CommandId>, out: &mut Effects) {
+        if self.mutation == Some(Mutation::SplitMembersOneByOne) && decided.pairs.len() > 1 {
+            return self.make_one_by_one(decided, command, out);
+        }
+        let concerned: BTreeSet<VolumeId> = decided
+            .pairs
+            .iter()
+            .flat_map(|change| [change.meta.primary, change.pair.0])
+            .chain(
+                decided
+                    .pairs
+                    .iter()
+                    .filter_map(|change| self.pairs.get(&change.pair))
+                    .map(|p| p.meta.primary),
+            )
+            .chain(decided.configs.iter().map(|config| config.volume))
+            .collect();
+        let before: Vec<(VolumeId, bool, bool)> = concerned
+            .iter()
+            .map(|id| (*id, self.ready(*id), self.volume(*id).paired()))
+            .collect();
+        self.introduce(&concerned, out);
+
+        let mut record = StateChange {
+            at_ms: self.now_ms,
+            configs: decided.configs.clone(),
+            ..StateChange::default()
+        };
+        let mut woken = Vec::new();
+        for change in &decided.pairs {
+            self.mark_what_is_still_to_come(change, &mut record);
+            self.mark_hot_words(change, &mut record);
+            let member = Member {
+                pair: change.pair,
+                meta: change.meta,
+                change: change.change,
+            };
+            record.members.push(member);
+            woken.append(&mut self.shift(change, out));
+        }
+        for config in &decided.configs {
+            self.volume_mut(config.volume).config = *config;
+        }
+        let gated = self.close_gates(&concerned);
+        self.journal(
+            Record::StateChange(record),
+            Wait::Change {
+                volumes: gated,
+                command,
+            },
+            out,
+        );
+        self.wake(&mut woken);
+
+        for (id, ready, paired) in before {
+            if self.volume(id).paired() != paired {
+                out.push(Effect::Member {
+                    volume: id,
+                    member: !paired,
+                });
+            }
+            let now = self.ready(id);
+            if now != ready || (now && decided.restored.contains(&id)) {
+                out.push(Effect::Ready {
+                    volume: id,
+                    ready: now,
+                });
+            }
+        }
+    }
+
+    /// The planted bug: each member has a record of its own.
+    fn make_one_by_one(&mut self, decided: Decided, command: Option<CommandId>, out: &mut Effects) {
+        let last = decided.pairs.len() - 1;
+        for (index, change) in decided.pairs.into_iter().enumerate() {
+            let own = |config: &&VolumeConfig| config.volume == change.pair.0;
+            let configs = decided.configs.iter().filter(own).copied().collect();
+            let one = Decided {
+                pairs: vec![change],
+                configs,
+                restored: decided.restored.clone(),
+            };
+            self.make(one, command.filter(|_| index == last), out);
+        }
+    }
+
+    /// The journal learns of volumes before it hears of their pairs.
+    fn introduce(&mut self, volumes: &BTreeSet<VolumeId>, out: &mut Effects) {
+        for id in volumes {
+            let volume = self.volume_mut(*id);
+            if !core::mem::replace(&mut volume.introduced, true) {
+                let record = Record::Volume {
+                    volume: *id,
+                    spec: volume.spec,
+                };
+                self.record(record, out);
+            }
+        }
+    }
+
+    /// The image of a SPLIT is what the primary is *to the host*: tracks that a running restore (or split) owes the
+    /// primary belong to it, though neither volume has their bytes yet. The mirror is owed them too.
+    fn mark_what_is_still_to_come(&mut self, change: &PairChange, record: &mut StateChange) {
+        if change.meta.state != PairState::Splitting {
+            return;
+        }
+        let Some(pair) = self.pairs.get(&change.pair) else {
+            return;
+        };
+        let mut to_come = PairBits::new(pair.bits.tracks()).todo;
+        for id in self.incoming(change.meta.primary).filter(|id| *id != change.pair) {
+            to_come.union(&self.pairs[&id].bits.todo);
+        }
+        let Some(pair) = self.pairs.get_mut(&change.pair) else {
+            return;
+        };
+        let mut regions: BTreeSet<Region> = BTreeSet::new();
+        for run in to_come.runs() {
+            pair.bits.unsettled.clear(run);
+            pair.bits.todo.set(run);
+            regions.extend(run.regions());
+        }
+        let words = self.words(change.pair, regions);
+        record
+            .marks
+            .extend(words.into_iter().filter(|word| word.which == Which::Owed));
+    }
+
+    /// Replay must start from the same words as memory (`pair_bits`).
+    fn mark_hot_words(&self, change: &PairChange, record: &mut StateChange) {
+        let Some(pair) = self
+            .pairs
+            .get(&change.pair)
+            .filter(|p| p.meta.primary == change.meta.primary)
+        else {
+            return;
+        };
+        let hot = |id: VolumeId| self.volume(id).hot.keys().copied();
+        let regions: BTreeSet<Region> = hot(pair.meta.primary).chain(hot(change.pair.0)).collect();
+        record.marks.extend(self.words(change.pair, regions));
+    }
+
+    /// Moves one pair. Returns the jobs that waited for its settle.
+    fn shift(&mut self, change: &PairChange, out: &mut Effects) -> Vec<JobId> {
+        let id = change.pair;
+        let (now, since) = (self.now, self.names.next());
+        let known = self
+            .pairs
+            .get(&id)
+            .map(|pair| (pair.meta.primary, pair.meta.state));
+        let from = known
+            .filter(|(primary, _)| *primary == change.meta.primary)
+            .map(|(_, state)| state);
+        out.push(Effect::Event(Event::State {
+            primary: change.meta.primary,
+            mirror: id.0,
+            from: from.unwrap_or(PairState::Simplex),
+            to: change.meta.state,
+            reason: change.meta.reason,
+        }));
+        let mut woken = Vec::new();
+        if from.is_none() || change.meta.state == PairState::Simplex {
+            // Re-assigned, dissolved or new: what was known of the mirror's pair is gone.
+            if let Some(mut old) = self.pairs.remove(&id) {
+                woken = old.settle.abandon();
+                self.volume_mut(old.meta.primary).below.remove(&id.0);
+            }
+            self.volume_mut(id.0).above = None;
+            self.copying.remove(&id);
+            if change.meta.state == PairState::Simplex {
+                return woken;
+            }
+            let tracks = self.volume(id.0).geometry.tracks();
+            self.volume_mut(id.0).above = Some(change.meta.primary);
+            self.volume_mut(change.meta.primary).below.insert(id.0);
+            self.families.remove(&id.0);
+            self.pairs
+                .insert(id, Pair::new(change.meta, PairBits::new(tracks), since, since));
+        }
+        let forgets =
+            self.mutation == Some(Mutation::ForgetMirrorChanges) && change.change == Change::OweUnion;
+        let Some(pair) = self.pairs.get_mut(&id) else {
+            return woken;
+        };
+        if forgets {
+            pair.bits.mirror_changed.reset();
+        }
+        pair.meta = change.meta;
+        pair.since = since;
+        pair.bits.apply(change.change);
+        if !matches!(change.change, Change::Keep | Change::Part) {
+            pair.era = since;
+            pair.queue.restart(now);
+            woken.append(&mut pair.settle.abandon());
+        }
+        if change.meta.state.is_copying() {
+            self.copying.insert(id);
+        } else {
+            self.copying.remove(&id);
+        }
+        woken
+    }
+
+    /// Holds back new writes in the families of these volumes; returns whose gates were closed.
+    fn close_gates(&mut self, volumes: &BTreeSet<VolumeId>) -> Vec<VolumeId> {
+        let roots: BTreeSet<VolumeId> = volumes.iter().map(|id| self.root(*id)).collect();
+        let gated: Vec<VolumeId> = roots.into_iter().flat_map(|root| self.tree(root)).collect();
+        for id in &gated {
+            self.volume_mut(*id).gate += 1;
+        }
+        gated
+    }
+
+    /// The record is durable: gates open, and the command is answered unless it waits for more.
+    pub(crate) fn change_durable(
+        &mut self,
+        gated: &[VolumeId],
+        command: Option<CommandId>,
+        out: &mut Effects,
+    ) {
+        for id in gated {
+            if let Some(volume) = self.volumes.get_mut(id) {
+                volume.gate -= 1;
+            }
+        }
+        self.wake_gated();
+        if let Some(command) = command {
+            self.answer_part(command, out);
+        }
+    }
+
+    /// One thing less that a command's answer waits for.
+    pub(crate) fn answer_part(&mut self, command: CommandId, out: &mut Effects) {
+        let Some(answer) = self.answers.get_mut(&command) else {
+            return;
+        };
+        answer.left -= 1;
+        if answer.left == 0 {
+            let result = Ok(answer.summary);
+            self.answers.remove(&command);
+            out.push(Effect::Answer { id: command, result });
+        }
+    }
+
+    /// Must a new write wait for a change of state to be durable? If so the job is woken when it is.
+    pub(crate) fn gated(&mut self, volume: VolumeId, job: JobId) -> bool {
+        self.mutation != Some(Mutation::SkipGate) && self.suspending(volume, job)
+    }
+
+    /// Is a change of state in the volume's family not durable? If so the job is woken when it is.
+    pub(crate) fn suspending(&mut self, volume: VolumeId, job: JobId) -> bool {
+        let closed = self.volume(volume).gate > 0;
+        if closed {
+            self.gate_waiting.push(job);
+        }
+        closed
+    }
+
+    /// Whoever waits at a gate looks again.
+    pub(crate) fn wake_gated(&mut self) {
+        let mut waiting = core::mem::take(&mut self.gate_waiting);
+        self.wake(&mut waiting);
+    }
+
+    /// A pair's copy has nothing left, durably.
+    pub(crate) fn copy_finished(&mut self, id: PairId, transition: Transition, out: &mut Effects) {
+        let pair = &self.pairs[&id];
+        let mut meta = PairMeta {
+            state: transition.to,
+            full: false,
+            ..pair.meta
+        };
+        meta.inconsistent = transition.to == PairState::Copy;
+        meta.mirror_ready = transition.to == PairState::Split;
+        let to = if pair.meta.state.restores() {
+            pair.meta.primary
+        } else {
+            id.0
+        };
+        let config = self.volume(to).config;
+        let mut configs = Vec::new();
+        if config.inconsistent && transition.to != PairState::Copy {
+            configs.push(VolumeConfig {
+                inconsistent: false,
+                ..config
+            });
+        }
+        let pairs = vec![PairChange {
+            pair: id,
+            meta,
+            change: transition.change,
+        }];
+        self.make(
+            Decided {
+                pairs,
+                configs,
+                restored: Vec::new(),
+            },
+            None,
+            out,
+        );
+    }
+
+    /// The volume's configuration with another hold.
+    pub(crate) fn with_hold(&self, volume: VolumeId, hold: Hold) -> Option<VolumeConfig> {
+        let config = self.volume(volume).config;
+        (config.hold != hold).then_some(VolumeConfig { hold, ..config })
+    }
+}

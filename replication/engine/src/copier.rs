@@ -1,0 +1,257 @@
+//! The copier: walks `todo` of every pair that copies, fairly, several runs in flight for each, first the tracks that hosts read.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    effects::Effects,
+    engine::Engine,
+    ids::{PairId, Tick},
+    job::{JobId, Work},
+    pair::Pair,
+    track::TrackRange,
+    track_lock::Mode,
+    transition_table::{self, PairEvent},
+};
+
+/// What a pair copies next.
+#[derive(Debug, Default)]
+pub(crate) struct CopyQueue {
+    /// Where the walk goes on.
+    cursor: u64,
+    /// Tracks that hosts read, in that order.
+    front: VecDeque<u64>,
+    /// The copier's jobs, and the tracks they lock.
+    flying: BTreeMap<JobId, TrackRange>,
+    /// Bytes copied since `sampled`.
+    bytes: u64,
+    sampled: Tick,
+    /// Bytes a second.
+    pub(crate) rate: u64,
+}
+
+impl CopyQueue {
+    /// No job of the copier is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flying.is_empty()
+    }
+
+    /// A job has ended.
+    pub(crate) fn landed(&mut self, job: JobId) {
+        self.flying.remove(&job);
+    }
+
+    /// Bytes were copied.
+    pub(crate) fn count(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// A new copy begins at the start.
+    pub(crate) fn restart(&mut self, now: Tick) {
+        self.cursor = 0;
+        self.front.clear();
+        (self.bytes, self.sampled, self.rate) = (0, now, 0);
+    }
+
+    fn sample(&mut self, now: Tick) {
+        let passed = now.0.saturating_sub(self.sampled.0);
+        if passed < SAMPLE {
+            return;
+        }
+        let latest = u128::from(self.bytes) * u128::from(SECOND) / u128::from(passed);
+        let latest = u64::try_from(latest).unwrap_or(u64::MAX);
+        self.rate = if self.rate == 0 {
+            latest
+        } else {
+            self.rate / 2 + latest / 2
+        };
+        (self.bytes, self.sampled) = (0, now);
+    }
+
+    fn is_flying(&self, run: TrackRange) -> Option<TrackRange> {
+        self.flying.values().copied().find(|other| other.overlaps(run))
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+const SAMPLE: u64 = SECOND;
+
+/// The next run of a pair's copy that nobody copies yet.
+fn next_run(pair: &mut Pair, longest: u64) -> Option<TrackRange> {
+    while let Some(track) = pair.queue.front.pop_front() {
+        let run = TrackRange::single(track);
+        if pair.bits.todo.test(track) && pair.queue.is_flying(run).is_none() {
+            return Some(run);
+        }
+    }
+    let mut wrapped = false;
+    loop {
+        match pair.bits.todo.next_run(pair.queue.cursor, longest) {
+            Some(run) => match pair.queue.is_flying(run) {
+                None => {
+                    pair.queue.cursor = run.end;
+                    return Some(run);
+                }
+                Some(other) if other.start > run.start => {
+                    pair.queue.cursor = other.end;
+                    return Some(TrackRange::new(run.start, other.start));
+                }
+                Some(other) => pair.queue.cursor = other.end,
+            },
+            None if wrapped => return None,
+            None => {
+                wrapped = true;
+                pair.queue.cursor = 0;
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Tracks of one copy effect at most.
+    pub(crate) fn run_tracks(&self) -> u64 {
+        (self.config.limits.copy_run_bytes / u64::from(self.config.track_size)).max(1)
+    }
+
+    /// A host read this track through the pair: it is copied next.
+    pub(crate) fn copy_next(&mut self, id: PairId, track: u64) {
+        let most = self.config.limits.front;
+        if let Some(pair) = self.pairs.get_mut(&id)
+            && pair.queue.front.len() < most
+            && !pair.queue.front.contains(&track)
+        {
+            pair.queue.front.push_back(track);
+        }
+    }
+
+    /// Ends copies that have nothing left, and starts new runs until the limits are reached.
+    pub(crate) fn pump(&mut self, out: &mut Effects) {
+        if self.journal_failed || self.copying.is_empty() {
+            return;
+        }
+        let mut turn: VecDeque<PairId> = self.copying.iter().copied().collect();
+        // Whoever was served last is served last again.
+        if let Some(last) = self.served_last
+            && let Some(at) = turn.iter().position(|id| *id > last)
+        {
+            turn.rotate_left(at);
+        }
+        for id in &turn {
+            self.finish_copy(*id, out);
+        }
+        while let Some(id) = turn.pop_front() {
+            if self.copies_in_flight() >= self.config.limits.copies || self.out_of_pace() {
+                return;
+            }
+            if self.start_run(id) {
+                self.served_last = Some(id);
+                turn.push_back(id);
+            }
+        }
+    }
+
+    fn copies_in_flight(&self) -> usize {
+        self.copying
+            .iter()
+            .filter_map(|id| self.pairs.get(id))
+            .map(|pair| pair.queue.flying.len())
+            .sum()
+    }
+
+    fn start_run(&mut self, id: PairId) -> bool {
+        let longest = self.run_tracks();
+        let root = self.root(id.0);
+        let limits = self.config.limits;
+        let Some(pair) = self.pairs.get(&id).filter(|pair| pair.meta.state.is_copying()) else {
+            return false;
+        };
+        let shut = self.volume(pair.meta.primary).gate > 0;
+        if shut || pair.queue.flying.len() >= limits.copies_per_pair || self.family(root).closed {
+            return false;
+        }
+        let Some(pair) = self.pairs.get_mut(&id) else {
+            return false;
+        };
+        let era = pair.era;
+        let Some(run) = next_run(pair, longest) else {
+            return false;
+        };
+        self.spend(run.len() * u64::from(self.config.track_size));
+        let job = self.admit(
+            root,
+            run,
+            Some(Mode::Exclusive),
+            Work::Copy {
+                pair: id,
+                era,
+                flight: None,
+            },
+        );
+        if let Some(pair) = self.pairs.get_mut(&id) {
+            pair.queue.flying.insert(job, run);
+        }
+        true
+    }
+
+    fn finish_copy(&mut self, id: PairId, out: &mut Effects) {
+        self.settle_if_due(id, out);
+        let Some(pair) = self.pairs.get(&id) else { return };
+        let over = pair.bits.todo.is_empty()
+            && pair.bits.unsettled.is_empty()
+            && pair.settle.is_idle()
+            && pair.queue.is_idle();
+        if !over || self.volume(pair.meta.primary).gate > 0 {
+            return;
+        }
+        let primary_changed = !pair.bits.primary_changed.is_empty();
+        let event = PairEvent::CopyFinished { primary_changed };
+        if let Some(transition) = transition_table::after(pair.meta.state, event) {
+            self.copy_finished(id, transition, out);
+        }
+    }
+
+    /// Once a tick: the rates shown, and what the pace allows.
+    pub(crate) fn sample_rates(&mut self) {
+        let now = self.now;
+        for id in &self.copying {
+            if let Some(pair) = self.pairs.get_mut(id) {
+                pair.queue.sample(now);
+            }
+        }
+    }
+
+    /// Is the pace used up? Credit comes with time, at most a second's.
+    fn out_of_pace(&mut self) -> bool {
+        let pace = self.config.limits.pace;
+        if pace == 0 {
+            return false;
+        }
+        let passed = self.now.0.saturating_sub(self.pace.since.0).min(SECOND);
+        let credit = u128::from(pace) * u128::from(passed) / u128::from(SECOND);
+        if credit > 0 {
+            self.pace.since = self.now;
+            let credit = i64::try_from(credit).unwrap_or(i64::MAX);
+            self.pace.credit = self
+                .pace
+                .credit
+                .saturating_add(credit)
+                .min(i64::try_from(pace).unwrap_or(i64::MAX));
+        }
+        self.pace.credit <= 0
+    }
+
+    fn spend(&mut self, bytes: u64) {
+        if self.config.limits.pace > 0 {
+            self.pace.credit = self
+                .pace
+                .credit
+                .saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// What the pace allows now; may be in debt for the last run.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    credit: i64,
+    since: Tick,
+}

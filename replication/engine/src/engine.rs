@@ -1,0 +1,273 @@
+//! [`Engine`]: one step for each input. It only dispatches; what happens is in the modules that `lib.rs` lists.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    change::Answer,
+    command::{Refused, VolumeSpec, Why},
+    commands::Pending,
+    copier::Pace,
+    effects::{Effect, Effects, Input, Outcome},
+    family::{Family, Volume},
+    heat::HeatQueue,
+    host_op::HostOp,
+    ids::{CommandId, PairId, Tick, Token, VolumeId},
+    job::{Job, JobId, Wait},
+    journal::Record,
+    limits::EngineConfig,
+    mutation::Mutation,
+    pair::Pair,
+    recovery::Volumes,
+};
+
+/// All pairs of a system.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    pub(crate) mutation: Option<Mutation>,
+    pub(crate) now: Tick,
+    /// The latest wall clock a command brought, Unix milliseconds.
+    pub(crate) now_ms: u64,
+    pub(crate) names: Names,
+
+    pub(crate) volumes: Volumes,
+    pub(crate) pairs: BTreeMap<PairId, Pair>,
+    /// By root.
+    pub(crate) families: BTreeMap<VolumeId, Family>,
+
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) runnable: VecDeque<JobId>,
+    pub(crate) waits: BTreeMap<Token, Wait>,
+    pub(crate) gate_waiting: Vec<JobId>,
+    pub(crate) heat: HeatQueue,
+
+    pub(crate) commands: VecDeque<Pending>,
+    pub(crate) answers: BTreeMap<CommandId, Answer>,
+
+    /// Pairs in a state that copies.
+    pub(crate) copying: BTreeSet<PairId>,
+    pub(crate) served_last: Option<PairId>,
+    pub(crate) pace: Pace,
+
+    /// The journal could not be written: nothing that needs it is accepted any more.
+    pub(crate) journal_failed: bool,
+}
+
+/// Numbers that are never given twice: tokens, jobs, changes of state.
+#[derive(Debug, Default)]
+pub(crate) struct Names(u64);
+
+impl Names {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+impl Engine {
+    /// An engine without volumes.
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            config,
+            mutation: None,
+            now: Tick(0),
+            now_ms: 0,
+            names: Names::default(),
+            volumes: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            families: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            runnable: VecDeque::new(),
+            waits: BTreeMap::new(),
+            gate_waiting: Vec::new(),
+            heat: HeatQueue::default(),
+            commands: VecDeque::new(),
+            answers: BTreeMap::new(),
+            copying: BTreeSet::new(),
+            served_last: None,
+            pace: Pace::default(),
+            journal_failed: false,
+        }
+    }
+
+    /// The same engine with a planted bug: for harnesses that must prove that they find it.
+    #[must_use]
+    pub fn with_mutation(mut self, mutation: Mutation) -> Self {
+        self.mutation = Some(mutation);
+        self
+    }
+
+    /// The pace of the copies from now on, in bytes a second; 0: no limit.
+    pub fn set_pace(&mut self, bytes_per_second: u64) {
+        self.config.limits.pace = bytes_per_second;
+    }
+
+    /// Makes a volume known, or tells its new size. `false`: it is in a pair, and its size cannot change.
+    pub fn define_volume(&mut self, id: VolumeId, spec: VolumeSpec) -> bool {
+        match self.volumes.get(&id) {
+            Some(volume) if volume.spec == spec => true,
+            Some(volume) if volume.paired() => false,
+            Some(volume) => {
+                let config = volume.config;
+                let mut volume = Volume::new(id, spec, self.config.track_size);
+                volume.config = config;
+                self.volumes.insert(id, volume);
+                true
+            }
+            None => {
+                self.volumes
+                    .insert(id, Volume::new(id, spec, self.config.track_size));
+                true
+            }
+        }
+    }
+
+    /// Forgets a volume. `false`: it is in a pair, or I/O of it is under way.
+    pub fn remove_volume(&mut self, id: VolumeId) -> bool {
+        let busy = self
+            .families
+            .get(&id)
+            .is_some_and(|family| family.jobs > 0 || family.closed);
+        let Some(volume) = self.volumes.get(&id) else {
+            return true;
+        };
+        if volume.paired() || volume.gate > 0 || busy {
+            return false;
+        }
+        self.volumes.remove(&id);
+        self.families.remove(&id);
+        true
+    }
+
+    /// Is anything under way that needs ticks every 100 ms?
+    pub fn busy(&self) -> bool {
+        !(self.jobs.is_empty()
+            && self.waits.is_empty()
+            && self.commands.is_empty()
+            && self.copying.is_empty())
+    }
+
+    /// Nothing is in flight, and no command waits: the moment to stop a daemon. (Copies that could go on may be left.)
+    pub fn idle(&self) -> bool {
+        self.jobs.is_empty() && self.waits.is_empty() && self.commands.is_empty()
+    }
+
+    /// Regions that would be copied or marked after a crash now.
+    pub fn hot_regions(&self) -> usize {
+        self.volumes.values().map(|volume| volume.hot.len()).sum()
+    }
+
+    /// One input; what is to be done about it is appended to `out`.
+    pub fn step(&mut self, now: Tick, input: Input, out: &mut Effects) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Host {
+                op,
+                volume,
+                io,
+                range,
+                fua,
+            } => {
+                self.host_begin(
+                    HostOp {
+                        op,
+                        volume,
+                        io,
+                        range,
+                        fua,
+                    },
+                    out,
+                );
+            }
+            Input::Command { id, command, now_ms } => {
+                self.commands.push_back(Pending { id, command, now_ms });
+            }
+            Input::Done { token, outcome } => self.done(token, outcome, out),
+            Input::Tick => {
+                self.sample_rates();
+                self.cool(out);
+            }
+        }
+        self.run(out);
+    }
+
+    /// Everything that can go on without another input.
+    fn run(&mut self, out: &mut Effects) {
+        loop {
+            while let Some(job) = self.runnable.pop_front() {
+                self.advance(job, out);
+            }
+            self.take_commands(out);
+            self.pump(out);
+            if self.runnable.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn done(&mut self, token: Token, outcome: Outcome, out: &mut Effects) {
+        // A token is the engine's own: one it does not know came twice, and the second means nothing.
+        let Some(wait) = self.waits.remove(&token) else {
+            return;
+        };
+        let journal = matches!(wait, Wait::Hot | Wait::Cleared { .. } | Wait::Change { .. });
+        if journal && outcome != Outcome::Ok {
+            return self.journal_lost(out);
+        }
+        match wait {
+            Wait::Job { job, part } => self.part_done(job, part, outcome),
+            Wait::SettleFlush { pair, round } => self.settle_flushed(pair, round, outcome, out),
+            Wait::Cleared { pair, round } => self.cleared(pair, round, out),
+            Wait::Hot => self.hot_written(out),
+            Wait::Cool { volume, flushed } => self.cool_flushed(volume, flushed, outcome, out),
+            Wait::Change { volumes, command } => self.change_durable(&volumes, command, out),
+            Wait::SplitFlush { pair, command } => {
+                if outcome != Outcome::Ok {
+                    self.cache_lost(pair.0, out);
+                }
+                self.answer_part(command, out);
+            }
+        }
+    }
+
+    /// A name for an effect, and what its end is for.
+    pub(crate) fn token(&mut self, wait: Wait) -> Token {
+        let token = Token(self.names.next());
+        self.waits.insert(token, wait);
+        token
+    }
+
+    /// Appends a record that something waits for.
+    pub(crate) fn journal(&mut self, record: Record, wait: Wait, out: &mut Effects) {
+        let token = Some(self.token(wait));
+        out.push(Effect::Journal { record, token });
+    }
+
+    /// Appends a record that only those behind it need.
+    pub(crate) fn record(&mut self, record: Record, out: &mut Effects) {
+        out.push(Effect::Journal { record, token: None });
+    }
+
+    /// What memory says can no longer be made durable. Reads go on; whatever needs a record is refused.
+    fn journal_lost(&mut self, out: &mut Effects) {
+        self.journal_failed = true;
+        for id in core::mem::take(&mut self.answers).into_keys() {
+            out.push(Effect::Answer {
+                id,
+                result: Err(Refused {
+                    member: 0,
+                    why: Why::Journal,
+                }),
+            });
+        }
+        self.wake_gated();
+        self.wake_heat();
+        let pairs: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in pairs {
+            if let Some(pair) = self.pairs.get_mut(&id) {
+                let mut waiting = pair.settle.abandon();
+                self.wake(&mut waiting);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Volumes, and the families that pairs join them to.
+//!
+//! A family is a tree: its root is the standard that nobody mirrors. It has one lock table for all its volumes, by track
+//! number. A volume in no pair is a family of its own, made when it is first needed. A command that joins or parts families closes
+//! admission to them: what is in flight ends, what arrives waits here, and the new families start with empty tables.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    command::VolumeSpec,
+    engine::Engine,
+    heat::Cooling,
+    heat::HotRegion,
+    host_op::HostOp,
+    ids::{PairId, Region, VolumeId},
+    journal::{Hold, VolumeConfig},
+    track::Geometry,
+    track_lock::LockTable,
+};
+
+/// A volume.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) spec: VolumeSpec,
+    pub(crate) geometry: Geometry,
+    /// Holds, NOT READY, inconsistency: what is on the volume itself.
+    pub(crate) config: VolumeConfig,
+    /// Its mirrors.
+    pub(crate) below: BTreeSet<VolumeId>,
+    /// The standard it is a mirror of.
+    pub(crate) above: Option<VolumeId>,
+    /// State changes of its family that are not durable yet.
+    pub(crate) gate: u32,
+    /// Regions with writes that may not be stable or marked.
+    pub(crate) hot: BTreeMap<Region, HotRegion>,
+    /// Regions on their way out of `hot`.
+    pub(crate) cooling: Option<Cooling>,
+    /// The journal knows its size.
+    pub(crate) introduced: bool,
+}
+
+impl Volume {
+    pub(crate) fn new(id: VolumeId, spec: VolumeSpec, track_size: u32) -> Self {
+        Self {
+            spec,
+            geometry: Geometry::new(spec.bytes, track_size),
+            config: VolumeConfig {
+                volume: id,
+                hold: Hold::None,
+                not_ready: false,
+                inconsistent: false,
+            },
+            below: BTreeSet::new(),
+            above: None,
+            gate: 0,
+            hot: BTreeMap::new(),
+            cooling: None,
+            introduced: false,
+        }
+    }
+
+    /// Is it in a pair?
+    pub(crate) fn paired(&self) -> bool {
+        self.above.is_some() || !self.below.is_empty()
+    }
+}
+
+/// What the volumes of a tree share.
+#[derive(Debug, Default)]
+pub(crate) struct Family {
+    pub(crate) locks: LockTable,
+    /// I/O admitted and not ended.
+    pub(crate) jobs: usize,
+    /// A command waits for them to end.
+    pub(crate) closed: bool,
+    /// Host I/O that waits for the command.
+    pub(crate) held_back: VecDeque<HostOp>,
+}
+
+impl Engine {
+    /// The standard at the top of the tree.
+    pub(crate) fn root(&self, volume: VolumeId) -> VolumeId {
+        let mut root = volume;
+        while let Some(above) = self.volumes.get(&root).and_then(|v| v.above) {
+            root = above;
+        }
+        root
+    }
+
+    /// Every volume of the tree, top down.
+    pub(crate) fn tree(&self, root: VolumeId) -> Vec<VolumeId> {
+        let mut tree = vec![root];
+        let mut next = 0;
+        while let Some(volume) = tree.get(next).and_then(|id| self.volumes.get(id)) {
+            tree.extend(volume.below.iter().copied());
+            next += 1;
+        }
+        tree
+    }
+
+    /// A volume the engine was told of.
+    pub(crate) fn volume(&self, id: VolumeId) -> &Volume {
+        self.volumes
+            .get(&id)
+            .expect("pairs and jobs name only known volumes")
+    }
+
+    pub(crate) fn volume_mut(&mut self, id: VolumeId) -> &mut Volume {
+        self.volumes
+            .get_mut(&id)
+            .expect("pairs and jobs name only known volumes")
+    }
+
+    /// The pairs this volume is in: as the mirror, then as the primary.
+    pub(crate) fn pairs_of(&self, id: VolumeId) -> impl Iterator<Item = PairId> + '_ {
+        let volume = self.volume(id);
+        volume
+            .above
+            .map(|_| PairId(id))
+            .into_iter()
+            .chain(volume.below.iter().copied().map(PairId))
+    }
+
+    /// The families of these volumes let nobody in; `true` when they are idle.
+    pub(crate) fn close(&mut self, volumes: &[VolumeId]) -> bool {
+        let mut idle = true;
+        for volume in volumes {
+            let family = self.families.entry(self.root(*volume)).or_default();
+            family.closed = true;
+            idle &= family.jobs == 0;
+        }
+        idle
+    }
+
+    /// Opens every closed family: who was held back enters, by the tree as it is now.
+    pub(crate) fn reopen(&mut self, out: &mut crate::effects::Effects) {
+        let mut held_back = VecDeque::new();
+        for family in self.families.values_mut() {
+            family.closed = false;
+            held_back.append(&mut family.held_back);
+        }
+        let volumes = &self.volumes;
+        self.families.retain(|root, family| {
+            family.jobs > 0
+                || volumes
+                    .get(root)
+                    .is_some_and(|v| v.above.is_none() && !v.below.is_empty())
+        });
+        for op in held_back {
+            self.host_begin(op, out);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Faults: what suspends a pair. Never silent: a reason in QUERY, an event, and marks for all that may differ.
+
+use crate::{
+    change::{Decided, PairChange},
+    effects::Effects,
+    engine::Engine,
+    ids::{PairId, VolumeId},
+    journal::PairMeta,
+    pair_bits::{Change, Which},
+    state::PairState,
+    track::TrackRange,
+};
+
+/// The mirror could not be read or written (reason 2 of docs/control-cdb.md).
+pub(crate) const MIRROR_IO: u8 = 2;
+/// The primary could not (reason 3).
+pub(crate) const PRIMARY_IO: u8 = 3;
+
+impl Engine {
+    /// The volumes of the pair may differ in these tracks, and are not kept equal from now on.
+    ///
+    /// A pair that is apart already and copies nothing only gets the marks.
+    pub(crate) fn suspend(&mut self, id: PairId, reason: u8, tracks: TrackRange, out: &mut Effects) {
+        if !self.pairs.contains_key(&id) {
+            return;
+        }
+        let mut pairs = Vec::new();
+        let mut configs = Vec::new();
+        let mut broken = vec![(id, reason, tracks)];
+        while let Some((id, reason, tracks)) = broken.pop() {
+            self.set_mark(id, Which::PrimaryChanged, tracks);
+            let pair = &self.pairs[&id];
+            let known = pairs.iter().any(|change: &PairChange| change.pair == id);
+            let state = pair.meta.state;
+            if known || matches!(state, PairState::Split | PairState::Suspended) {
+                continue;
+            }
+            // Splits that live on what this copy was to bring have lost their image with it.
+            for other in self.dependents(id) {
+                broken.push((other, reason, TrackRange::new(0, 0)));
+            }
+            let unfinished = !pair.bits.todo.is_empty() || !pair.bits.unsettled.is_empty();
+            let half = unfinished && state.is_copying();
+            let mirror_half = half && !state.restores();
+            let mut meta = PairMeta {
+                state: PairState::Suspended,
+                full: false,
+                reason,
+                ..pair.meta
+            };
+            meta.inconsistent = mirror_half;
+            meta.mirror_ready &= !mirror_half;
+            if half {
+                let config = self.volume(pair.destination(id)).config;
+                configs.push(crate::journal::VolumeConfig {
+                    inconsistent: true,
+                    ..config
+                });
+            }
+            let change = if state == PairState::Restoring {
+                Change::StopIntoMirror
+            } else {
+                Change::StopIntoPrimary
+            };
+            pairs.push(PairChange {
+                pair: id,
+                meta,
+                change,
+            });
+        }
+        if !pairs.is_empty() {
+            self.make(
+                Decided {
+                    pairs,
+                    configs,
+                    restored: Vec::new(),
+                },
+                None,
+                out,
+            );
+        }
+    }
+
+    /// Pairs whose owed tracks are to be read through this pair's copy.
+    pub(crate) fn dependents(&self, id: PairId) -> Vec<PairId> {
+        let pair = &self.pairs[&id];
+        if !pair.reads_through() {
+            return Vec::new();
+        }
+        let destination = pair.destination(id);
+        self.pairs_of(destination)
+            .filter(|other| {
+                let newer = &self.pairs[other];
+                *other != id
+                    && newer.reads_through()
+                    && newer.source(*other) == destination
+                    && newer.since > pair.since
+                    && newer.bits.todo.runs().any(|run| pair.bits.todo.any(run))
+            })
+            .collect()
+    }
+
+    /// A flush failed: what the volume was to keep in its hot regions may be lost. Its copies differ there.
+    pub(crate) fn cache_lost(&mut self, volume: VolumeId, out: &mut Effects) {
+        let Some(known) = self.volumes.get(&volume) else {
+            return;
+        };
+        let above = known.above.map(|primary| (PairId(volume), primary, MIRROR_IO));
+        let below = known
+            .below
+            .iter()
+            .map(|mirror| (PairId(*mirror), volume, PRIMARY_IO));
+        let pairs: Vec<_> = above.into_iter().chain(below).collect();
+        for (id, primary, reason) in pairs {
+            if !self.pairs[&id].meta.state.keeps_two_legs() {
+                continue;
+            }
+            let geometry = self.volume(primary).geometry;
+            let hot: Vec<TrackRange> = self
+                .volume(primary)
+                .hot
+                .keys()
+                .map(|r| geometry.tracks_of(*r))
+                .collect();
+            for tracks in hot {
+                self.set_mark(id, Which::PrimaryChanged, tracks);
+            }
+            self.suspend(id, reason, TrackRange::new(0, 0), out);
+        }
+    }
+}

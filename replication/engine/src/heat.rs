@@ -1,0 +1,265 @@
+//! The activity log: which regions were written to and may not be equal, marked or stable everywhere.
+//!
+//! A region is *hot* from its `Hot` record until its `Cold` record. A write to a region that is not durably hot waits for the record; all that
+//! wait at the time share one. While it is hot, marks live in memory only, and a crash marks the whole region. A region
+//! cools when nothing is in flight in it and it was not touched for a while: if writes went to mirrors as well, all of
+//! them are flushed first (also those of pairs that were split since: the data went there while they were equal), then
+//! `Cold` carries the words of every bitmap concerned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    effects::{Effect, Effects, Outcome},
+    engine::Engine,
+    ids::{PairId, Region, Tick, VolumeId},
+    job::{Job, JobId, Wait},
+    journal::{MarkWord, Record},
+    mutation::Mutation,
+    pair_bits::Which,
+    track::TrackRange,
+};
+
+/// A region that is hot, or about to be.
+#[derive(Debug, Default)]
+pub(crate) struct HotRegion {
+    /// Its record is durable.
+    durable: bool,
+    /// Writes in flight.
+    in_flight: u32,
+    /// The last write's end.
+    touched: Tick,
+    /// Every volume those writes went to.
+    legs: BTreeSet<VolumeId>,
+}
+
+/// Regions of a volume whose legs are being flushed.
+#[derive(Debug)]
+pub(crate) struct Cooling {
+    regions: BTreeMap<Region, Tick>,
+    left: usize,
+    failed: bool,
+}
+
+/// Regions that wait for their record, and who waits with them.
+#[derive(Debug, Default)]
+pub(crate) struct HeatQueue {
+    asked: BTreeSet<(VolumeId, Region)>,
+    writing: Vec<(VolumeId, Region)>,
+    waiting: Vec<JobId>,
+}
+
+impl Engine {
+    /// Are all these regions durably hot? If not, the job is woken when they are.
+    pub(crate) fn warm(&mut self, job: JobId, regions: &[(VolumeId, Region)], out: &mut Effects) -> bool {
+        if self.mutation == Some(Mutation::SkipHot) {
+            return true;
+        }
+        let mut warm = true;
+        for (id, region) in regions {
+            let volume = self.volume_mut(*id);
+            let known = volume.hot.contains_key(region);
+            let hot = volume.hot.entry(*region).or_default();
+            warm &= hot.durable;
+            if !known {
+                self.heat.asked.insert((*id, *region));
+            }
+        }
+        self.write_hot(out);
+        if self.mutation == Some(Mutation::AckBeforeMark) {
+            return true;
+        }
+        if !warm {
+            self.heat.waiting.push(job);
+        }
+        warm
+    }
+
+    fn write_hot(&mut self, out: &mut Effects) {
+        if self.heat.asked.is_empty() || !self.heat.writing.is_empty() || self.journal_failed {
+            return;
+        }
+        let regions: Vec<_> = core::mem::take(&mut self.heat.asked).into_iter().collect();
+        self.heat.writing.clone_from(&regions);
+        self.journal(Record::Hot(regions), Wait::Hot, out);
+    }
+
+    /// The record of heat is durable.
+    pub(crate) fn hot_written(&mut self, out: &mut Effects) {
+        let now = self.now;
+        for (id, region) in core::mem::take(&mut self.heat.writing) {
+            if let Some(hot) = self
+                .volumes
+                .get_mut(&id)
+                .and_then(|volume| volume.hot.get_mut(&region))
+            {
+                hot.durable = true;
+                hot.touched = now;
+            }
+        }
+        self.wake_heat();
+        self.write_hot(out);
+    }
+
+    /// Whoever waits for heat looks again.
+    pub(crate) fn wake_heat(&mut self) {
+        let mut waiting = core::mem::take(&mut self.heat.waiting);
+        self.wake(&mut waiting);
+    }
+
+    /// The job's writes keep these regions hot until it drops them; they go to these volumes.
+    pub(crate) fn hold_heat(&mut self, job: &mut Job, regions: &[(VolumeId, Region)], legs: &[VolumeId]) {
+        for (id, region) in regions {
+            if let Some(hot) = self.volume_mut(*id).hot.get_mut(region) {
+                hot.in_flight += 1;
+                hot.legs.extend(legs.iter().copied());
+                job.heat.push((*id, *region));
+            }
+        }
+    }
+
+    /// Its writes have ended.
+    pub(crate) fn drop_heat(&mut self, job: &mut Job) {
+        let now = self.now;
+        for (id, region) in job.heat.drain(..) {
+            if let Some(hot) = self
+                .volumes
+                .get_mut(&id)
+                .and_then(|volume| volume.hot.get_mut(&region))
+            {
+                hot.in_flight -= 1;
+                hot.touched = now;
+            }
+        }
+    }
+
+    /// Marks tracks of a pair in memory.
+    pub(crate) fn set_mark(&mut self, id: PairId, which: Which, tracks: TrackRange) {
+        let Some(pair) = self.pairs.get_mut(&id) else {
+            return;
+        };
+        match which {
+            Which::PrimaryChanged => pair.bits.primary_changed.set(tracks),
+            Which::MirrorChanged => pair.bits.mirror_changed.set(tracks),
+            Which::Owed => pair.bits.todo.set(tracks),
+        };
+    }
+
+    /// Begins to cool what is old enough.
+    pub(crate) fn cool(&mut self, out: &mut Effects) {
+        let ids: Vec<VolumeId> = self
+            .volumes
+            .iter()
+            .filter(|(_, v)| !v.hot.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            let (now, limits) = (self.now, self.config.limits);
+            let volume = self.volume_mut(id);
+            if volume.cooling.is_some() {
+                continue;
+            }
+            let crowded = volume.hot.len() > limits.hot_regions;
+            let idle = |hot: &HotRegion| {
+                let old = now.0.saturating_sub(hot.touched.0) >= limits.cool_after;
+                hot.durable && hot.in_flight == 0 && (old || crowded)
+            };
+            let mut legs = BTreeSet::new();
+            let mut regions = BTreeMap::new();
+            for (region, hot) in volume.hot.iter().filter(|(_, hot)| idle(hot)) {
+                regions.insert(*region, hot.touched);
+                legs.extend(hot.legs.iter().copied());
+            }
+            if regions.is_empty() {
+                continue;
+            }
+            let alone = legs.iter().all(|leg| *leg == id);
+            if alone || self.mutation == Some(Mutation::CoolWithoutFlush) {
+                legs.clear();
+            }
+            self.volume_mut(id).cooling = Some(Cooling {
+                regions,
+                left: legs.len(),
+                failed: false,
+            });
+            for leg in &legs {
+                let token = self.token(Wait::Cool {
+                    volume: id,
+                    flushed: *leg,
+                });
+                out.push(Effect::Flush { token, volume: *leg });
+            }
+            if legs.is_empty() {
+                self.cooled(id, out);
+            }
+        }
+    }
+
+    /// A flush before cooling ended.
+    pub(crate) fn cool_flushed(
+        &mut self,
+        id: VolumeId,
+        flushed: VolumeId,
+        outcome: Outcome,
+        out: &mut Effects,
+    ) {
+        if outcome != Outcome::Ok {
+            self.cache_lost(flushed, out);
+        }
+        let Some(cooling) = self
+            .volumes
+            .get_mut(&id)
+            .and_then(|volume| volume.cooling.as_mut())
+        else {
+            return;
+        };
+        cooling.left -= 1;
+        cooling.failed |= outcome != Outcome::Ok;
+        if cooling.left == 0 {
+            self.cooled(id, out);
+        }
+    }
+
+    fn cooled(&mut self, id: VolumeId, out: &mut Effects) {
+        let volume = self.volume_mut(id);
+        let Some(cooling) = volume.cooling.take() else {
+            return;
+        };
+        // After a failed flush nobody knows what is stable: the regions stay hot, and a restart copies them.
+        if cooling.failed || self.journal_failed {
+            return;
+        }
+        let volume = self.volume_mut(id);
+        let mut regions = Vec::new();
+        for (region, touched) in cooling.regions {
+            let still = |hot: &HotRegion| hot.durable && hot.in_flight == 0 && hot.touched == touched;
+            if volume.hot.get(&region).is_some_and(still) {
+                volume.hot.remove(&region);
+                regions.push((id, region));
+            }
+        }
+        if regions.is_empty() {
+            return;
+        }
+        let pairs: Vec<PairId> = self.pairs_of(id).collect();
+        let marks = pairs
+            .iter()
+            .flat_map(|pair| self.words(*pair, regions.iter().map(|(_, region)| *region)))
+            .collect();
+        self.record(Record::Cold { regions, marks }, out);
+    }
+
+    /// The words of a pair's bitmaps in these regions.
+    pub(crate) fn words(&self, id: PairId, regions: impl IntoIterator<Item = Region>) -> Vec<MarkWord> {
+        let bits = &self.pairs[&id].bits;
+        let mut words = Vec::new();
+        for region in regions {
+            words.extend(Which::ALL.map(|which| MarkWord {
+                pair: id,
+                which,
+                region,
+                bits: bits.word(which, region),
+            }));
+        }
+        words
+    }
+}

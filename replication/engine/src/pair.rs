@@ -1,0 +1,83 @@
+//! One pair: what the journal knows of it, and what only memory does.
+
+use crate::{
+    copier::CopyQueue,
+    ids::{PairId, VolumeId},
+    journal::PairMeta,
+    pair_bits::PairBits,
+    settle::Settle,
+    state::PairState,
+    track::TrackRange,
+};
+
+/// A pair.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    /// Everything durable but the bitmaps.
+    pub(crate) meta: PairMeta,
+    /// The bitmaps.
+    pub(crate) bits: PairBits,
+    /// When the pair entered its state, counted in changes of state: orders the copies that depend on each other
+    /// (see `obstacles`).
+    pub(crate) since: u64,
+    /// Changes whenever `todo` gets a new meaning: a copy or a settle that began before that is of no account.
+    pub(crate) era: u64,
+    /// What is copied next, and what is being copied.
+    pub(crate) queue: CopyQueue,
+    /// How the end of copies is made durable.
+    pub(crate) settle: Settle,
+}
+
+impl Pair {
+    /// A pair as the journal knows it.
+    pub(crate) fn new(meta: PairMeta, bits: PairBits, since: u64, era: u64) -> Self {
+        Self {
+            meta,
+            bits,
+            since,
+            era,
+            queue: CopyQueue::default(),
+            settle: Settle::default(),
+        }
+    }
+
+    /// Where the copy of the pair named `id` reads.
+    pub(crate) fn source(&self, id: PairId) -> VolumeId {
+        if self.meta.state.restores() {
+            id.0
+        } else {
+            self.meta.primary
+        }
+    }
+
+    /// Where it writes.
+    pub(crate) fn destination(&self, id: PairId) -> VolumeId {
+        if self.meta.state.restores() {
+            self.meta.primary
+        } else {
+            id.0
+        }
+    }
+
+    /// Are the destination's owed tracks to be found at the source by whoever reads them? (Not so in COPY: there the
+    /// destination answers nobody, and its content counts for itself.)
+    pub(crate) fn reads_through(&self) -> bool {
+        matches!(
+            self.meta.state,
+            PairState::Splitting | PairState::Restoring | PairState::ProtectedRestoring
+        )
+    }
+
+    /// Would redoing a copy after a crash hurt once either volume was written?
+    pub(crate) fn must_settle(&self) -> bool {
+        matches!(
+            self.meta.state,
+            PairState::Splitting | PairState::ProtectedRestoring
+        )
+    }
+
+    /// Are copies of these tracks done whose clearing is not durable?
+    pub(crate) fn is_unsettled(&self, tracks: TrackRange) -> bool {
+        self.bits.unsettled.any(tracks) || self.settle.is_journaling(tracks)
+    }
+}
