@@ -71,6 +71,12 @@ impl ExpectChapResponse {
         let name = name.ok_or(Misbehaviour::ChapIncomplete(Key::ChapN))?;
         let response = response.ok_or(Misbehaviour::ChapIncomplete(Key::ChapR))?;
         let response = decode_response(self.algorithm, response)?;
+        if counter
+            .as_ref()
+            .is_some_and(|counter| counter.bytes == self.challenge.bytes)
+        {
+            return Err(Misbehaviour::ChapReflected);
+        }
         // First the initiator proves itself, so that nobody can use us to compute responses.
         if !self
             .challenge
@@ -90,9 +96,6 @@ impl ExpectChapResponse {
 
     /// Answers the initiator's challenge (RFC 7143 9.2.1 has the conditions).
     fn prove(&self, counter: &Challenge, out: &mut TextWriter) -> Result<(), Misbehaviour> {
-        if counter.bytes == self.challenge.bytes {
-            return Err(Misbehaviour::ChapReflected);
-        }
         let ours = self
             .peer
             .policy

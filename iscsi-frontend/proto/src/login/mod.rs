@@ -201,6 +201,8 @@ pub struct Login {
     exchanges: u32,
     fixed: Option<FixedFields>,
     collector: Collector,
+    /// The stage of the text in the collector.
+    collecting: Option<Stage>,
     outbox: Pieces,
     /// `None` once the login is over.
     state: Option<State>,
@@ -215,6 +217,7 @@ impl Login {
             exchanges: 0,
             fixed: None,
             collector: Collector::default(),
+            collecting: None,
             outbox: Pieces::default(),
             state: Some(State::First(ExpectFirstRequest::new(offer, entropy))),
         }
@@ -262,6 +265,7 @@ impl Login {
             return self.answer(header, state, rest, facts);
         }
         self.collector.push(request.data)?;
+        self.collecting = request.cont.then_some(header.stage);
         if request.cont {
             self.state = Some(state);
             return Ok(LoginProgress::Reply(header.reply(Vec::new())));
@@ -342,7 +346,11 @@ impl Login {
         let stage = Stage::from_number(request.csg)
             .filter(|stage| *stage != Stage::FullFeature)
             .ok_or(Misbehaviour::BadCurrentStage)?;
-        if state.stage().is_some_and(|expected| expected != stage) {
+        if state
+            .stage()
+            .or(self.collecting)
+            .is_some_and(|expected| expected != stage)
+        {
             return Err(Misbehaviour::WrongCurrentStage);
         }
         if request.transit && request.cont {
