@@ -1,11 +1,39 @@
 //! The replication engine's shell: journal file, copy workers, paired volumes.
+//!
+//! The engine (`replication-engine`) is a pure machine; this package gives it a disk, a clock and hosts.
+//!
+//! | part | modules |
+//! |---|---|
+//! | the whole | [`array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs` |
+//! | the engine's effects | `perform`, `copy_worker`, `ops` |
+//! | the journal | [`journal_file`], `journal_writer` |
+//! | what hosts see | [`paired_volume`], [`statistics`] |
+//! | what administrators see | [`control`], [`events`] |
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod array;
+pub mod array_error;
+mod clock;
+pub mod control;
+mod copy_worker;
 pub mod events;
+mod jobs;
 pub mod journal_file;
 mod journal_writer;
+mod membership;
+mod ops;
+pub mod paired_volume;
+mod perform;
+mod recovery;
 pub mod statistics;
+#[cfg(test)]
+mod tests;
+
+pub use array::Array;
+pub use array_error::ArrayError;
+pub use control::HostUse;
+pub use paired_volume::PairedVolume;
 
 /// Locks, also after a thread has panicked with the lock held: what these mutexes guard is changed in single steps.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -81,8 +81,17 @@ enum End {
 
 impl Op {
     pub(crate) fn new(volume: VolumeId, range: ByteRange, payload: Payload, pass: Option<OwnedPass>) -> Self {
-        let state = OpState { payload, pass, cause: None, end: End::Waiting(None) };
-        Self { volume, range, state: Mutex::new(state) }
+        let state = OpState {
+            payload,
+            pass,
+            cause: None,
+            end: End::Waiting(None),
+        };
+        Self {
+            volume,
+            range,
+            state: Mutex::new(state),
+        }
     }
 
     /// Length in bytes.
@@ -104,7 +113,9 @@ impl Op {
     /// Gives back what [`Op::take_buffer`] gave, filled.
     pub(crate) fn put_buffer(&self, range: ByteRange, filled: Buffer) {
         let mut state = lock(&self.state);
-        let Payload::Read(buffer) = &mut state.payload else { return };
+        let Payload::Read(buffer) = &mut state.payload else {
+            return;
+        };
         if range == self.range {
             *buffer = Some(filled);
             return;
@@ -224,7 +235,10 @@ struct Slot {
 
 impl OpTable {
     pub(crate) fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), next: AtomicUsize::new(0) }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            next: AtomicUsize::new(0),
+        }
     }
 
     /// Keeps an op and names it.
@@ -253,7 +267,12 @@ impl OpTable {
     pub(crate) fn remove(&self, id: OpId) -> Option<Arc<Op>> {
         let (number, index, turn) = split(id);
         let mut shard = lock(&self.shards[number]);
-        let op = shard.slots.get_mut(index).filter(|slot| slot.turn == turn)?.op.take()?;
+        let op = shard
+            .slots
+            .get_mut(index)
+            .filter(|slot| slot.turn == turn)?
+            .op
+            .take()?;
         shard.free.push(index as u32);
         Some(op)
     }
@@ -285,7 +304,15 @@ mod tests {
     use super::*;
 
     fn op(payload: Payload) -> Arc<Op> {
-        Arc::new(Op::new(VolumeId(1), ByteRange { start: 4096, end: 4096 + 2048 }, payload, None))
+        Arc::new(Op::new(
+            VolumeId(1),
+            ByteRange {
+                start: 4096,
+                end: 4096 + 2048,
+            },
+            payload,
+            None,
+        ))
     }
 
     #[test]
@@ -305,7 +332,10 @@ mod tests {
     async fn a_read_in_two_parts_fills_one_buffer() {
         let op = op(Payload::Read(Some(Buffer::zeroed(2048))));
         for (start, byte) in [(4096, 1), (5120, 2)] {
-            let range = ByteRange { start, end: start + 1024 };
+            let range = ByteRange {
+                start,
+                end: start + 1024,
+            };
             let mut part = op.take_buffer(range);
             part.fill(byte);
             op.put_buffer(range, part);
@@ -326,11 +356,17 @@ mod tests {
 
     #[test]
     fn an_update_leaves_what_it_wants_written() {
-        let modify: Modify = Box::new(|current| Ok(Bytes::from(current.iter().map(|b| b + 1).collect::<Vec<_>>())));
+        let modify: Modify =
+            Box::new(|current| Ok(Bytes::from(current.iter().map(|b| b + 1).collect::<Vec<_>>())));
         let op = op(Payload::Update(Some(modify)));
         assert!(op.piece(op.range).is_none());
         assert!(op.prepare(&[4; 2048]));
-        let Some(Piece::Data(data)) = op.piece(ByteRange { start: 5120, end: 6144 }) else { panic!("no data") };
+        let Some(Piece::Data(data)) = op.piece(ByteRange {
+            start: 5120,
+            end: 6144,
+        }) else {
+            panic!("no data")
+        };
         assert_eq!(data, vec![5; 1024]);
         assert!(!op.prepare(&[4; 2048]), "once only");
     }

@@ -42,7 +42,7 @@ pub struct PairedVolume {
     member: AtomicBool,
     /// Answers hosts.
     ready: AtomicBool,
-    watchers: RwLock<Vec<Arc<dyn VolumeWatcher>>>,
+    watcher: RwLock<Option<Arc<dyn VolumeWatcher>>>,
     statistics: Statistics,
 }
 
@@ -55,7 +55,7 @@ impl PairedVolume {
             gate: Arc::new(Gate::new()),
             member: AtomicBool::new(member),
             ready: AtomicBool::new(ready),
-            watchers: RwLock::default(),
+            watcher: RwLock::default(),
             statistics: Statistics::default(),
         }
     }
@@ -102,17 +102,23 @@ impl PairedVolume {
         self.ready.store(ready, Ordering::Release);
     }
 
-    /// Tells those who watch. No lock of the array may be held.
+    /// Tells who watches. No lock of the array may be held.
     pub(crate) fn tell(&self, change: VolumeChange) {
-        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for watcher in watchers {
+        let watcher = self
+            .watcher
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(watcher) = watcher {
             watcher.changed(change);
         }
     }
 
     /// The plain way, if it is open and the volume answers hosts; what `try_*` calls can do at once.
     fn fast<T>(&self, plain: impl FnOnce() -> Fast<T>) -> Fast<T> {
-        let Some(_pass) = self.gate.enter() else { return Fast::Later };
+        let Some(_pass) = self.gate.enter() else {
+            return Fast::Later;
+        };
         if self.member.load(Ordering::Acquire) {
             return Fast::Later;
         }
@@ -143,7 +149,10 @@ impl PairedVolume {
         (offset, length): (u64, u64),
         (io, payload, fua): (HostIo, Payload, bool),
     ) -> OpFuture {
-        let range = ByteRange { start: offset, end: offset + length };
+        let range = ByteRange {
+            start: offset,
+            end: offset + length,
+        };
         let op = Arc::new(Op::new(self.id(), range, payload, Some(pass)));
         array.host(Arc::clone(&op), io, fua);
         OpFuture(op)
@@ -232,36 +241,52 @@ impl Volume for PairedVolume {
 
     fn watch(&self, watcher: Arc<dyn VolumeWatcher>) {
         self.plain.watch(Arc::clone(&watcher));
-        self.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
+        *self.watcher.write().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
     }
 }
 
 impl PairedVolume {
     async fn read_either_way(&self, offset: u64, buffer: Buffer) -> Result<Buffer, IoError> {
         let (pass, array) = self.enter().await?;
-        let Some(array) = array else { return Arc::clone(&self.plain).read(offset, buffer).await };
+        let Some(array) = array else {
+            return Arc::clone(&self.plain).read(offset, buffer).await;
+        };
         if buffer.is_empty() {
             return Ok(buffer);
         }
         let place = (offset, buffer.len() as u64);
-        let read = self.submit(&array, pass, place, (HostIo::Read, Payload::Read(Some(buffer)), false));
-        read.await?.ok_or_else(|| IoError::Internal("a read ended without its data".into()))
+        let read = self.submit(
+            &array,
+            pass,
+            place,
+            (HostIo::Read, Payload::Read(Some(buffer)), false),
+        );
+        read.await?
+            .ok_or_else(|| IoError::Internal("a read ended without its data".into()))
     }
 
     async fn write_either_way(&self, offset: u64, data: Bytes, fua: bool) -> Result<(), IoError> {
         let (pass, array) = self.enter().await?;
-        let Some(array) = array else { return Arc::clone(&self.plain).write(offset, data, fua).await };
+        let Some(array) = array else {
+            return Arc::clone(&self.plain).write(offset, data, fua).await;
+        };
         if data.is_empty() {
             return Ok(());
         }
         let place = (offset, data.len() as u64);
-        self.submit(&array, pass, place, (HostIo::Write, Payload::Data(data), fua)).await.map(drop)
+        self.submit(&array, pass, place, (HostIo::Write, Payload::Data(data), fua))
+            .await
+            .map(drop)
     }
 
     async fn flush_either_way(&self) -> Result<(), IoError> {
         let (pass, array) = self.enter().await?;
-        let Some(array) = array else { return Arc::clone(&self.plain).flush().await };
-        self.submit(&array, pass, (0, 0), (HostIo::Flush, Payload::Flush, false)).await.map(drop)
+        let Some(array) = array else {
+            return Arc::clone(&self.plain).flush().await;
+        };
+        self.submit(&array, pass, (0, 0), (HostIo::Flush, Payload::Flush, false))
+            .await
+            .map(drop)
     }
 
     async fn zero_either_way(&self, offset: u64, length: u64, unmap: bool, fua: bool) -> Result<(), IoError> {
@@ -273,7 +298,9 @@ impl PairedVolume {
             return Ok(());
         }
         let payload = Payload::Zero { unmap };
-        self.submit(&array, pass, (offset, length), (HostIo::Write, payload, fua)).await.map(drop)
+        self.submit(&array, pass, (offset, length), (HostIo::Write, payload, fua))
+            .await
+            .map(drop)
     }
 
     async fn update_either_way(
@@ -291,7 +318,9 @@ impl PairedVolume {
             return Ok(());
         }
         let payload = Payload::Update(Some(modify));
-        self.submit(&array, pass, (offset, length), (HostIo::Update, payload, fua)).await.map(drop)
+        self.submit(&array, pass, (offset, length), (HostIo::Update, payload, fua))
+            .await
+            .map(drop)
     }
 }
 
@@ -302,12 +331,19 @@ fn with_mapped(extents: &[Extent], elsewhere: &[ByteRange], limit: usize) -> Vec
     let mut push = |start: u64, end: u64, mapped: bool| match merged.last_mut() {
         _ if start >= end => {}
         Some(last) if last.mapped == mapped => last.length += end - start,
-        _ => merged.push(Extent { offset: start, length: end - start, mapped }),
+        _ => merged.push(Extent {
+            offset: start,
+            length: end - start,
+            mapped,
+        }),
     };
     for extent in extents {
         let end = extent.offset + extent.length;
         let mut at = extent.offset;
-        for range in elsewhere.iter().filter(|range| range.start < end && range.end > extent.offset) {
+        for range in elsewhere
+            .iter()
+            .filter(|range| range.start < end && range.end > extent.offset)
+        {
             let start = range.start.max(at);
             push(at, start, extent.mapped);
             at = range.end.min(end);
@@ -325,16 +361,33 @@ mod tests {
 
     #[test]
     fn what_lives_elsewhere_is_shown_as_data() {
-        let hole = |offset, length| Extent { offset, length, mapped: false };
-        let data = |offset, length| Extent { offset, length, mapped: true };
+        let hole = |offset, length| Extent {
+            offset,
+            length,
+            mapped: false,
+        };
+        let data = |offset, length| Extent {
+            offset,
+            length,
+            mapped: true,
+        };
         let range = |start, end| ByteRange { start, end };
         let media = [hole(0, 100), data(100, 50), hole(150, 50)];
         assert_eq!(with_mapped(&media, &[], 9), media);
         assert_eq!(
             with_mapped(&media, &[range(20, 30), range(90, 160)], 9),
-            [hole(0, 20), data(20, 10), hole(30, 60), data(90, 70), hole(160, 40)]
+            [
+                hole(0, 20),
+                data(20, 10),
+                hole(30, 60),
+                data(90, 70),
+                hole(160, 40)
+            ]
         );
         assert_eq!(with_mapped(&media, &[range(0, 1000)], 9), [data(0, 200)]);
-        assert_eq!(with_mapped(&media, &[range(20, 30)], 2), [hole(0, 20), data(20, 10)]);
+        assert_eq!(
+            with_mapped(&media, &[range(20, 30)], 2),
+            [hole(0, 20), data(20, 10)]
+        );
     }
 }

@@ -33,7 +33,12 @@ pub trait HostUse: Send + Sync + 'static {
 impl ArrayControl for Array {
     fn execute(&self, request: Request) -> ControlFuture {
         let Some(array) = self.strong() else {
-            return Box::pin(async { Err(refusals::refusal(RefusalKind::Internal, "the array is shutting down")) });
+            return Box::pin(async {
+                Err(refusals::refusal(
+                    RefusalKind::Internal,
+                    "the array is shutting down",
+                ))
+            });
         };
         Box::pin(async move { array.run(request).await })
     }
@@ -42,10 +47,18 @@ impl ArrayControl for Array {
 impl Array {
     async fn run(self: Arc<Self>, request: Request) -> Result<Reply, Refusal> {
         match request {
-            Request::Out { verb, flags, members, dry_run } => {
-                self.out(&verb, flags, &members, dry_run).await.map(|_| Reply::Done)
+            Request::Out {
+                verb,
+                flags,
+                members,
+                dry_run,
+            } => self
+                .out(&verb, flags, &members, dry_run)
+                .await
+                .map(|_| Reply::Done),
+            Request::Preview { verb, flags, pair } => {
+                self.preview(&verb, flags, pair).await.map(Reply::Preview)
             }
-            Request::Preview { verb, flags, pair } => self.preview(&verb, flags, pair).await.map(Reply::Preview),
             Request::Query(selector) => self.query(selector).map(Reply::Pairs),
             Request::Verify { pairs, state } => self.verify(pairs, state).map(Reply::Verify),
             Request::Setup => Ok(Reply::Volumes(self.setup())),
@@ -85,19 +98,24 @@ impl Array {
             PairSelector::All => Ok(self.pairs()),
             PairSelector::OfPrimary(primary) => {
                 self.known(primary)?;
-                Ok(self.pairs().into_iter().filter(|pair| pair.primary == id(primary)).collect())
+                Ok(self
+                    .pairs()
+                    .into_iter()
+                    .filter(|pair| pair.primary == id(primary))
+                    .collect())
             }
             PairSelector::One(primary, mirror) => {
                 self.known(primary)?;
                 self.known(mirror)?;
                 let pair = self.pairs().into_iter().find(|pair| is(pair, primary, mirror));
-                pair.map(|pair| vec![pair]).ok_or_else(|| self.no_such_pair(primary, mirror))
+                pair.map(|pair| vec![pair])
+                    .ok_or_else(|| self.no_such_pair(primary, mirror))
             }
         }
     }
 
     /// A member with its mirror named: "the only pair of that primary" where none was.
-    fn resolve(&self, pair: VolumePair) -> Result<(VolumeNumber, VolumeNumber), Refusal> {
+    fn resolve(&self, pair: &VolumePair) -> Result<(VolumeNumber, VolumeNumber), Refusal> {
         if let Some(mirror) = pair.mirror {
             return Ok((pair.primary, mirror));
         }
@@ -115,7 +133,11 @@ impl Array {
     }
 
     fn known(&self, volume: VolumeNumber) -> Result<(), Refusal> {
-        if self.volume(volume).is_some() { Ok(()) } else { Err(self.no_such_volume(volume)) }
+        if self.volume(volume).is_some() {
+            Ok(())
+        } else {
+            Err(self.no_such_volume(volume))
+        }
     }
 }
 

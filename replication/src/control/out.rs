@@ -1,9 +1,6 @@
 //! REPLICATION OUT: flags checked against what the verb takes, members resolved, then one engine command.
 
-use replication_engine::{
-    command::{self, Command, Summary, Verb},
-    ids::VolumeId,
-};
+use replication_engine::command::{self, Command, PairView, Summary, Verb};
 use target_core::scsi_model::control::{
     Condition, Flags, OutVerb, Preview, Refusal, RefusalKind, VolumeNumber, VolumePair,
 };
@@ -28,14 +25,25 @@ impl Array {
         check_flags(verb, flags)?;
         self.check_remote(verb, flags)?;
         if members.is_empty() || members.len() > MOST_MEMBERS {
-            let message = format!("{} pairs were given: 1 to {MOST_MEMBERS} are accepted", members.len());
+            let message = format!(
+                "{} pairs were given: 1 to {MOST_MEMBERS} are accepted",
+                members.len()
+            );
             return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
         }
         let mut pairs = Vec::with_capacity(members.len());
         for (index, member) in members.iter().enumerate() {
-            let pair = self.resolve(*member).map_err(|refusal| of_member(refusal, index, members.len()))?;
-            if let Some(first) = pairs.iter().position(|other: &(_, VolumeNumber)| other.1 == pair.1) {
-                let message = format!("members {first} and {index} name the same mirror, {}", self.name(pair.1));
+            let pair = self
+                .resolve(member)
+                .map_err(|refusal| of_member(refusal, index, members.len()))?;
+            if let Some(first) = pairs
+                .iter()
+                .position(|other: &(_, VolumeNumber)| other.1 == pair.1)
+            {
+                let message = format!(
+                    "members {first} and {index} name the same mirror, {}",
+                    self.name(pair.1)
+                );
                 let twice = refusal(list_parameter(index), message);
                 return Err(of_member(twice, index, members.len()));
             }
@@ -43,18 +51,34 @@ impl Array {
         }
         let command = match engine_verb(verb, flags) {
             Planned::Config(condition) => match pairs[..] {
-                [(_, volume)] => Command::Config { condition, volume: id(volume), dry_run },
+                [(_, volume)] => Command::Config {
+                    condition,
+                    volume: id(volume),
+                    dry_run,
+                },
                 _ => {
-                    let kind = RefusalKind::InvalidField { byte: FLAGS_BYTE, bit: Some(7) };
+                    let kind = RefusalKind::InvalidField {
+                        byte: FLAGS_BYTE,
+                        bit: Some(7),
+                    };
                     return Err(refusal(kind, "config takes one volume at a time, not a list"));
                 }
             },
             Planned::Pair(verb) => {
+                let views = self.pairs();
                 for (index, pair) in pairs.iter().enumerate() {
-                    self.check_in_use(verb, *pair).map_err(|refusal| of_member(refusal, index, pairs.len()))?;
+                    self.check_in_use(verb, *pair, &views)
+                        .map_err(|refusal| of_member(refusal, index, pairs.len()))?;
                 }
-                let members = pairs.iter().map(|(primary, mirror)| (id(*primary), id(*mirror))).collect();
-                Command::Pair { verb, members, dry_run }
+                let members = pairs
+                    .iter()
+                    .map(|(primary, mirror)| (id(*primary), id(*mirror)))
+                    .collect();
+                Command::Pair {
+                    verb,
+                    members,
+                    dry_run,
+                }
             }
         };
         self.command(command).await.map_err(|refused| {
@@ -70,16 +94,21 @@ impl Array {
         flags: Flags,
         pair: VolumePair,
     ) -> Result<Preview, Refusal> {
-        let summary = self.out(verb, flags, &[pair], true).await?;
+        let summary = self.out(verb, flags, std::slice::from_ref(&pair), true).await?;
         let capacity = self.volume(pair.primary).map_or(0, |volume| volume.bytes());
         let bytes = summary.tracks.saturating_mul(u64::from(self.track_size()));
-        Ok(Preview { tracks: summary.tracks, bytes: bytes.min(capacity) })
+        Ok(Preview {
+            tracks: summary.tracks,
+            bytes: bytes.min(capacity),
+        })
     }
 
     /// Whatever needs a peer is refused as long as none is configured.
     fn check_remote(&self, verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
         let peer = match verb {
-            OutVerb::Establish { remote: Some((peer, _)) } => format!("peer {peer} is not configured"),
+            OutVerb::Establish {
+                remote: Some((peer, _)),
+            } => format!("peer {peer} is not configured"),
             _ if flags.remote => "no peer is configured".to_owned(),
             OutVerb::Swap | OutVerb::Suspend => {
                 format!("{} is for remote pairs, and no peer is configured", verb.name())
@@ -91,17 +120,32 @@ impl Array {
     }
 
     /// A mirror that is about to stop answering hosts must not be reserved by one (S94).
-    fn check_in_use(&self, verb: Verb, pair: (VolumeNumber, VolumeNumber)) -> Result<(), Refusal> {
-        let (primary, mirror) = pair;
-        let takes_away = matches!(verb, Verb::Establish { .. } | Verb::Restore { protected: false, .. });
-        if !takes_away {
+    fn check_in_use(
+        &self,
+        verb: Verb,
+        (primary, mirror): (VolumeNumber, VolumeNumber),
+        views: &[PairView],
+    ) -> Result<(), Refusal> {
+        let takes_away = matches!(
+            verb,
+            Verb::Establish { .. } | Verb::Restore { protected: false, .. }
+        );
+        let answers = || {
+            views
+                .iter()
+                .find(|view| is(view, primary, mirror))
+                .is_none_or(|view| view.mirror_ready)
+        };
+        if !takes_away || !answers() {
             return Ok(());
         }
-        let ready = self.pairs().iter().find(|view| is(view, primary, mirror)).is_none_or(|view| view.mirror_ready);
-        match self.host_use(mirror).filter(|_| ready) {
+        match self.host_use(mirror) {
             None => Ok(()),
             Some(why) => {
-                let message = format!("volume {} is in use: {why}; release it there first", self.name(mirror));
+                let message = format!(
+                    "volume {} is in use: {why}; release it there first",
+                    self.name(mirror)
+                );
                 Err(refusal(RefusalKind::InUse, message))
             }
         }
@@ -115,10 +159,21 @@ enum Planned {
 
 /// The engine's verb. SWAP and SUSPEND never come this far: there are no remote pairs.
 fn engine_verb(verb: &OutVerb, flags: Flags) -> Planned {
-    let Flags { full, instant, protected, strict_hold, force, remote: _ } = flags;
+    let Flags {
+        full,
+        instant,
+        protected,
+        strict_hold,
+        force,
+        remote: _,
+    } = flags;
     Planned::Pair(match verb {
         OutVerb::Establish { .. } => Verb::Establish { full },
-        OutVerb::Split => Verb::Split { instant, strict_hold, force },
+        OutVerb::Split => Verb::Split {
+            instant,
+            strict_hold,
+            force,
+        },
         OutVerb::Restore => Verb::Restore { full, protected },
         OutVerb::Cancel | OutVerb::Swap | OutVerb::Suspend => Verb::Cancel { force },
         OutVerb::Config(condition) => {
@@ -152,9 +207,22 @@ fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
     ];
     for (bit, (set, name)) in (0u8..).zip(given) {
         if set && !taken.contains(&name) {
-            let accepted = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
-            let message = format!("{} does not take the flag {name}; it takes: {accepted}", verb.name());
-            return Err(refusal(RefusalKind::InvalidField { byte: FLAGS_BYTE, bit: Some(bit) }, message));
+            let accepted = if taken.is_empty() {
+                "none".to_owned()
+            } else {
+                taken.join(", ")
+            };
+            let message = format!(
+                "{} does not take the flag {name}; it takes: {accepted}",
+                verb.name()
+            );
+            return Err(refusal(
+                RefusalKind::InvalidField {
+                    byte: FLAGS_BYTE,
+                    bit: Some(bit),
+                },
+                message,
+            ));
         }
     }
     Ok(())
@@ -167,19 +235,6 @@ fn of_member(mut refusal: Refusal, index: usize, members: usize) -> Refusal {
         refusal.message = format!("member {index}: {}", refusal.message);
     }
     refusal
-}
-
-/// The volumes whose I/O must pass through the engine once the command is accepted.
-pub(crate) fn joining(command: &Command) -> Vec<VolumeId> {
-    match command {
-        Command::Pair { verb: Verb::Establish { .. }, members, dry_run: false } => {
-            let mut volumes: Vec<_> = members.iter().flat_map(|(primary, mirror)| [*primary, *mirror]).collect();
-            volumes.sort_unstable();
-            volumes.dedup();
-            volumes
-        }
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]
@@ -196,7 +251,11 @@ mod tests {
             remote: index == 4,
             force: index == 5,
         };
-        let accepted = |verb: &OutVerb| (0..6).filter(|bit| check_flags(verb, all(*bit)).is_ok()).collect::<Vec<_>>();
+        let accepted = |verb: &OutVerb| {
+            (0..6)
+                .filter(|bit| check_flags(verb, all(*bit)).is_ok())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(accepted(&OutVerb::Establish { remote: None }), [0, 4]);
         assert_eq!(accepted(&OutVerb::Split), [1, 3, 4, 5]);
         assert_eq!(accepted(&OutVerb::Restore), [0, 2]);
@@ -205,6 +264,12 @@ mod tests {
         assert_eq!(accepted(&OutVerb::Swap), [5]);
         assert_eq!(accepted(&OutVerb::Suspend), [0; 0]);
         let refused = check_flags(&OutVerb::Cancel, all(2)).unwrap_err();
-        assert_eq!(refused.kind, RefusalKind::InvalidField { byte: 2, bit: Some(2) });
+        assert_eq!(
+            refused.kind,
+            RefusalKind::InvalidField {
+                byte: 2,
+                bit: Some(2)
+            }
+        );
     }
 }

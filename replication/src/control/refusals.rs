@@ -1,18 +1,27 @@
 //! Refusals for people: what, why, and what would be accepted, with the volumes' names.
 
 use replication_engine::{command::Why, ids::VolumeId};
-use target_core::scsi_model::control::{Refusal, RefusalKind, VolumeNumber};
+use target_core::{
+    scsi_model::control::{Refusal, RefusalKind, VolumeNumber},
+    volume::Volume,
+};
 
 use crate::array::Array;
 
 /// A refusal of no particular member.
 pub(super) fn refusal(kind: RefusalKind, message: impl Into<String>) -> Refusal {
-    Refusal { kind, message: message.into(), member: None }
+    Refusal {
+        kind,
+        message: message.into(),
+        member: None,
+    }
 }
 
 /// 26h/00h at the mirror of that descriptor of a LIST.
 pub(super) fn list_parameter(index: usize) -> RefusalKind {
-    RefusalKind::InvalidParameter { byte: (8 + 8 * index + 4) as u16 }
+    RefusalKind::InvalidParameter {
+        byte: (8 + 8 * index + 4) as u16,
+    }
 }
 
 impl Array {
@@ -29,7 +38,11 @@ impl Array {
     }
 
     pub(super) fn no_such_volume(&self, volume: VolumeNumber) -> Refusal {
-        let known: Vec<String> = self.volumes().iter().map(|known| known.number().0.to_string()).collect();
+        let known: Vec<String> = self
+            .volumes()
+            .iter()
+            .map(|known| known.number().0.to_string())
+            .collect();
         let message = match known.len() {
             0 => format!("there is no volume {}: this system has none", volume.0),
             1..=16 => format!("there is no volume {}: there are {}", volume.0, known.join(", ")),
@@ -63,7 +76,11 @@ impl Array {
             format!("volume {} has no mirror", self.name(primary))
         } else {
             let names: Vec<String> = mirrors.iter().map(|mirror| self.name_of(*mirror)).collect();
-            format!("volume {} has several mirrors, name one: {}", self.name(primary), names.join(", "))
+            format!(
+                "volume {} has several mirrors, name one: {}",
+                self.name(primary),
+                names.join(", ")
+            )
         };
         refusal(RefusalKind::NoSuchPair, message)
     }
@@ -89,8 +106,11 @@ impl Array {
                 refusal(RefusalKind::OtherStandard, message)
             }
             Why::Held { volume } => {
-                let message =
-                    format!("volume {} is held: `config release {}` ends that", self.name_of(*volume), volume.0);
+                let message = format!(
+                    "volume {} is held: `config release {}` ends that",
+                    self.name_of(*volume),
+                    volume.0
+                );
                 refusal(RefusalKind::Held, message)
             }
             Why::NotReady { volume } => {

@@ -20,7 +20,11 @@ const WHOLE: u32 = 10_000;
 impl Array {
     pub(super) fn query(&self, selector: PairSelector) -> Result<Vec<PairDescriptor>, Refusal> {
         let track_size = self.track_size();
-        Ok(self.select(selector)?.iter().map(|pair| descriptor(pair, track_size)).collect())
+        Ok(self
+            .select(selector)?
+            .iter()
+            .map(|pair| descriptor(pair, track_size))
+            .collect())
     }
 
     pub(super) fn verify(&self, selector: PairSelector, state: Option<u8>) -> Result<VerifySummary, Refusal> {
@@ -35,7 +39,13 @@ impl Array {
                 if refusal.kind == RefusalKind::NoSuchPair =>
             {
                 let (selected, in_state, settled) = (1, 1, 1);
-                return Ok(VerifySummary { selected, in_state, settled, invalid_tracks: 0, lowest_share: WHOLE });
+                return Ok(VerifySummary {
+                    selected,
+                    in_state,
+                    settled,
+                    invalid_tracks: 0,
+                    lowest_share: WHOLE,
+                });
             }
             (Err(refusal), _, _) => return Err(refusal),
         };
@@ -78,8 +88,12 @@ impl Array {
         }
     }
 
-    pub(super) fn pending_map(&self, pair: VolumePair, side: PendingSide) -> Result<Vec<PendingExtent>, Refusal> {
-        let (primary, mirror) = self.resolve(pair)?;
+    pub(super) fn pending_map(
+        &self,
+        pair: VolumePair,
+        side: PendingSide,
+    ) -> Result<Vec<PendingExtent>, Refusal> {
+        let (primary, mirror) = self.resolve(&pair)?;
         self.select(PairSelector::One(primary, mirror))?;
         let side = match side {
             PendingSide::Union => Side::Union,
@@ -92,7 +106,10 @@ impl Array {
         Ok(self
             .pending(id(mirror), side)
             .iter()
-            .map(|range| PendingExtent { lba: range.start / block, blocks: (range.end - range.start) / block })
+            .map(|range| PendingExtent {
+                lba: range.start / block,
+                blocks: (range.end - range.start) / block,
+            })
             .collect())
     }
 
@@ -101,8 +118,11 @@ impl Array {
         let mine = id(volume);
         let entry = |pair: &PairView| {
             let primary = pair.primary == mine;
-            let (other, pending) =
-                if primary { (pair.mirror, pair.mirror_invalid) } else { (pair.primary, pair.primary_invalid) };
+            let (other, pending) = if primary {
+                (pair.mirror, pair.mirror_invalid)
+            } else {
+                (pair.primary, pair.primary_invalid)
+            };
             CopyTableEntry {
                 remote: false,
                 primary,
@@ -113,7 +133,12 @@ impl Array {
                 bytes_per_bit: self.track_size(),
             }
         };
-        Ok(self.pairs().iter().filter(|pair| has(pair, mine)).map(entry).collect())
+        Ok(self
+            .pairs()
+            .iter()
+            .filter(|pair| has(pair, mine))
+            .map(entry)
+            .collect())
     }
 }
 
@@ -122,7 +147,11 @@ fn has(pair: &PairView, volume: VolumeId) -> bool {
 }
 
 fn summarize(pairs: &[PairView], asked: Option<PairState>) -> VerifySummary {
-    let mut summary = VerifySummary { selected: pairs.len() as u32, lowest_share: WHOLE, ..VerifySummary::default() };
+    let mut summary = VerifySummary {
+        selected: pairs.len() as u32,
+        lowest_share: WHOLE,
+        ..VerifySummary::default()
+    };
     for pair in pairs {
         let settled = !pair.state.is_copying();
         summary.settled += u32::from(settled);
@@ -135,9 +164,13 @@ fn summarize(pairs: &[PairView], asked: Option<PairState>) -> VerifySummary {
 
 /// Tracks that are equal, of all, in 1/10000, rounded down: 10000 means all.
 fn synchronized_share(pair: &PairView) -> u32 {
-    let unequal = (pair.mirror_invalid + pair.primary_invalid).max(pair.remaining).min(pair.tracks);
+    let unequal = (pair.mirror_invalid + pair.primary_invalid)
+        .max(pair.remaining)
+        .min(pair.tracks);
     let equal = u128::from(pair.tracks - unequal) * u128::from(WHOLE);
-    equal.checked_div(u128::from(pair.tracks)).map_or(WHOLE, |share| share as u32)
+    equal
+        .checked_div(u128::from(pair.tracks))
+        .map_or(WHOLE, |share| share as u32)
 }
 
 fn descriptor(pair: &PairView, track_size: u32) -> PairDescriptor {
@@ -175,7 +208,10 @@ fn descriptor(pair: &PairView, track_size: u32) -> PairDescriptor {
 }
 
 fn no_such_state(code: u8) -> Refusal {
-    let names: Vec<String> = PairState::ALL.iter().map(|state| format!("{} {state}", state.code())).collect();
+    let names: Vec<String> = PairState::ALL
+        .iter()
+        .map(|state| format!("{} {state}", state.code()))
+        .collect();
     let message = format!("{code} is no state code; there are {}", names.join(", "));
     refusal(RefusalKind::InvalidField { byte: 2, bit: None }, message)
 }
