@@ -3,9 +3,15 @@
 pub mod buffer;
 pub mod command;
 pub mod control;
+pub mod disk;
+pub mod gate;
+pub mod identities;
 pub mod logical_unit;
 pub mod lun_map;
+pub mod media;
 mod nexus;
+pub mod plain;
+pub mod state_file;
 pub mod target;
 pub mod volume;
 

@@ -1,0 +1,194 @@
+//! What volumes are stored on: a sparse file or a block device ([`file`]), or memory ([`memory`]).
+//!
+//! [`Media`] is the set of blocking calls one store understands. [`crate::disk::Disk`] makes it asynchronous: it
+//! decides what is done inline and what goes to threads, and keeps the memory of a failed flush.
+
+pub mod file;
+pub(crate) mod locking;
+pub mod memory;
+pub(crate) mod threads;
+
+use std::{os::fd::BorrowedFd, path::PathBuf};
+
+use crate::{
+    buffer::Buffer,
+    volume::{Extent, Fast, IoError},
+};
+
+pub use file::FileMedia;
+pub use memory::{Faults, MemoryMedia};
+
+/// The blocking calls of a store. Offsets and lengths are bytes inside `length()`; any alignment is accepted.
+pub trait Media: Send + Sync + 'static {
+    /// Size in bytes.
+    fn length(&self) -> u64;
+
+    /// Changes the size; new bytes read as zeros.
+    fn set_length(&self, length: u64) -> Result<(), IoError>;
+
+    /// No call ever waits for a device: everything may be done inline, flushes too.
+    fn never_waits(&self) -> bool;
+
+    /// Fills `buffer` if that needs no waiting.
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Fast<()>;
+
+    /// Fills `buffer`.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), IoError>;
+
+    /// Writes all of `data`; with `durable` it is on stable storage at the end.
+    fn write_at(&self, offset: u64, data: &[u8], durable: bool) -> Result<(), IoError>;
+
+    /// Puts everything written so far on stable storage.
+    fn flush(&self) -> Result<(), IoError>;
+
+    /// The range reads as zeros; its space is given back where the store can.
+    fn punch(&self, offset: u64, length: u64) -> Result<(), IoError>;
+
+    /// The range reads as zeros; its space stays.
+    fn zero(&self, offset: u64, length: u64) -> Result<(), IoError>;
+
+    /// At most `limit` stretches from `offset` to the end, gapless, alternating. Without knowledge all is data.
+    fn extents(&self, offset: u64, limit: usize) -> Result<Vec<Extent>, IoError>;
+
+    /// The file underneath, for copies inside the kernel.
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// Copies a range to the same place of another store. Holes become holes; data goes through the kernel where both
+/// are files (which shares blocks on file systems that can), else through a buffer. A failure to read is
+/// [`IoError::Read`], all others are the destination's.
+pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<(), IoError> {
+    let end = offset + length;
+    let mut at = offset;
+    while at < end {
+        for extent in from.extents(at, 16)? {
+            let stop = (extent.offset + extent.length).min(end);
+            if extent.mapped {
+                copy_data(from, to, at, stop - at)?;
+            } else if !is_hole(to, at, stop)? {
+                to.punch(at, stop - at)?;
+            }
+            at = stop;
+            if at == end {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_hole(media: &dyn Media, start: u64, end: u64) -> Result<bool, IoError> {
+    let first = media.extents(start, 1)?;
+    Ok(first
+        .first()
+        .is_some_and(|extent| !extent.mapped && extent.offset + extent.length >= end))
+}
+
+fn copy_data(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<(), IoError> {
+    const PIECE: u64 = 1 << 20;
+    let end = offset + length;
+    let mut at = offset + copy_in_kernel(from, to, offset, length);
+    let mut buffer = Buffer::new((end - at).min(PIECE) as usize);
+    while at < end {
+        buffer.truncate((end - at).min(PIECE) as usize);
+        from.read_at(at, &mut buffer)?;
+        to.write_at(at, &buffer, false)?;
+        at += buffer.len() as u64;
+    }
+    Ok(())
+}
+
+/// How many bytes the kernel copied; what it declines or fails at is left to read and write, which know whose
+/// fault it is.
+fn copy_in_kernel(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> u64 {
+    let (Some(source), Some(destination)) = (from.file(), to.file()) else {
+        return 0;
+    };
+    let mut done = 0;
+    while done < length {
+        let (mut read_at, mut write_at) = (offset + done, offset + done);
+        let left = usize::try_from(length - done).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(source, Some(&mut read_at), destination, Some(&mut write_at), left)
+        {
+            Ok(0) | Err(_) => break,
+            Ok(copied) => done += copied as u64,
+        }
+    }
+    done
+}
+
+/// Why a store or volume could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A system call failed.
+    #[error("cannot {action} {path}: {source}")]
+    System {
+        /// What was opened.
+        path: PathBuf,
+        /// Verb for the message.
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Another process has it (or this one, twice).
+    #[error("{path} is in use: another daemon, or another volume, has it open")]
+    InUse {
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// The file is not there and no size was given to make it with.
+    #[error("{path} does not exist, and without a size it cannot be made")]
+    NeedsSize {
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// The file has a size other than the configured one.
+    #[error(
+        "{path} has {found} bytes, but {configured} are configured: resize the volume, or correct its size"
+    )]
+    SizeMismatch {
+        /// What was opened.
+        path: PathBuf,
+        /// Bytes it has.
+        found: u64,
+        /// Bytes asked for.
+        configured: u64,
+    },
+    /// A directory, a socket, a character device.
+    #[error("{path} is neither a file nor a block device")]
+    NotStorage {
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// The block size is none of those supported.
+    #[error(
+        "block size {block_size} with physical block size {physical} is not supported: 512 or 4096, and a power of two from there"
+    )]
+    BlockSize {
+        /// Logical.
+        block_size: u32,
+        /// Physical.
+        physical: u32,
+    },
+    /// The size is not a multiple of the block size, zero, or beyond 2^63 - 1.
+    #[error(
+        "a volume of {bytes} bytes is not a whole number of blocks of {block_size} bytes between 1 block and 2^63 bytes"
+    )]
+    Capacity {
+        /// Bytes.
+        bytes: u64,
+        /// Logical block size.
+        block_size: u32,
+    },
+    /// A memory volume needs a size.
+    #[error("a volume in memory needs a size")]
+    MemoryNeedsSize,
+    /// A state file.
+    #[error(transparent)]
+    State(#[from] crate::state_file::StateFileError),
+}
+
+#[cfg(test)]
+mod tests;

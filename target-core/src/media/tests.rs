@@ -1,0 +1,249 @@
+//! One suite for every store, against a plain vector.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::volume::Fast;
+
+const LENGTH: u64 = 1 << 20;
+
+fn stores() -> Vec<(&'static str, Arc<dyn Media>, Option<tempfile::TempDir>)> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = FileMedia::open(&directory.path().join("disk.img"), Some(LENGTH)).unwrap();
+    let mut stores: Vec<(_, Arc<dyn Media>, _)> = vec![
+        ("file", Arc::new(file), Some(directory)),
+        ("memory", Arc::new(MemoryMedia::new(LENGTH)), None),
+    ];
+    // tmpfs refuses RWF_NOWAIT and some fallocate modes.
+    if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
+        let file = FileMedia::open(&directory.path().join("disk.img"), Some(LENGTH)).unwrap();
+        stores.push(("tmpfs", Arc::new(file), Some(directory)));
+    }
+    stores
+}
+
+fn content(media: &dyn Media) -> Vec<u8> {
+    let mut all = vec![0xee; media.length() as usize];
+    media.read_at(0, &mut all).unwrap();
+    all
+}
+
+#[test]
+fn a_new_store_is_one_hole_of_zeros() {
+    for (name, media, _directory) in stores() {
+        assert_eq!(media.length(), LENGTH, "{name}");
+        assert_eq!(
+            media.extents(0, 8).unwrap(),
+            [Extent {
+                offset: 0,
+                length: LENGTH,
+                mapped: false
+            }],
+            "{name}"
+        );
+        assert!(content(&*media).iter().all(|&byte| byte == 0), "{name}");
+    }
+}
+
+#[test]
+fn what_is_written_can_be_read_inline_when_cached() {
+    for (name, media, _directory) in stores() {
+        media.write_at(8192, &[7; 4096], false).unwrap();
+        media.write_at(12288, &[8; 512], true).unwrap();
+        media.flush().unwrap();
+        let mut buffer = [0; 4096];
+        match media.try_read_at(8192, &mut buffer) {
+            Fast::Done(result) => {
+                result.unwrap();
+                assert!(buffer.iter().all(|&byte| byte == 7), "{name}");
+            }
+            Fast::Later => assert_eq!(name, "file", "only a disk may have to wait"),
+        }
+    }
+}
+
+#[test]
+fn holes_come_and_go() {
+    for (name, media, _directory) in stores() {
+        media.write_at(131_072, &[1; 65536], false).unwrap();
+        let extents = media.extents(0, 8).unwrap();
+        assert_eq!(
+            extents,
+            [
+                Extent {
+                    offset: 0,
+                    length: 131_072,
+                    mapped: false
+                },
+                Extent {
+                    offset: 131_072,
+                    length: 65536,
+                    mapped: true
+                },
+                Extent {
+                    offset: 196_608,
+                    length: LENGTH - 196_608,
+                    mapped: false
+                },
+            ],
+            "{name}"
+        );
+        assert_eq!(
+            media.extents(0, 2).unwrap(),
+            extents[..2],
+            "{name}: cut at the limit"
+        );
+        assert_eq!(
+            media.extents(140_000, 1).unwrap()[0].offset,
+            140_000,
+            "{name}: starts where asked"
+        );
+        media.punch(131_072, 65536).unwrap();
+        assert_eq!(media.extents(0, 8).unwrap().len(), 1, "{name}");
+        media.zero(0, 65536).unwrap();
+        assert!(content(&*media).iter().all(|&byte| byte == 0), "{name}");
+    }
+}
+
+#[test]
+fn reads_past_the_end_are_errors_and_growing_reads_zeros() {
+    for (name, media, _directory) in stores() {
+        media.set_length(2 * LENGTH).unwrap();
+        let mut buffer = vec![1; 4096];
+        media.read_at(2 * LENGTH - 4096, &mut buffer).unwrap();
+        assert!(buffer.iter().all(|&byte| byte == 0), "{name}");
+        media.set_length(LENGTH).unwrap();
+        if media.file().is_some() {
+            assert!(matches!(
+                media.read_at(LENGTH, &mut buffer),
+                Err(IoError::Read { offset: LENGTH, .. })
+            ));
+        }
+    }
+}
+
+#[test]
+fn copies_carry_data_and_holes_between_all_kinds() {
+    for (from_name, from, _from_directory) in stores() {
+        for (to_name, to, _to_directory) in stores() {
+            from.write_at(4096, &[5; 70_000], false).unwrap();
+            from.write_at(600_000, &[6; 100], false).unwrap();
+            to.write_at(0, &[9; 300_000], false).unwrap();
+            copy_range(&*from, &*to, 0, LENGTH).unwrap();
+            assert!(content(&*from) == content(&*to), "{from_name} to {to_name}");
+            let holes = to.extents(300_000, 1).unwrap();
+            assert!(!holes[0].mapped, "{from_name} to {to_name}: a hole stays a hole");
+        }
+    }
+}
+
+#[test]
+fn a_copy_touches_nothing_outside_its_range() {
+    for (name, from, _from_directory) in stores() {
+        for (_, to, _to_directory) in stores() {
+            from.write_at(0, &[1; 65536], false).unwrap();
+            to.write_at(0, &[2; 262_144], false).unwrap();
+            copy_range(&*from, &*to, 32768, 65536).unwrap();
+            let copied = content(&*to);
+            assert!(copied[..32768].iter().all(|&byte| byte == 2), "{name}");
+            assert!(copied[32768..65536].iter().all(|&byte| byte == 1), "{name}");
+            assert!(copied[65536..98304].iter().all(|&byte| byte == 0), "{name}");
+            assert!(copied[98304..262_144].iter().all(|&byte| byte == 2), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_opened_once_and_with_the_right_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.img");
+    assert!(matches!(
+        FileMedia::open(&path, None),
+        Err(OpenError::NeedsSize { .. })
+    ));
+    assert!(!path.exists(), "a refusal makes no file");
+    let first = FileMedia::open(&path, Some(LENGTH)).unwrap();
+    assert!(matches!(
+        FileMedia::open(&path, Some(LENGTH)),
+        Err(OpenError::InUse { .. })
+    ));
+    drop(first);
+    let mismatch = FileMedia::open(&path, Some(LENGTH + 512)).unwrap_err();
+    assert!(matches!(mismatch, OpenError::SizeMismatch { found: LENGTH, .. }));
+    assert!(
+        mismatch.to_string().contains("disk.img"),
+        "the message names the file: {mismatch}"
+    );
+    assert_eq!(FileMedia::open(&path, None).unwrap().length(), LENGTH);
+    assert!(matches!(
+        FileMedia::open(directory.path(), Some(LENGTH)),
+        Err(OpenError::NotStorage { .. })
+    ));
+}
+
+#[test]
+fn sixteen_tebibytes_of_memory_cost_what_is_written() {
+    let media = MemoryMedia::new(16 << 40);
+    media.write_at((16 << 40) - 4096, &[1; 4096], false).unwrap();
+    media.write_at(8 << 40, &[1; 512], false).unwrap();
+    assert_eq!(media.allocated_bytes(), 8192);
+    assert_eq!(media.extents(0, 16).unwrap().len(), 4);
+    media.punch(0, 16 << 40).unwrap();
+    assert_eq!(media.allocated_bytes(), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u64, u64, u8),
+    Punch(u64, u64),
+    Zero(u64, u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let range =
+        (0..LENGTH / 512).prop_flat_map(|start| (Just(start * 512), 1..=(LENGTH / 512 - start).min(400)));
+    (range, 0_u8..4, 1_u8..=255).prop_map(|((offset, sectors), kind, byte)| match kind {
+        0 => Step::Punch(offset, sectors * 512),
+        1 => Step::Zero(offset, sectors * 512),
+        _ => Step::Write(offset, sectors * 512, byte),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_store_behaves_like_a_vector(steps in proptest::collection::vec(step(), 1..20)) {
+        for (name, media, _directory) in stores() {
+            let mut model = vec![0; LENGTH as usize];
+            for step in &steps {
+                let (offset, length, byte) = match *step {
+                    Step::Write(offset, length, byte) => {
+                        media.write_at(offset, &vec![byte; length as usize], false).unwrap();
+                        (offset, length, byte)
+                    }
+                    Step::Punch(offset, length) => {
+                        media.punch(offset, length).unwrap();
+                        (offset, length, 0)
+                    }
+                    Step::Zero(offset, length) => {
+                        media.zero(offset, length).unwrap();
+                        (offset, length, 0)
+                    }
+                };
+                model[offset as usize..(offset + length) as usize].fill(byte);
+            }
+            prop_assert!(content(&*media) == model, "{}", name);
+            let mut at = 0;
+            for extent in media.extents(0, 10_000).unwrap() {
+                prop_assert_eq!(extent.offset, at, "{}: gapless", name);
+                let range = at as usize..(at + extent.length) as usize;
+                prop_assert!(extent.mapped || model[range].iter().all(|&byte| byte == 0), "{}: a hole has data", name);
+                at += extent.length;
+            }
+            prop_assert_eq!(at, LENGTH);
+        }
+    }
+}
