@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     command::{Execution, ScsiCommand, ScsiResponse},
+    logical_unit::LogicalUnit,
     lun_map::{Access, LunMap},
     target::{InitiatorPort, Target},
 };
@@ -63,6 +64,11 @@ impl Nexus {
             status: 0x08,
             ..ScsiResponse::default()
         })
+    }
+
+    /// The logical unit behind this LUN: the same unit has other LUNs for other initiators.
+    pub fn logical_unit(&self, lun: [u8; 8]) -> Option<Arc<LogicalUnit>> {
+        self.luns.load().get(lun).map(|entry| entry.unit.clone())
     }
 
     /// Is there a logical unit behind this LUN for this initiator?
