@@ -3,10 +3,30 @@
 //! [`device_server::DeviceServer`] is one logical unit: a CDB and its data-out go in, a [`plan::Plan`] comes out,
 //! which is either the answer or what the shell must do to get it.
 
+mod big_endian;
+pub mod block_commands;
+mod buffers;
+mod capacity;
 pub mod control;
+pub mod device_server;
+pub mod failure;
+pub mod fast_path;
+pub mod inquiry;
 pub mod lba_status;
+mod log_pages;
+pub mod lun;
+pub mod mode_pages;
+pub mod opcode_table;
+mod persistent_reserve;
 pub mod plan;
+mod reports;
+pub mod reservations;
 pub mod sense;
 pub mod sense_codes;
 pub mod status;
+mod third_party_copy;
+pub mod transport_id;
 pub mod unit;
+pub mod unit_attention;
+pub mod unmap;
+pub mod vpd;

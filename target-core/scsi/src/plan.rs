@@ -16,6 +16,8 @@ pub struct Plan {
     pub persist_reservations: bool,
     /// MODE SELECT with SP: store the saved mode parameters durably *before* answering.
     pub persist_modes: bool,
+    /// WCE is zero: what the action writes must be stable before the answer, FUA or not.
+    pub write_through: bool,
     /// PREEMPT AND ABORT: tasks of these nexuses on this unit are to be aborted before answering.
     pub abort: Vec<NexusId>,
 }
@@ -261,6 +263,7 @@ impl Plan {
             data_out_length: 0,
             persist_reservations: false,
             persist_modes: false,
+            write_through: false,
             abort: Vec::new(),
         }
     }

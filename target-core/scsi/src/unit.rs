@@ -60,6 +60,13 @@ pub struct UnitIdentity {
     pub serial: String,
 }
 
+impl UnitIdentity {
+    /// Capacity in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.blocks * u64::from(self.block_size)
+    }
+}
+
 /// May this nexus send C0h and C1h?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlAccess {

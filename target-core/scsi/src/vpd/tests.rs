@@ -1,0 +1,125 @@
+//! Golden bytes of INQUIRY and its pages.
+
+use super::*;
+use crate::{
+    control::VolumeNumber,
+    inquiry::{absent_unit_data, standard_data},
+    unit::InitiatorPort,
+};
+
+fn identity() -> UnitIdentity {
+    UnitIdentity {
+        number: VolumeNumber(1),
+        mirror_class: false,
+        block_size: 512,
+        physical_block_size: 4096,
+        blocks: 2048,
+        thin: true,
+        removable: false,
+        naa: [0x60, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        serial: "HF00000001".into(),
+    }
+}
+
+fn ports() -> NexusPorts {
+    NexusPorts {
+        initiator: InitiatorPort {
+            name: "iqn.i".into(),
+            isid: [0; 6],
+        },
+        target: TargetPort {
+            name: "iqn.t:d".into(),
+            portal_group: 1,
+            relative_id: 3,
+        },
+    }
+}
+
+fn golden(code: u8) -> Vec<u8> {
+    page(code, &identity(), &ports()).unwrap()
+}
+
+#[test]
+fn standard_data_claims_what_is_there() {
+    let data = standard_data(&identity());
+    assert_eq!(data.len(), 96);
+    assert_eq!(data[..8], [0, 0, 6, 0x12, 91, 0x18, 0x10, 0x02]);
+    assert_eq!(&data[8..36], b"HOLDFASTVOLUME          0001");
+    assert_eq!(data[36..58], [0; 22]);
+    assert_eq!(data[58..66], [0x00, 0xA0, 0x09, 0x60, 0x04, 0x60, 0x04, 0xC0]);
+    assert_eq!(data[66..], [0; 30]);
+    let mirror = UnitIdentity {
+        mirror_class: true,
+        removable: true,
+        ..identity()
+    };
+    assert_eq!(&standard_data(&mirror)[16..24], b"MIRROR  ");
+    assert_eq!(standard_data(&mirror)[1], 0x80);
+    assert_eq!(absent_unit_data()[0], 0x7F);
+}
+
+#[test]
+fn pages_are_listed_ascending_and_all_there() {
+    assert!(PAGES.is_sorted());
+    assert_eq!(golden(0)[..4], [0, 0, 0, 10]);
+    for code in PAGES {
+        let data = golden(code);
+        assert_eq!(
+            (data[1], usize::from(u16::from_be_bytes([data[2], data[3]])) + 4),
+            (code, data.len())
+        );
+    }
+    assert_eq!(page(0xEE, &identity(), &ports()), None);
+}
+
+#[test]
+fn the_naa_designator_comes_first() {
+    let data = golden(0x83);
+    assert_eq!(
+        data[4..24],
+        [
+            1, 3, 0, 16, 0x60, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        ]
+    );
+    assert_eq!(data[24..28], [2, 1, 0, 18]);
+    assert_eq!(&data[28..46], b"HOLDFASTHF00000001");
+    assert_eq!(data[46..50], [3, 8, 0, 40]);
+    assert_eq!(&data[50..90], b"naa.600102030405060708090a0b0c0d0e0f\0\0\0\0");
+    assert_eq!(data[90..98], [0x51, 0x94, 0, 4, 0, 0, 0, 3]);
+    assert_eq!(data[98..102], [0x53, 0x98, 0, 20]);
+    assert_eq!(&data[102..122], b"iqn.t:d,t,0x0001\0\0\0\0");
+    assert_eq!(data[122..130], [0x51, 0x95, 0, 4, 0, 0, 0, 1]);
+    assert_eq!(data[130..134], [0x53, 0xA8, 0, 8]);
+    assert_eq!(&data[134..], b"iqn.t:d\0");
+}
+
+#[test]
+fn block_limits_follow_the_block_size() {
+    let data = golden(0xB0);
+    assert_eq!(data[..4], [0, 0xB0, 0, 0x3C]);
+    assert_eq!(data[4..8], [1, 255, 0, 8]);
+    assert_eq!(data[8..12], (MAX_TRANSFER_BYTES / 512).to_be_bytes());
+    assert_eq!(
+        data[20..36],
+        [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0]
+    );
+    assert_eq!(data[36..44], (MAX_WRITE_SAME_BYTES / 512).to_be_bytes());
+    let thick = UnitIdentity {
+        thin: false,
+        ..identity()
+    };
+    assert_eq!(page(0xB0, &thick, &ports()).unwrap()[20..36], [0; 16]);
+}
+
+#[test]
+fn the_other_pages() {
+    assert_eq!(&golden(0x80)[4..], b"HF00000001");
+    assert_eq!(golden(0x86)[..6], [0, 0x86, 0, 60, 0, 7]);
+    assert_eq!(golden(0x87), [0, 0x87, 0, 4, 0x3F, 0xFF, 0, 0]);
+    assert_eq!(
+        golden(0x88)[4..24],
+        [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 32, 0x51, 0x94, 0, 4, 0, 0, 0, 3]
+    );
+    assert_eq!(golden(0xB1)[..8], [0, 0xB1, 0, 60, 0, 1, 0, 0]);
+    assert_eq!(golden(0xB2), [0, 0xB2, 0, 4, 0, 0xE6, 2, 0]);
+}
