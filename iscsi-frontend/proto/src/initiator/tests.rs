@@ -282,9 +282,8 @@ fn an_initiator_refuses_what_a_broken_target_sends() {
         tsih: 1,
         data: text
             .split_whitespace()
-            .map(|pair| format!("{pair}\0"))
-            .collect::<String>()
-            .into_bytes(),
+            .flat_map(|pair| [pair.as_bytes(), b"\0"].concat())
+            .collect(),
         version_max: 0,
         version_active: 0,
     };
