@@ -14,7 +14,7 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
@@ -223,12 +223,7 @@ impl Shared {
                 Some(Stop::Abandon) => return false,
                 Some(Stop::Orderly) if queue.is_empty() => return false,
                 _ if !queue.is_empty() => break,
-                _ => {
-                    queue = self
-                        .wake
-                        .wait(queue)
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                }
+                _ => queue = wait(&self.wake, queue),
             }
         }
         batch.frames.clear();
@@ -254,6 +249,10 @@ impl Shared {
         let limit = SMALLEST_LIMIT.max(4 * queue.snapshot);
         size > limit && !std::mem::replace(&mut queue.asked, true)
     }
+}
+
+fn wait<'a>(wake: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    wake.wait(queue).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether what was written is durable, too.

@@ -252,7 +252,7 @@ impl OpTable {
         let slot = &mut shard.slots[index as usize];
         slot.turn = slot.turn.wrapping_add(1);
         slot.op = Some(op);
-        OpId(u64::from(slot.turn) << 32 | u64::from(index) * SHARDS as u64 + number as u64)
+        OpId((u64::from(slot.turn) << 32) | (u64::from(index) * SHARDS as u64 + number as u64))
     }
 
     /// The op of that name.

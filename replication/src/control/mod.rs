@@ -63,7 +63,7 @@ impl Array {
             Request::Verify { pairs, state } => self.verify(pairs, state).map(Reply::Verify),
             Request::Setup => Ok(Reply::Volumes(self.setup())),
             Request::ReportCapabilities => Ok(Reply::Capabilities(self.capabilities())),
-            Request::ReadPendingMap { pair, side } => self.pending_map(pair, side).map(Reply::Pending),
+            Request::ReadPendingMap { pair, side } => self.pending_map(&pair, side).map(Reply::Pending),
             Request::CopyManagementTable(volume) => self.copy_table(volume).map(Reply::Table),
         }
     }

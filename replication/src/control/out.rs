@@ -50,20 +50,20 @@ impl Array {
             pairs.push(pair);
         }
         let command = match engine_verb(verb, flags) {
-            Planned::Config(condition) => match pairs[..] {
-                [(_, volume)] => Command::Config {
-                    condition,
-                    volume: id(volume),
-                    dry_run,
-                },
-                _ => {
+            Planned::Config(condition) => {
+                let [(_, volume)] = pairs[..] else {
                     let kind = RefusalKind::InvalidField {
                         byte: FLAGS_BYTE,
                         bit: Some(7),
                     };
                     return Err(refusal(kind, "config takes one volume at a time, not a list"));
+                };
+                Command::Config {
+                    condition,
+                    volume: id(volume),
+                    dry_run,
                 }
-            },
+            }
             Planned::Pair(verb) => {
                 let views = self.pairs();
                 for (index, pair) in pairs.iter().enumerate() {

@@ -90,10 +90,10 @@ impl Array {
 
     pub(super) fn pending_map(
         &self,
-        pair: VolumePair,
+        pair: &VolumePair,
         side: PendingSide,
     ) -> Result<Vec<PendingExtent>, Refusal> {
-        let (primary, mirror) = self.resolve(&pair)?;
+        let (primary, mirror) = self.resolve(pair)?;
         self.select(PairSelector::One(primary, mirror))?;
         let side = match side {
             PendingSide::Union => Side::Union,

@@ -66,7 +66,7 @@ fn start(disk: Disk) -> (JournalWriter, Arc<Mutex<Disk>>, Receiver<Notice>) {
     };
     let store = Store(Arc::clone(&disk));
     let writer = JournalWriter::start(store, header, &snapshot(), move |notice| {
-        sender.send(notice).unwrap()
+        sender.send(notice).unwrap();
     });
     (writer.unwrap(), disk, receiver)
 }

@@ -10,7 +10,7 @@ mod restart;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use replication_engine::state::PairState;
+use replication_engine::{Limits, state::PairState};
 use target_core::{
     buffer::Buffer,
     control::ArrayControl,
@@ -41,12 +41,17 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(volumes: u32) -> Self {
+        Self::with_limits(volumes, Limits::default())
+    }
+
+    pub(crate) fn with_limits(volumes: u32, limits: Limits) -> Self {
         let identities = IdentityStore::ephemeral();
         let (plain, faults): (Vec<_>, Vec<_>) = (1..=volumes)
             .map(|number| memory(number, SIZE, &identities))
             .unzip();
         let state = TempDir::new().unwrap();
-        let array = open(state.path(), &plain);
+        let system = SystemId::new("HF-A").unwrap();
+        let array = Array::open_with(state.path(), system, TRACK, limits, plain.clone()).unwrap();
         Self {
             state,
             plain,

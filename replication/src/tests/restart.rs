@@ -1,6 +1,11 @@
 //! Kills and what is found afterwards.
 
-use std::{fs, os::unix::fs::FileExt};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
+};
+
+use target_core::plain::open_volume;
 
 use super::*;
 use crate::array_error::ArrayError;
@@ -145,5 +150,140 @@ async fn damage_and_strangers_are_refused() {
     assert!(
         damaged.contains(path.to_str().unwrap()) && damaged.contains("offset"),
         "{damaged}"
+    );
+}
+
+/// Real files: a process that dies leaves the locks to the next one, and everything else as it was.
+#[tokio::test]
+async fn files_survive_a_kill() {
+    let state = TempDir::new().unwrap();
+    let open_files = || {
+        let identities = IdentityStore::ephemeral();
+        let file = |number: u32| {
+            let config = VolumeConfig {
+                number: VolumeNumber(number),
+                name: format!("file{number}"),
+                mirror_class: number > 1,
+                size: Some(SIZE),
+                backing: Backing::File(state.path().join(format!("{number}.img"))),
+                block_size: 512,
+                physical_block_size: 512,
+                removable: false,
+                thin: true,
+            };
+            open_volume(config, &identities).unwrap()
+        };
+        (1..=2).map(file).collect::<Vec<_>>()
+    };
+    let mut plain = open_files();
+    let mut array = open(state.path(), &plain);
+    let pair = VolumePair {
+        primary: VolumeNumber(1),
+        mirror: Some(VolumeNumber(2)),
+    };
+    let out = |verb, array: &Arc<Array>| {
+        array.execute(Request::Out {
+            verb,
+            flags: Flags::default(),
+            members: vec![pair.clone()],
+            dry_run: false,
+        })
+    };
+    let one = PairSelector::One(VolumeNumber(1), VolumeNumber(2));
+    let primary = array.volume(VolumeNumber(1)).unwrap();
+    primary
+        .write(1 << 20, Bytes::from(pattern(1, 1 << 20)), true)
+        .await
+        .unwrap();
+    out(OutVerb::Establish { remote: None }, &array).await.unwrap();
+    for version in 2..5 {
+        array.abandon().await;
+        drop((array, plain));
+        plain = open_files();
+        array = open(state.path(), &plain);
+        let primary = array.volume(VolumeNumber(1)).unwrap();
+        primary
+            .write(
+                u64::from(version) * 8192,
+                Bytes::from(pattern(version, 4096)),
+                true,
+            )
+            .await
+            .unwrap();
+        let state = Some(PairState::Duplex.code());
+        assert!(
+            !array.wait_until(one, state, SOON).await.unwrap().1,
+            "{:?}",
+            array.pairs()
+        );
+    }
+    out(OutVerb::Split, &array).await.unwrap();
+    assert!(
+        !array
+            .wait_until(one, Some(PairState::Split.code()), SOON)
+            .await
+            .unwrap()
+            .1
+    );
+    array.shutdown().await;
+    let [primary, mirror] =
+        [1, 2].map(|number| fs::read(state.path().join(format!("{number}.img"))).unwrap());
+    assert_eq!(primary, mirror);
+    assert_eq!(primary[4 * 8192..][..4096], pattern(4, 4096));
+    let allocated = |number: u32| {
+        fs::metadata(state.path().join(format!("{number}.img")))
+            .unwrap()
+            .blocks()
+            * 512
+    };
+    assert!(allocated(2) < SIZE / 2, "the mirror has the holes of the primary");
+}
+
+/// Writers that are cut off by a kill: what was answered is there, and the two legs become equal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_answered_is_lost_in_kills_under_load() {
+    let mut rig = Rig::duplex(2).await;
+    let mut answered = vec![0_u64; 8];
+    for _ in 0..6 {
+        let writers = answered.iter().enumerate().map(|(writer, last)| {
+            let (volume, mut stamp) = (rig.volume(1), *last);
+            tokio::spawn(async move {
+                loop {
+                    let block = Bytes::from((stamp + 1).to_le_bytes().repeat(64));
+                    if volume
+                        .clone()
+                        .write(writer as u64 * 100_352, block, stamp % 16 == 0)
+                        .await
+                        .is_err()
+                    {
+                        return stamp;
+                    }
+                    stamp += 1;
+                }
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        rig.restart().await;
+        for (writer, last) in writers.into_iter().zip(&mut answered) {
+            *last = writer.await.unwrap();
+        }
+        rig.await_state((1, 2), PairState::Duplex).await;
+        let primary = rig.media(1).await;
+        assert!(primary == rig.media(2).await, "the legs differ");
+        for (writer, last) in answered.iter_mut().enumerate() {
+            let block = &primary[writer * 100_352..][..512];
+            let found = u64::from_le_bytes(block[..8].try_into().unwrap());
+            assert!(block.chunks(8).all(|stamp| stamp == &block[..8]), "half a write");
+            assert!(
+                (*last..=*last + 1).contains(&found),
+                "writer {writer}: {found} was found, {last} answered"
+            );
+            *last = found;
+        }
+    }
+    assert!(
+        answered.iter().all(|last| *last > 0),
+        "every writer wrote: {answered:?}"
     );
 }
