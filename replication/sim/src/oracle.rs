@@ -1,0 +1,216 @@
+//! What hosts must see: the content of every volume, the pairs and their states, as the commands promised.
+//!
+//! The oracle hears of each host I/O, and of each change of state at the moment the engine makes it. A SPLIT makes the
+//! mirror's content the primary's of that moment; a RESTORE makes the primary's content the mirror's. It knows nothing
+//! of tracks, marks, copies or locks.
+//!
+//! A change counts for hosts at once, but a crash may undo it until its record is durable. So what was before is kept
+//! beside, and hears of the same I/O, until then ([`Pending`]).
+
+use crate::content::{Content, Time};
+use replication_engine::{
+    ids::{CommandId, PairId, VolumeId},
+    journal::{PairMeta, StateChange, VolumeConfig},
+    pair_bits::Change,
+    state::PairState,
+};
+use std::collections::BTreeMap;
+
+/// The oracle's knowledge.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    /// What each volume that answers hosts holds. (Of one that does not, see [`Oracle::content_of`].)
+    pub contents: BTreeMap<VolumeId, Content>,
+    /// The pairs.
+    pub pairs: BTreeMap<PairId, PairMeta>,
+    /// Configurations that are not the default.
+    pub configs: BTreeMap<VolumeId, VolumeConfig>,
+    /// Changes that a crash may undo, oldest first.
+    pub pending: Vec<Pending>,
+}
+
+/// A change that is not durable, and what was before it.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// The number of its record.
+    pub seq: u64,
+    /// The command that made it, when that is known.
+    pub command: Option<CommandId>,
+    contents: BTreeMap<VolumeId, Content>,
+    pairs: BTreeMap<PairId, PairMeta>,
+    configs: BTreeMap<VolumeId, VolumeConfig>,
+}
+
+/// What the bytes of a volume allow at this moment: all versions on its disk, and what effects under way may write.
+pub trait Bytes {
+    /// Its content.
+    fn content(&self, volume: VolumeId, now: Time) -> Content;
+}
+
+impl Oracle {
+    /// Volumes in no pair.
+    pub fn new(contents: BTreeMap<VolumeId, Content>) -> Self {
+        Self { contents, pairs: BTreeMap::new(), configs: BTreeMap::new(), pending: Vec::new() }
+    }
+
+    /// The state of a pair.
+    pub fn state(&self, primary: VolumeId, mirror: VolumeId) -> PairState {
+        self.pairs
+            .get(&PairId(mirror))
+            .filter(|meta| meta.primary == primary)
+            .map_or(PairState::Simplex, |meta| meta.state)
+    }
+
+    /// Does the volume answer hosts?
+    pub fn ready(&self, volume: VolumeId) -> bool {
+        !self.configs.get(&volume).is_some_and(|config| config.not_ready)
+            && self.pairs.get(&PairId(volume)).is_none_or(shows_mirror)
+    }
+
+    /// Nobody promised anything about what it holds.
+    pub fn inconsistent(&self, volume: VolumeId) -> bool {
+        self.configs.get(&volume).is_some_and(|config| config.inconsistent)
+    }
+
+    /// Tells the content of a volume, in every world that may turn out to be the real one.
+    pub fn tell(&mut self, volume: VolumeId, mut what: impl FnMut(&mut Content)) {
+        let before = self.pending.iter_mut().map(|pending| &mut pending.contents);
+        for contents in before.chain([&mut self.contents]) {
+            if let Some(content) = contents.get_mut(&volume) {
+                what(content);
+            }
+        }
+    }
+
+    /// Records up to this number are durable: nothing undoes them.
+    pub fn durable(&mut self, seq: u64) {
+        self.pending.retain(|pending| pending.seq > seq);
+    }
+
+    /// The engine changes states. Returns a time behind all that was used.
+    pub fn change(
+        &mut self,
+        seq: u64,
+        command: Option<CommandId>,
+        change: &StateChange,
+        bytes: &impl Bytes,
+        now: Time,
+    ) -> Time {
+        self.pending.push(Pending {
+            seq,
+            command,
+            contents: self.contents.clone(),
+            pairs: self.pairs.clone(),
+            configs: self.configs.clone(),
+        });
+        // One point in time: every member's image is taken before any member changes.
+        let before = self.clone_without_history();
+        let mut last = now;
+        for member in &change.members {
+            let old = before.pairs.get(&member.pair).filter(|meta| meta.primary == member.meta.primary);
+            let (mirror, primary) = (member.pair.0, member.meta.primary);
+            let from = old.map_or(PairState::Simplex, |meta| meta.state);
+            let to = member.meta.state;
+            match (from, to) {
+                (PairState::Copy | PairState::Duplex | PairState::Restored, PairState::Splitting | PairState::Split) => {
+                    let image = before.content_of(primary, bytes, now).image(now);
+                    self.contents.insert(mirror, image);
+                }
+                (PairState::Suspended, PairState::Split) if old.is_some_and(|meta| !meta.mirror_ready) => {
+                    self.contents.insert(mirror, bytes.content(mirror, now));
+                }
+                (PairState::Split | PairState::Suspended, PairState::Restoring | PairState::ProtectedRestoring) => {
+                    let image = before.content_of(mirror, bytes, now).image(now);
+                    let own = self.contents.get_mut(&primary).expect("every volume has a content");
+                    last = last.max(own.restore(&image, now));
+                }
+                (PairState::ProtectedRestoring, PairState::Split) if member.change == Change::StopIntoPrimary => {
+                    self.only_bytes(primary, bytes, now);
+                }
+                (PairState::Restoring, PairState::Suspended) => self.only_bytes(primary, bytes, now),
+                (PairState::Splitting, PairState::Suspended) => self.only_bytes(mirror, bytes, now),
+                (from, PairState::Simplex) => {
+                    if from.restores() {
+                        self.only_bytes(primary, bytes, now);
+                    }
+                    if from == PairState::Splitting {
+                        self.only_bytes(mirror, bytes, now);
+                    } else if old.is_some_and(|meta| !shows_mirror(meta)) {
+                        let image = before.content_of(mirror, bytes, now).image(now);
+                        self.contents.insert(mirror, image);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for member in &change.members {
+            if member.meta.state == PairState::Simplex {
+                self.pairs.remove(&member.pair);
+            } else {
+                self.pairs.insert(member.pair, member.meta);
+            }
+        }
+        for config in &change.configs {
+            self.configs.insert(config.volume, *config);
+        }
+        last + 1
+    }
+
+    /// What a volume holds: its own content, or that of the primary it is kept equal to, or whatever its bytes are.
+    fn content_of(&self, volume: VolumeId, bytes: &impl Bytes, now: Time) -> Content {
+        let own = || self.contents[&volume].clone();
+        let Some(meta) = self.pairs.get(&PairId(volume)) else { return own() };
+        match meta.state {
+            PairState::Duplex | PairState::Restored => self.content_of(meta.primary, bytes, now),
+            PairState::Restoring => {
+                let mut content = self.content_of(meta.primary, bytes, now);
+                content.merge(&bytes.content(volume, now));
+                content
+            }
+            PairState::Copy => bytes.content(volume, now),
+            PairState::Suspended if !meta.mirror_ready => bytes.content(volume, now),
+            _ => own(),
+        }
+    }
+
+    /// A copy to this volume was cut short: it holds what its disk does, and its own writes in flight.
+    fn only_bytes(&mut self, volume: VolumeId, bytes: &impl Bytes, now: Time) {
+        let content = self.contents.get_mut(&volume).expect("every volume has a content");
+        content.forget();
+        content.merge(&bytes.content(volume, now));
+    }
+
+    /// The system stopped, and of its journal the records up to `seq` survive.
+    pub fn crash(&mut self, seq: u64, power: bool, now: Time) {
+        self.durable(seq);
+        if !self.pending.is_empty() {
+            let first = self.pending.swap_remove(0);
+            (self.contents, self.pairs, self.configs) = (first.contents, first.pairs, first.configs);
+            self.pending.clear();
+        }
+        for content in self.contents.values_mut() {
+            content.stop(now);
+            if power {
+                content.lose_power(now);
+            }
+        }
+    }
+
+    fn clone_without_history(&self) -> Self {
+        Self {
+            contents: self.contents.clone(),
+            pairs: self.pairs.clone(),
+            configs: self.configs.clone(),
+            pending: Vec::new(),
+        }
+    }
+}
+
+/// Does the pair let its mirror answer hosts?
+fn shows_mirror(meta: &PairMeta) -> bool {
+    match meta.state {
+        PairState::Simplex | PairState::Split | PairState::ProtectedRestoring => true,
+        PairState::Copy | PairState::Duplex | PairState::Restoring | PairState::Restored => false,
+        PairState::Splitting | PairState::Suspended => meta.mirror_ready,
+    }
+}
