@@ -9,7 +9,7 @@
 
 use crate::keys::Key;
 use crate::negotiation::SessionType;
-use crate::text::{Pieces, REJECT, TextWriter};
+use crate::text::{Pair, Pieces, REJECT, TextWriter, number};
 
 /// A target as SendTargets shows it to one initiator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,42 @@ pub fn answer(
     }
 }
 
+/// What is wrong with an answer to SendTargets (RFC 7143 Appendix C).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The target does not answer this question.
+    #[error("the target rejected SendTargets (RFC 7143 Appendix C)")]
+    Rejected,
+    /// TargetAddress stands before any TargetName.
+    #[error("an address that belongs to no target (RFC 7143 Appendix C)")]
+    AddressWithoutTarget,
+    /// TargetAddress is not `address:port,tag`.
+    #[error("a TargetAddress without a portal group tag (RFC 7143 13.8)")]
+    BadAddress,
+}
+
+/// Reads an answer to SendTargets: the initiator's side of [`answer`]. Other keys are passed over.
+pub fn targets(pairs: &[Pair<'_>]) -> Result<Vec<DiscoveredTarget>, DiscoveryError> {
+    let mut found: Vec<DiscoveredTarget> = Vec::new();
+    for pair in pairs {
+        match Key::from_name(pair.key) {
+            Some(Key::TargetName) => found.push(DiscoveredTarget {
+                name: pair.value.to_owned(),
+                portals: Vec::new(),
+            }),
+            Some(Key::TargetAddress) => {
+                let target = found.last_mut().ok_or(DiscoveryError::AddressWithoutTarget)?;
+                target
+                    .portals
+                    .push(portal(pair.value).ok_or(DiscoveryError::BadAddress)?);
+            }
+            Some(Key::SendTargets) => return Err(DiscoveryError::Rejected),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
 /// One Text Response of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextPiece {
@@ -90,6 +126,15 @@ impl AnswerInPieces {
             cont: self.pieces.more(),
         }
     }
+}
+
+fn portal(value: &str) -> Option<DiscoveredPortal> {
+    let (address, tag) = value.rsplit_once(',')?;
+    let portal_group_tag = u16::try_from(number(tag)?).ok()?;
+    (!address.is_empty()).then(|| DiscoveredPortal {
+        address: address.to_owned(),
+        portal_group_tag,
+    })
 }
 
 fn is_name(value: &str) -> bool {
@@ -149,6 +194,30 @@ mod tests {
         assert_eq!(ask("iqn.2026-11.io.holdfast:b"), B);
         assert_eq!(ask("iqn.2026-11.io.holdfast:a"), "");
         assert_eq!(ask("Alle"), "SendTargets=Reject ");
+    }
+
+    #[test]
+    fn the_initiator_reads_what_the_target_wrote() {
+        let mut out = TextWriter::new();
+        answer("All", SessionType::Discovery, None, &visible(), &mut out);
+        assert_eq!(targets(&parse(&out.into_bytes()).unwrap()), Ok(visible()));
+        for (text, error) in [
+            (&b"SendTargets=Reject\0"[..], DiscoveryError::Rejected),
+            (
+                b"TargetAddress=127.0.0.1:3260,1\0",
+                DiscoveryError::AddressWithoutTarget,
+            ),
+            (
+                b"TargetName=iqn.a:b\0TargetAddress=127.0.0.1:3260\0",
+                DiscoveryError::BadAddress,
+            ),
+            (
+                b"TargetName=iqn.a:b\0TargetAddress=127.0.0.1:3260,65536\0",
+                DiscoveryError::BadAddress,
+            ),
+        ] {
+            assert_eq!(targets(&parse(text).unwrap()), Err(error));
+        }
     }
 
     #[test]

@@ -499,4 +499,36 @@ proptest! {
             let _ = login.handle(&request.view(1, 1, 1), &mut guarded(), Duration::ZERO);
         }
     }
+
+    /// The same for responses, at every step of a login with CHAP.
+    #[test]
+    fn any_response_is_taken(
+        noise in "([A-Za-z0-9_]{0,12}=?[ -~]{0,20}\u{0}){0,4}",
+        steps in 0..3_usize,
+        nsg in 0..4_u8,
+        transit in any::<bool>(),
+        cont in any::<bool>(),
+    ) {
+        let reply = |data: &str, transit: bool, cont: bool| LoginReply {
+            transit,
+            cont,
+            csg: 0,
+            nsg,
+            status: (0, 0),
+            tsih: 1,
+            data: data.as_bytes().to_vec(),
+            version_max: 0,
+            version_active: 0,
+        };
+        let config = InitiatorConfig { mutual: Some(credentials("0bus", "b")), ..with_chap("a", "c") };
+        let mut initiator = InitiatorLogin::new(config, [1; ENTROPY_LENGTH], Duration::ZERO, LOGIN_TIMEOUT);
+        initiator.start().unwrap();
+        let good = ["AuthMethod=CHAP\0", "CHAP_A=5\0CHAP_I=1\0CHAP_C=0x01\0"];
+        for text in &good[..steps] {
+            let progress = initiator.handle(&reply(text, false, false), Duration::ZERO);
+            prop_assert!(matches!(progress, InitiatorProgress::Send(_)));
+        }
+        let progress = initiator.handle(&reply(&noise, transit, cont), Duration::ZERO);
+        prop_assert!(!matches!(progress, InitiatorProgress::Done(_)), "a target got in without a proof");
+    }
 }

@@ -7,7 +7,7 @@ mod stages;
 use std::time::Duration;
 
 use super::*;
-use crate::chap::{Algorithm, Credentials, Secret, decode_binary, encode_hex};
+use crate::chap::{Algorithm, Credentials, Secret, encode_hex};
 use crate::limits::{LOGIN_TIMEOUT, TEXT_PAIRS_MAX};
 use crate::negotiation::{DigestKind, SessionParameters, SessionType};
 
