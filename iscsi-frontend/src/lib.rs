@@ -1,1 +1,30 @@
 //! The iSCSI target: sockets and sessions around iscsi-proto.
+//!
+//! [`Frontend::bind`] opens the portals, [`Frontend::run`] serves them until it is told to stop. One task per connection
+//! reads what the socket has, handles every whole PDU of it and sends all answers with one vectored write.
+
+mod command;
+mod config;
+mod connection;
+mod data_out;
+mod dispatch;
+mod ending;
+mod frontend;
+mod listener;
+mod login;
+mod sessions;
+mod socket;
+mod statistics;
+mod task_management;
+mod tasks;
+mod text;
+
+pub use config::{ConfigError, FrontendConfig, InitiatorName, InitiatorRule, Portal, TargetAccess, Tuning};
+pub use frontend::Frontend;
+pub use listener::BindError;
+pub use sessions::SessionInfo;
+
+pub use iscsi_proto::{
+    chap::{Credentials, Secret},
+    login::AuthPolicy,
+};

@@ -118,6 +118,11 @@ impl WriteFlow {
         self.received == self.expected
     }
 
+    /// Is unsolicited data still to come?
+    pub fn awaits_unsolicited(&self) -> bool {
+        self.unsolicited_end.is_some()
+    }
+
     /// Bytes received: where the next ones go.
     pub fn received(&self) -> u32 {
         self.received

@@ -135,6 +135,11 @@ impl Bhs {
         u32::from_be_bytes([self.0[16], self.0[17], self.0[18], self.0[19]])
     }
 
+    /// CmdSN: at the same place in every request that has one.
+    pub fn cmd_sn(&self) -> u32 {
+        u32::from_be_bytes([self.0[24], self.0[25], self.0[26], self.0[27]])
+    }
+
     /// The header as the structure `H`. The caller has looked at [`Bhs::opcode`].
     pub fn view<H: Header>(&self) -> &H {
         debug_assert_eq!(self.opcode(), H::OPCODE);

@@ -1,0 +1,351 @@
+//! SCSI commands: from the PDU to the executor and back (RFC 7143 11.3, 11.4, 11.7).
+
+use bytes::Bytes;
+use iscsi_proto::{
+    bhs::{self, AdditionalHeaders, DataIn, FINAL, Header, RESERVED_TAG, ScsiResponse as ResponsePdu},
+    data_flow::{DataInFlow, Residual, WriteFlow},
+    framer::Frame,
+    misbehaviour::{Misbehaviour, Reaction},
+};
+use target_core::{
+    scsi_model::{
+        sense::{Sense, SenseFormat, SenseKey},
+        sense_codes::{self, AdditionalSense},
+    },
+    target::{Execution, Nexus, ScsiCommand, ScsiResponse, TaskAttribute},
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    connection::Connection,
+    sessions::Event,
+    tasks::{Collecting, CommandFacts},
+};
+
+/// SCSI status CHECK CONDITION.
+const CHECK_CONDITION: u8 = 0x02;
+
+/// Service response "target failure" (RFC 7143 11.4.3).
+const TARGET_FAILURE: u8 = 0x01;
+
+/// Immediate commands that may be in progress: they take no place in the command window.
+const IMMEDIATE_COMMANDS: u32 = 64;
+
+/// With more commands than this in progress, short immediate data is copied, so that each does not keep a whole
+/// receive buffer.
+const PINNED_BUFFERS: usize = 8;
+
+/// Immediate data up to this length counts as short.
+const SHORT_DATA: usize = 16 * 1024;
+
+impl Connection {
+    /// A SCSI Command that is next in order.
+    pub(crate) fn scsi_command(&mut self, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Misbehaviour> {
+        let header = frame.bhs.view::<bhs::ScsiCommand>();
+        let immediate = header.immediate();
+        self.counters.commands += 1;
+        let facts = match self.facts(pdu, frame, header) {
+            Ok(facts) => facts,
+            Err(why) => {
+                if !immediate {
+                    self.window.end();
+                }
+                return Err(why);
+            }
+        };
+        let data = pdu.slice(frame.data.clone());
+        if facts.write {
+            self.begin_write(facts, data, header.is_final());
+        } else if data.is_empty() {
+            self.execute(facts, data);
+        } else {
+            self.fail(&facts, Misbehaviour::DataWithoutWrite(data.len() as u32));
+        }
+        Ok(())
+    }
+
+    fn facts(
+        &self,
+        pdu: &Bytes,
+        frame: &Frame<'_>,
+        header: &bhs::ScsiCommand,
+    ) -> Result<CommandFacts, Misbehaviour> {
+        let tag = header.initiator_task_tag.get();
+        if self.tasks.contains(tag) {
+            return Err(Misbehaviour::TaskTagInUse(tag));
+        }
+        if header.immediate() && self.tasks.immediate() >= IMMEDIATE_COMMANDS {
+            return Err(Misbehaviour::TooManyImmediate(IMMEDIATE_COMMANDS));
+        }
+        let additional = AdditionalHeaders::parse(frame.ahs)?;
+        let cdb = match additional.extended_cdb {
+            None => pdu.slice(32..48),
+            Some(rest) => [&header.cdb, rest].concat().into(),
+        };
+        let (read, write) = (header.read(), header.write());
+        let expected = header.expected_data_transfer_length.get();
+        Ok(CommandFacts {
+            tag,
+            lun: header.lun,
+            attribute: match header.attribute().ok_or(Misbehaviour::TaskAttribute)? {
+                bhs::TaskAttribute::Untagged | bhs::TaskAttribute::Simple => TaskAttribute::Simple,
+                bhs::TaskAttribute::Ordered => TaskAttribute::Ordered,
+                bhs::TaskAttribute::HeadOfQueue => TaskAttribute::HeadOfQueue,
+                bhs::TaskAttribute::Aca => TaskAttribute::Aca,
+            },
+            cdb,
+            read,
+            write,
+            immediate: header.immediate(),
+            expected,
+            read_expected: match (read, write) {
+                (true, false) => expected,
+                (true, true) => additional.read_length.unwrap_or(0),
+                (false, _) => 0,
+            },
+            r2ts: 0,
+        })
+    }
+
+    fn begin_write(&mut self, facts: CommandFacts, immediate: Bytes, is_final: bool) {
+        let flow = match WriteFlow::begin(facts.expected, immediate.len() as u32, is_final, &self.limits) {
+            Ok(flow) => flow,
+            Err(why) => return self.fail(&facts, why),
+        };
+        if flow.is_complete() {
+            let pinned = self.tasks.executing() >= PINNED_BUFFERS && immediate.len() <= SHORT_DATA;
+            let data = if pinned {
+                Bytes::copy_from_slice(&immediate)
+            } else {
+                immediate
+            };
+            return self.execute(facts, data);
+        }
+        if facts.expected > self.shared.config.load().tuning.longest_write {
+            // It would have to be held in memory as a whole.
+            let sense = Sense::new(SenseKey::IllegalRequest, sense_codes::INVALID_FIELD_IN_CDB);
+            return self.check_condition(&facts, &sense);
+        }
+        self.collect(Collecting {
+            facts,
+            flow,
+            immediate,
+            buffer: None,
+        });
+    }
+
+    /// Executes a command whose data is complete.
+    pub(crate) fn execute(&mut self, facts: CommandFacts, data_out: Bytes) {
+        let Some(nexus) = &self.nexus else { return };
+        match begin(nexus, &facts, data_out) {
+            Execution::Done(response) => self.respond(&facts, response),
+            Execution::Later(future) => {
+                let completion = Completion {
+                    tag: facts.tag,
+                    events: self.events.clone(),
+                    response: None,
+                };
+                self.tasks.insert_executing(facts);
+                tokio::spawn(async move {
+                    let mut completion = completion;
+                    completion.response = Some(future.await);
+                });
+            }
+        }
+    }
+
+    /// A command that was executed on a task of its own has ended.
+    pub(crate) fn completed(&mut self, tag: u32, response: Option<ScsiResponse>) {
+        let Some(task) = self.tasks.remove_executing(tag) else {
+            return;
+        };
+        if !task.fences.is_empty() {
+            // It was aborted: its place in the window is free, its answer is not wanted.
+            self.release_place(&task.facts);
+            return;
+        }
+        match response {
+            Some(response) => self.respond(&task.facts, response),
+            None => self.target_failure(&task.facts),
+        }
+    }
+
+    /// Sends data and status.
+    pub(crate) fn respond(&mut self, facts: &CommandFacts, response: ScsiResponse) {
+        self.release_place(facts);
+        let residuals = Residuals::of(facts, &response);
+        let mut data = response.data_in;
+        data.truncate(facts.read_expected as usize);
+        // The last Data-In carries the status, unless there is sense data to carry (RFC 7143 11.7.3).
+        let collapse = response.sense.is_empty() && !facts.write && !data.is_empty();
+        let sent = self.send_data_in(
+            facts,
+            &data,
+            collapse.then_some((response.status, residuals.primary)),
+        );
+        if collapse {
+            return;
+        }
+        let mut header = ResponsePdu::new();
+        header.status = response.status;
+        header.initiator_task_tag = facts.tag.into();
+        header.exp_data_sn = if facts.read { sent } else { facts.r2ts }.into();
+        header.flags |= residuals.response_flags();
+        header.residual_count = residuals.primary.count().into();
+        header.bidirectional_read_residual_count = residuals.bidirectional_read.count().into();
+        self.stamp_response(&mut header);
+        if response.sense.is_empty() {
+            self.out.push_copied(&header, &[]);
+        } else {
+            let mut segment = (response.sense.len() as u16).to_be_bytes().to_vec();
+            segment.extend_from_slice(&response.sense);
+            let limit = self.parameters.peer_max_recv_data_segment_length as usize;
+            segment.truncate(limit);
+            self.out.push_copied(&header, &segment);
+        }
+    }
+
+    /// Sends data in PDUs as the initiator takes them, the last with the status if there is one. Returns their number.
+    fn send_data_in(&mut self, facts: &CommandFacts, data: &Bytes, status: Option<(u8, Residual)>) -> u32 {
+        let max_segment = self.parameters.peer_max_recv_data_segment_length;
+        let flow = DataInFlow::new(data.len() as u32, max_segment, self.session.max_burst_length);
+        let mut count = 0;
+        for segment in flow {
+            let mut header = DataIn::new();
+            header.flags = if segment.is_final { FINAL } else { 0 };
+            header.initiator_task_tag = facts.tag.into();
+            header.target_transfer_tag = RESERVED_TAG.into();
+            header.exp_cmd_sn = self.window.exp_cmd_sn().into();
+            header.max_cmd_sn = self.window.max_cmd_sn().into();
+            header.data_sn = segment.data_sn.into();
+            header.buffer_offset = segment.offset.into();
+            if let Some((status, residual)) = status.filter(|_| segment.is_last) {
+                header.flags |= DataIn::STATUS | in_flags(residual, DataIn::OVERFLOW, DataIn::UNDERFLOW);
+                header.status = status;
+                header.stat_sn = self.status.take().into();
+                header.residual_count = residual.count().into();
+            }
+            let start = segment.offset as usize;
+            self.out
+                .push(&header, data.slice(start..start + segment.length as usize));
+            count += 1;
+        }
+        count
+    }
+
+    /// Ends a task because of what the initiator did.
+    pub(crate) fn fail(&mut self, facts: &CommandFacts, why: Misbehaviour) {
+        tracing::warn!(initiator = self.initiator(), tag = facts.tag, %why, "task failed");
+        let (code, qualifier) = match why.reaction() {
+            Reaction::FailTask { asc, ascq } => (asc, ascq),
+            Reaction::Reject(_) | Reaction::Drop => (0, 0),
+        };
+        let sense = Sense::new(SenseKey::AbortedCommand, AdditionalSense { code, qualifier });
+        self.check_condition(facts, &sense);
+    }
+
+    fn check_condition(&mut self, facts: &CommandFacts, sense: &Sense) {
+        let response = ScsiResponse {
+            status: CHECK_CONDITION,
+            sense: sense.encode(SenseFormat::Fixed),
+            ..ScsiResponse::default()
+        };
+        self.respond(facts, response);
+    }
+
+    /// The executor lost the command: it can only have panicked.
+    fn target_failure(&mut self, facts: &CommandFacts) {
+        self.release_place(facts);
+        let mut header = ResponsePdu::new();
+        header.response = TARGET_FAILURE;
+        header.initiator_task_tag = facts.tag.into();
+        self.stamp_response(&mut header);
+        self.out.push_copied(&header, &[]);
+    }
+
+    fn stamp_response(&mut self, header: &mut ResponsePdu) {
+        header.stat_sn = self.status.take().into();
+        header.exp_cmd_sn = self.window.exp_cmd_sn().into();
+        header.max_cmd_sn = self.window.max_cmd_sn().into();
+    }
+
+    /// The command's place in the window is free again.
+    pub(crate) fn release_place(&mut self, facts: &CommandFacts) {
+        if !facts.immediate {
+            self.window.end();
+        }
+    }
+}
+
+fn begin(nexus: &std::sync::Arc<Nexus>, facts: &CommandFacts, data_out: Bytes) -> Execution {
+    nexus.execute(ScsiCommand {
+        lun: facts.lun,
+        cdb: facts.cdb.clone(),
+        attribute: facts.attribute,
+        data_out,
+        data_in_limit: facts.read_expected,
+    })
+}
+
+/// Reports the end of a command, whatever ends it.
+struct Completion {
+    tag: u32,
+    events: mpsc::UnboundedSender<Event>,
+    response: Option<ScsiResponse>,
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        // Nobody receives it when the connection is gone; then nobody waits for it either.
+        let _ = self.events.send(Event::Completed {
+            tag: self.tag,
+            response: self.response.take(),
+        });
+    }
+}
+
+/// What the command moved, compared with what the initiator expected (RFC 7143 11.4.5).
+struct Residuals {
+    /// Of the only direction, or of the write when there are two.
+    primary: Residual,
+    bidirectional_read: Residual,
+}
+
+impl Residuals {
+    fn of(facts: &CommandFacts, response: &ScsiResponse) -> Self {
+        let (moved_in, moved_out) = (response.data_in_length, response.data_out_length);
+        match (facts.read, facts.write) {
+            (true, true) => Self {
+                primary: Residual::of(facts.expected, moved_out),
+                bidirectional_read: Residual::of(facts.read_expected, moved_in),
+            },
+            (true, false) => Self::one(Residual::of(facts.expected, moved_in)),
+            (false, true) => Self::one(Residual::of(facts.expected, moved_out)),
+            (false, false) => Self::one(Residual::of(0, moved_in.max(moved_out))),
+        }
+    }
+
+    fn one(primary: Residual) -> Self {
+        Self {
+            primary,
+            bidirectional_read: Residual::None,
+        }
+    }
+
+    fn response_flags(&self) -> u8 {
+        in_flags(self.primary, ResponsePdu::OVERFLOW, ResponsePdu::UNDERFLOW)
+            | in_flags(
+                self.bidirectional_read,
+                ResponsePdu::READ_OVERFLOW,
+                ResponsePdu::READ_UNDERFLOW,
+            )
+    }
+}
+
+fn in_flags(residual: Residual, overflow: u8, underflow: u8) -> u8 {
+    match residual {
+        Residual::None => 0,
+        Residual::Overflow(_) => overflow,
+        Residual::Underflow(_) => underflow,
+    }
+}

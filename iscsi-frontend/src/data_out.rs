@@ -1,0 +1,156 @@
+//! Collecting the data of writes: Data-Out, R2T and the memory for them (RFC 7143 11.7, 11.8).
+//!
+//! A write gets the buffer for all its data before the first R2T. What all collecting writes of a connection hold
+//! stays within a budget; a write that finds no room waits, first come first served, and its R2T with it. Unsolicited
+//! data cannot wait: it is bounded by FirstBurstLength times the command window, and is let in over the budget.
+
+use bytes::Bytes;
+use iscsi_proto::{
+    bhs::{self, Header, ReadyToTransfer},
+    data_flow::DataOutFacts,
+    framer::Frame,
+    misbehaviour::Misbehaviour,
+};
+use target_core::buffer::BufferPool;
+
+use crate::{connection::Connection, tasks::Collecting};
+
+impl Connection {
+    /// Takes a write in whose data is not complete yet.
+    pub(crate) fn collect(&mut self, task: Collecting) {
+        let tag = task.facts.tag;
+        let urgent = task.flow.awaits_unsolicited();
+        self.tasks.insert_collecting(task);
+        if urgent {
+            self.give_buffer(tag);
+        } else {
+            self.tasks.waiting.push_back(tag);
+            self.grant_buffers();
+        }
+    }
+
+    /// Gives buffers to the writes that wait, as far as the budget goes. One alone may be larger than the budget.
+    pub(crate) fn grant_buffers(&mut self) {
+        let budget = self.data_out_budget;
+        while let Some(&tag) = self.tasks.waiting.front() {
+            let held = self.tasks.collected_bytes;
+            // A write that was aborted while it waited is not there any more.
+            let wanted = self
+                .tasks
+                .collecting(tag)
+                .map(|task| task.facts.expected as usize);
+            if let Some(wanted) = wanted {
+                if held > 0 && held + wanted > budget {
+                    return;
+                }
+                self.give_buffer(tag);
+                self.ask_for_data(tag);
+            }
+            self.tasks.waiting.pop_front();
+        }
+    }
+
+    fn give_buffer(&mut self, tag: u32) {
+        let Some(task) = self.tasks.collecting(tag) else {
+            return;
+        };
+        if task.buffer.is_some() {
+            return;
+        }
+        let mut buffer = BufferPool::shared().get(task.facts.expected as usize);
+        buffer[..task.immediate.len()].copy_from_slice(&task.immediate);
+        task.immediate = Bytes::new();
+        let length = buffer.len();
+        task.buffer = Some(buffer);
+        self.tasks.collected_bytes += length;
+    }
+
+    /// Sends the R2Ts that may be sent now.
+    fn ask_for_data(&mut self, tag: u32) {
+        let Some(task) = self.tasks.collecting(tag) else {
+            return;
+        };
+        while let Some(r2t) = task.flow.next_r2t(self.next_transfer_tag) {
+            self.next_transfer_tag = match self.next_transfer_tag.wrapping_add(1) {
+                bhs::RESERVED_TAG => 0,
+                tag => tag,
+            };
+            let mut header = ReadyToTransfer::new();
+            header.lun = task.facts.lun;
+            header.initiator_task_tag = tag.into();
+            header.target_transfer_tag = r2t.target_transfer_tag.into();
+            header.stat_sn = self.status.peek().into();
+            header.exp_cmd_sn = self.window.exp_cmd_sn().into();
+            header.max_cmd_sn = self.window.max_cmd_sn().into();
+            header.r2t_sn = r2t.r2t_sn.into();
+            header.buffer_offset = r2t.offset.into();
+            header.desired_data_transfer_length = r2t.length.into();
+            self.out.push_copied(&header, &[]);
+        }
+    }
+
+    /// A Data-Out.
+    pub(crate) fn data_out(&mut self, pdu: &Bytes, frame: &Frame<'_>) {
+        let header = frame.bhs.view::<bhs::DataOut>();
+        let tag = header.initiator_task_tag.get();
+        // Data of a task that has been failed or aborted may still be on its way: it is of no use.
+        let Some(task) = self.tasks.collecting(tag) else {
+            return;
+        };
+        let data = &pdu[frame.data.clone()];
+        let start = task.flow.received() as usize;
+        let facts = DataOutFacts {
+            target_transfer_tag: header.target_transfer_tag.get(),
+            data_sn: header.data_sn.get(),
+            offset: header.buffer_offset.get(),
+            length: data.len() as u32,
+            is_final: header.is_final(),
+        };
+        let checked = match frame.data_intact {
+            true => task.flow.data_out(&facts),
+            false => Err(Misbehaviour::DataDigest),
+        };
+        match (checked, &mut task.buffer) {
+            (Ok(()), Some(buffer)) => buffer[start..start + data.len()].copy_from_slice(data),
+            // Without a buffer nothing was asked for.
+            (Ok(()), None) => return self.fail_collecting(tag, Misbehaviour::UnsolicitedDataNotAgreed),
+            (Err(why), _) => {
+                if why == Misbehaviour::DataDigest {
+                    self.reject(frame.bhs, iscsi_proto::reject::RejectReason::DataDigestError);
+                }
+                return self.fail_collecting(tag, why);
+            }
+        }
+        if task.flow.is_complete() {
+            self.write_is_complete(tag);
+        } else {
+            self.ask_for_data(tag);
+        }
+    }
+
+    fn write_is_complete(&mut self, tag: u32) {
+        if let Some(mut task) = self.tasks.remove_collecting(tag) {
+            task.facts.r2ts = task.flow.r2ts_sent();
+            let data = task
+                .buffer
+                .map_or_else(Bytes::new, target_core::buffer::Buffer::freeze);
+            self.execute(task.facts, data);
+            self.grant_buffers();
+        }
+    }
+
+    fn fail_collecting(&mut self, tag: u32, why: Misbehaviour) {
+        if let Some(mut task) = self.tasks.remove_collecting(tag) {
+            task.facts.r2ts = task.flow.r2ts_sent();
+            self.fail(&task.facts, why);
+            self.grant_buffers();
+        }
+    }
+
+    /// Forgets all writes whose data is not complete: the session ends.
+    pub(crate) fn drop_collecting(&mut self) {
+        for task in self.tasks.take_collecting() {
+            self.release_place(&task.facts);
+        }
+    }
+}

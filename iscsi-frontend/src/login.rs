@@ -1,0 +1,229 @@
+//! Driving the login machine over a socket (RFC 7143 6.3).
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use iscsi_proto::{
+    bhs::{Header, LoginRequest, LoginResponse, opcode},
+    chap::ENTROPY_LENGTH,
+    framer::{FrameError, Framer, Outbound},
+    login::{
+        Admission, InitiatorPort, Joining, Login, LoginFacts, LoginOutcome, LoginProgress, LoginReply,
+        LoginRequestView, Misbehaviour,
+    },
+    negotiation::TargetOffer,
+    session::{CommandWindow, StatusNumber},
+};
+use tokio::net::TcpStream;
+
+use crate::{
+    config::FrontendConfig,
+    frontend::Shared,
+    sessions::{SessionKey, Sessions},
+    socket::{ReceiveBuffer, send_all},
+};
+
+/// Why a connection did not get into full feature phase.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginFailure {
+    #[error("refused: {0}")]
+    Refused(Misbehaviour),
+    #[error("the initiator closed the connection")]
+    Hangup,
+    #[error("the socket failed: {0}")]
+    Socket(#[from] io::Error),
+    #[error("protocol error: {0}")]
+    Frame(#[from] FrameError),
+    #[error("it took longer than {0:?}")]
+    TimedOut(std::time::Duration),
+    #[error("no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A login that has succeeded; the initiator does not know yet.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) outcome: LoginOutcome,
+    pub(crate) status: StatusNumber,
+    pub(crate) window: CommandWindow,
+    /// Holds the last Login Response.
+    pub(crate) out: Outbound,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entrance {
+    pub(crate) local: SocketAddr,
+    pub(crate) group: u16,
+}
+
+/// Exchanges Login Requests and Responses until the login has succeeded or failed. The last response of a success is
+/// left to the caller, who has to put the session in place before.
+pub(crate) async fn login(
+    socket: &mut TcpStream,
+    receive: &mut ReceiveBuffer,
+    shared: &Shared,
+    entrance: Entrance,
+) -> Result<LoggedIn, LoginFailure> {
+    let config = shared.config.load_full();
+    let mut entropy = [0; ENTROPY_LENGTH];
+    getrandom::fill(&mut entropy).map_err(LoginFailure::Random)?;
+    let offer = TargetOffer {
+        keys: config.tuning.offer.clone(),
+        portal_group_tag: entrance.group,
+        // The alias belongs to a target, which is not known before the offer is made.
+        alias: None,
+    };
+    let origin = Instant::now();
+    let mut machine = Login::new(offer, entropy, origin.elapsed(), config.tuning.login_timeout);
+    let mut facts = Facts {
+        config: &config,
+        sessions: &shared.sessions,
+        entrance,
+    };
+    let framer = Framer::login();
+    let mut numbers = None;
+    let mut out = Outbound::new();
+    let (mut reader, writer) = socket.split();
+    loop {
+        let pdu = loop {
+            match receive.take_one(&framer)? {
+                Some(pdu) => break pdu,
+                None if receive.fill(&mut reader).await? == 0 => return Err(LoginFailure::Hangup),
+                None => {}
+            }
+        };
+        let Some(frame) = framer.open(&pdu) else {
+            return Err(LoginFailure::Hangup);
+        };
+        let (request, progress) = if frame.bhs.opcode() == opcode::LOGIN_REQUEST {
+            let request = *frame.bhs.view::<LoginRequest>();
+            let view = view(&request, &pdu[frame.data.clone()]);
+            (request, machine.handle(&view, &mut facts, origin.elapsed()))
+        } else {
+            let mut request = LoginRequest::new();
+            request.initiator_task_tag = frame.bhs.initiator_task_tag().into();
+            (request, machine.refuse_other_request())
+        };
+        let (status, window) = numbers.get_or_insert_with(|| {
+            let window = CommandWindow::new(request.cmd_sn.get(), config.tuning.command_window);
+            (StatusNumber::new(request.exp_stat_sn.get()), window)
+        });
+        let (reply, end) = match progress {
+            LoginProgress::Reply(reply) => (reply, None),
+            LoginProgress::Done { reply, outcome } => (reply, Some(Ok(outcome))),
+            LoginProgress::Refuse { reply, why } => (reply, Some(Err(LoginFailure::Refused(why)))),
+        };
+        let mut response = response(&request, &reply);
+        response.stat_sn = status.take().into();
+        response.exp_cmd_sn = window.exp_cmd_sn().into();
+        response.max_cmd_sn = window.max_cmd_sn().into();
+        out.push_copied(&response, &reply.data);
+        if let Some(Ok(outcome)) = end {
+            return Ok(LoggedIn {
+                outcome: *outcome,
+                status: *status,
+                window: window.clone(),
+                out,
+            });
+        }
+        send_all(&writer, &mut out).await?;
+        if let Some(Err(failure)) = end {
+            return Err(failure);
+        }
+    }
+}
+
+fn view<'a>(request: &LoginRequest, data: &'a [u8]) -> LoginRequestView<'a> {
+    LoginRequestView {
+        transit: request.transit(),
+        cont: request.continues(),
+        csg: request.current_stage(),
+        nsg: request.next_stage(),
+        version_max: request.version_max,
+        version_min: request.version_min,
+        isid: request.isid,
+        tsih: request.tsih.get(),
+        itt: request.initiator_task_tag.get(),
+        cid: request.cid.get(),
+        cmd_sn: request.cmd_sn.get(),
+        exp_stat_sn: request.exp_stat_sn.get(),
+        data,
+    }
+}
+
+fn response(request: &LoginRequest, reply: &LoginReply) -> LoginResponse {
+    let mut response = LoginResponse::new();
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    response.flags = bit(reply.transit, iscsi_proto::bhs::FINAL)
+        | bit(reply.cont, LoginResponse::CONTINUE)
+        | (reply.csg & 3) << 2
+        | reply.nsg & 3;
+    response.version_max = reply.version_max;
+    response.version_active = reply.version_active;
+    response.isid = request.isid;
+    response.tsih = reply.tsih.into();
+    response.initiator_task_tag = request.initiator_task_tag;
+    (response.status_class, response.status_detail) = reply.status;
+    response
+}
+
+/// What the login machine asks about.
+struct Facts<'a> {
+    config: &'a FrontendConfig,
+    sessions: &'a Sessions,
+    entrance: Entrance,
+}
+
+impl Facts<'_> {
+    fn ip(&self) -> IpAddr {
+        self.entrance.local.ip()
+    }
+
+    fn key(&self, port: &InitiatorPort, target: &str) -> Option<SessionKey> {
+        let access = self.config.target(target)?;
+        Some(session_key(port, access.target.name(), self.entrance.group))
+    }
+}
+
+/// The key of a session. Names are compared in lower case (RFC 7143 4.2.7.1).
+pub(crate) fn session_key(port: &InitiatorPort, target: &str, portal_group: u16) -> SessionKey {
+    SessionKey {
+        initiator: port.name.to_lowercase(),
+        isid: port.isid,
+        target: target.to_owned(),
+        portal_group,
+    }
+}
+
+impl LoginFacts for Facts<'_> {
+    fn target(&self, port: &InitiatorPort, target: &str) -> Admission {
+        match self.config.target(target) {
+            Some(access) => access.admission(&port.name, self.entrance.group, self.ip()),
+            None => Admission::NotFound,
+        }
+    }
+
+    fn discovery(&self, _port: &InitiatorPort) -> Admission {
+        Admission::Admit(self.config.discovery.clone())
+    }
+
+    fn session_of(&self, port: &InitiatorPort, target: &str) -> Option<u16> {
+        Some(self.sessions.get(&self.key(port, target)?)?.tsih)
+    }
+
+    fn join(&self, port: &InitiatorPort, target: &str, tsih: u16, _cid: u16) -> Joining {
+        match self.session_of(port, target) {
+            // MaxConnections is 1.
+            Some(own) if own == tsih => Joining::TooManyConnections,
+            _ => Joining::NoSuchSession,
+        }
+    }
+
+    fn allocate_tsih(&mut self) -> Option<u16> {
+        self.sessions.allocate_tsih()
+    }
+}

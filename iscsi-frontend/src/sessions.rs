@@ -1,0 +1,200 @@
+//! The sessions there are: reinstatement, task management across sessions, and the list for people.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::SystemTime,
+};
+
+use dashmap::{DashMap, mapref::entry::Entry};
+use target_core::target::ScsiResponse;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    statistics::Cells,
+    task_management::{AbortScope, Fence, TaskManagementEnd},
+};
+
+/// What makes a session the same one again (RFC 7143 4.4.3.2): at most one session for each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey {
+    pub(crate) initiator: String,
+    pub(crate) isid: [u8; 6],
+    pub(crate) target: String,
+    pub(crate) portal_group: u16,
+}
+
+/// Something for the task of a connection.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A command that had to wait has ended; without a response it was lost.
+    Completed {
+        tag: u32,
+        response: Option<ScsiResponse>,
+    },
+    /// End these tasks without an answer. The fence falls when the last of them is gone.
+    Abort { scope: AbortScope, fence: Fence },
+    /// A task management function has been performed.
+    TaskManagement(TaskManagementEnd),
+    /// Close the connection.
+    Close(CloseReason),
+}
+
+/// Why a session is closed from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The same initiator port logs in again.
+    Reinstated,
+    /// TARGET COLD RESET.
+    ColdReset,
+    /// Its target is not served any more.
+    TargetRemoved,
+}
+
+/// A session as others see it.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    pub(crate) key: SessionKey,
+    pub(crate) tsih: u16,
+    pub(crate) cid: u16,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) since: SystemTime,
+    pub(crate) digests: (bool, bool),
+    pub(crate) statistics: Arc<Cells>,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    /// Cancelled when the session is over: its tasks have ended and its nexus is closed.
+    pub(crate) closed: CancellationToken,
+}
+
+impl SessionHandle {
+    /// Sends an event; `false` when the session is gone.
+    pub(crate) fn send(&self, event: Event) -> bool {
+        self.events.send(event).is_ok()
+    }
+}
+
+/// A session in a list, e.g. that of `holdfast sessions`.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    /// Initiator name.
+    pub initiator: String,
+    /// Initiator session identifier.
+    pub isid: [u8; 6],
+    /// Target session identifying handle.
+    pub tsih: u16,
+    /// Connection identifier.
+    pub cid: u16,
+    /// Target name.
+    pub target: String,
+    /// Target portal group tag.
+    pub portal_group: u16,
+    /// Address of the initiator.
+    pub peer: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+    /// When it logged in.
+    pub since: SystemTime,
+    /// CRC32C over headers.
+    pub header_digest: bool,
+    /// CRC32C over data.
+    pub data_digest: bool,
+    /// SCSI commands so far.
+    pub commands: u64,
+    /// Bytes received so far.
+    pub bytes_in: u64,
+    /// Bytes sent so far.
+    pub bytes_out: u64,
+    /// Round trip time of the last NOP-In.
+    pub round_trip: Option<std::time::Duration>,
+}
+
+/// All normal sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    by_key: DashMap<SessionKey, Arc<SessionHandle>>,
+    last_tsih: AtomicU16,
+}
+
+impl Sessions {
+    /// A handle that is not 0 and not in use; `None` when all are.
+    pub(crate) fn allocate_tsih(&self) -> Option<u16> {
+        (0..=u16::MAX)
+            .map(|_| self.last_tsih.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
+            .find(|&tsih| tsih != 0 && !self.by_key.iter().any(|session| session.tsih == tsih))
+    }
+
+    /// The live session with this key.
+    pub(crate) fn get(&self, key: &SessionKey) -> Option<Arc<SessionHandle>> {
+        self.by_key.get(key).map(|session| session.value().clone())
+    }
+
+    /// Puts the session into the list. One with the same key is closed before, and is over when this returns.
+    pub(crate) async fn establish(&self, session: Arc<SessionHandle>) {
+        loop {
+            let old = match self.by_key.entry(session.key.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(session);
+                    return;
+                }
+                Entry::Occupied(place) => place.get().clone(),
+            };
+            old.send(Event::Close(CloseReason::Reinstated));
+            old.closed.cancelled().await;
+            // Its own task has taken it out; a task that died could not.
+            self.remove(&old);
+        }
+    }
+
+    /// Takes a session out of the list and tells those who wait for its end.
+    pub(crate) fn remove(&self, session: &Arc<SessionHandle>) {
+        self.by_key
+            .remove_if(&session.key, |_, there| Arc::ptr_eq(there, session));
+        session.closed.cancel();
+    }
+
+    /// The sessions of a target.
+    pub(crate) fn of_target(&self, target: &str) -> Vec<Arc<SessionHandle>> {
+        let of_target = self.by_key.iter().filter(|session| session.key.target == target);
+        of_target.map(|session| session.value().clone()).collect()
+    }
+
+    /// Closes the sessions of targets that `keep` does not want.
+    pub(crate) fn close_unless(&self, keep: impl Fn(&str) -> bool) {
+        for session in self.by_key.iter().filter(|session| !keep(&session.key.target)) {
+            session.send(Event::Close(CloseReason::TargetRemoved));
+        }
+    }
+
+    /// The list, by initiator and TSIH.
+    pub(crate) fn list(&self) -> Vec<SessionInfo> {
+        let mut list: Vec<_> = self.by_key.iter().map(|session| info(session.value())).collect();
+        list.sort_by(|a, b| (&a.initiator, a.tsih).cmp(&(&b.initiator, b.tsih)));
+        list
+    }
+}
+
+fn info(session: &SessionHandle) -> SessionInfo {
+    let reading = session.statistics.read();
+    SessionInfo {
+        initiator: session.key.initiator.clone(),
+        isid: session.key.isid,
+        tsih: session.tsih,
+        cid: session.cid,
+        target: session.key.target.clone(),
+        portal_group: session.key.portal_group,
+        peer: session.peer,
+        local: session.local,
+        since: session.since,
+        header_digest: session.digests.0,
+        data_digest: session.digests.1,
+        commands: reading.commands,
+        bytes_in: reading.bytes_in,
+        bytes_out: reading.bytes_out,
+        round_trip: reading.round_trip,
+    }
+}
