@@ -38,9 +38,18 @@ struct Accepted {
 }
 
 /// The tree as it is becoming while the members of one command are looked at.
+#[derive(Default)]
 struct Scratch {
     above: BTreeMap<VolumeId, VolumeId>,
+    /// Primaries being restored by members before.
     restoring: BTreeSet<VolumeId>,
+    /// Mirrors that these restores made active.
+    active: BTreeSet<VolumeId>,
+    /// Primaries of protected restores that members before stop.
+    stopped: BTreeSet<VolumeId>,
+    /// Primaries that members before take an image of.
+    imaged: BTreeSet<VolumeId>,
+    /// Mirrors named so far.
     seen: BTreeSet<VolumeId>,
 }
 
@@ -116,8 +125,7 @@ impl Engine {
                         .iter()
                         .map(|(id, pair)| (id.0, pair.meta.primary))
                         .collect(),
-                    restoring: BTreeSet::new(),
-                    seen: BTreeSet::new(),
+                    ..Scratch::default()
                 };
                 let mut accepted = Accepted::default();
                 for (member, (primary, mirror)) in members.iter().enumerate() {
@@ -212,7 +220,7 @@ impl Engine {
                 Verb::Establish { .. } => self.establish(id, transition, accepted),
                 Verb::Split {
                     instant, strict_hold, ..
-                } => self.split(id, transition, instant, strict_hold, accepted),
+                } => self.split(id, transition, (instant, strict_hold), scratch, accepted),
                 Verb::Restore { .. } => self.restore(id, transition, scratch, accepted),
                 Verb::Cancel { .. } => self.cancel(id, transition, accepted),
             },
@@ -346,17 +354,20 @@ impl Engine {
         &self,
         id: PairId,
         transition: Transition,
-        instant: bool,
-        strict_hold: bool,
+        (instant, strict_hold): (bool, bool),
+        scratch: &mut Scratch,
         accepted: &mut Accepted,
     ) -> Result<(), Why> {
         let pair = &self.pairs[&id];
+        let primary = pair.meta.primary;
         if pair.reads_through() {
             // FORCE of a protected restore.
             self.nobody_depends(id)?;
+            scratch.stopped.insert(primary);
         }
         let mut to = transition.to;
         if pair.meta.state.keeps_two_legs() {
+            scratch.imaged.insert(primary);
             self.nothing_to_come_above(pair.meta.primary)?;
             let others = self.incoming(pair.meta.primary).filter(|other| *other != id);
             let to_come = others
@@ -367,6 +378,12 @@ impl Engine {
             }
             accepted.summary.tracks += pair.bits.todo.count() + to_come;
             accepted.images.push(id);
+        }
+        if scratch.stopped.contains(&primary) && scratch.imaged.contains(&primary) {
+            return conflict(format!(
+                "a restore of volume {} cannot be stopped at the instant that another mirror takes its image",
+                primary.0
+            ));
         }
         let splitting = to == PairState::Splitting;
         let meta = PairMeta {
@@ -388,13 +405,21 @@ impl Engine {
         Ok(())
     }
 
-    /// A mirror that is kept equal to a volume which is still owed tracks has an image that is nowhere yet; a split from it
-    /// would have to follow that through two pairs that may part meanwhile. It waits.
+    /// A mirror that a copy has not filled yet holds an image of nothing: a split from it would too. And one that is kept equal to a
+    /// volume which is still owed tracks has an image that is nowhere yet; a split from it would have to follow that
+    /// through two pairs that may part meanwhile. Both wait.
     fn nothing_to_come_above(&self, primary: VolumeId) -> Result<(), Why> {
         let mut at = primary;
         while let Some(above) = self.volume(at).above {
-            if !self.pairs[&PairId(at)].meta.state.keeps_two_legs() {
+            let pair = &self.pairs[&PairId(at)];
+            if !pair.meta.state.keeps_two_legs() {
                 return Ok(());
+            }
+            if pair.meta.state == PairState::Copy && !pair.bits.todo.is_empty() {
+                return conflict(format!(
+                    "volume {} is itself being copied from volume {}: wait until that has ended",
+                    at.0, above.0
+                ));
             }
             if let Some(owed) = self.incoming(above).find(|id| *id != PairId(at)) {
                 return conflict(format!(
@@ -451,6 +476,15 @@ impl Engine {
                 primary.0
             ));
         }
+        let protected = transition.to == PairState::ProtectedRestoring;
+        if !protected {
+            scratch.active.insert(id.0);
+        }
+        for (volume, set) in [(id.0, &scratch.restoring), (primary, &scratch.active)] {
+            if set.contains(&volume) {
+                return conflict(format!("volume {} has a part in another restore of this command", volume.0));
+            }
+        }
         // What this mirror holds is not all there yet, or is being replaced.
         if let Some(owed) = self.incoming(id.0).next() {
             return conflict(format!(
@@ -458,7 +492,6 @@ impl Engine {
                 id.0.0, owed.0.0
             ));
         }
-        let protected = transition.to == PairState::ProtectedRestoring;
         let meta = PairMeta {
             state: transition.to,
             mirror_ready: protected && pair.meta.mirror_ready,

@@ -38,7 +38,7 @@ pub(crate) enum Crossed {
 impl Engine {
     /// Copies the first part of `run`, or, if a crossing of an older pair must come first, the first part of that.
     pub(crate) fn cross(&mut self, job: &mut Job, pair: PairId, run: TrackRange, out: &mut Effects) -> Next {
-        let (mut id, mut run) = (pair, run);
+        let (mut id, mut run) = self.owed_to_the_source(pair, run).unwrap_or((pair, run));
         let target = loop {
             let target = self.crossing_target(id, run);
             match self.first_obstacle(&target) {
@@ -48,6 +48,18 @@ impl Engine {
             }
         };
         self.start_crossing(job, id, target, out)
+    }
+
+    /// A mirror that is being synchronized must get the primary's bytes, not what they are promised to become: a restore
+    /// that is stopped would leave the two different. So the primary gets its own first.
+    fn owed_to_the_source(&self, id: PairId, run: TrackRange) -> Option<(PairId, TrackRange)> {
+        let pair = &self.pairs[&id];
+        if pair.reads_through() {
+            return None;
+        }
+        let oldest = self.incoming(pair.source(id)).filter(|other| self.pairs[other].bits.todo.any(run));
+        let oldest = oldest.min_by_key(|other| self.pairs[other].since)?;
+        self.pairs[&oldest].bits.todo.runs_in(run).next().map(|owed| (oldest, owed))
     }
 
     fn crossing_target(&self, id: PairId, tracks: TrackRange) -> Target {
@@ -61,7 +73,8 @@ impl Engine {
         }
     }
 
-    /// A copy that keeps a promise gives the content of that time; a mirror being synchronized gets that of now.
+    /// A copy that keeps a promise gives the content of that time. For a mirror being synchronized every promise of its
+    /// other pairs is in the way.
     fn as_of(&self, id: PairId) -> u64 {
         let pair = &self.pairs[&id];
         if pair.reads_through() {
