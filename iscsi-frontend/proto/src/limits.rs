@@ -36,3 +36,6 @@ pub const NAME_MAX: usize = 223;
 
 /// Bytes of a CHAP challenge (RFC 7143 12.1.3).
 pub const CHAP_CHALLENGE_MAX: usize = 1024;
+
+/// Bytes of a name, alias or address that a side declares (RFC 7143 6.1, a simple value).
+pub const DECLARATION_MAX: usize = 255;

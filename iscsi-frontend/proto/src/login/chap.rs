@@ -11,7 +11,6 @@ use super::State;
 use super::first::Peer;
 use super::misbehaviour::Misbehaviour;
 use super::security::{ExpectSecurityEnd, SecurityKeys};
-pub(super) use crate::chap::ENTROPY_LENGTH;
 use crate::chap::{Algorithm, Challenge, decode_response, encode_hex};
 use crate::keys::Key;
 use crate::negotiation::UnknownKeys;

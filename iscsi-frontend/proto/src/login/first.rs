@@ -1,14 +1,14 @@
 //! The first Login Request: who is it, and may it come in?
 
-use super::chap::ENTROPY_LENGTH;
 use super::facts::{Admission, AuthPolicy, InitiatorPort, Joining, LoginFacts};
 use super::misbehaviour::Misbehaviour;
 use super::operational::ExpectOperational;
 use super::security::ExpectAuthMethod;
 use super::{LoginRequestView, Stage, State};
-use crate::keys::{Key, Rule};
+use crate::chap::ENTROPY_LENGTH;
+use crate::keys::{Key, Rule, Sender};
 use crate::limits::NAME_MAX;
-use crate::negotiation::{Declarations, SessionType, TargetOffer};
+use crate::negotiation::{Declarations, Role, SessionType, TargetOffer, check_sender, is_refusal};
 use crate::text::{Pair, TextWriter};
 
 /// Nothing is known yet.
@@ -131,10 +131,10 @@ impl ExpectFirstRequest {
 /// Takes a declaration of the initiator.
 pub(super) fn declare(declarations: &mut Declarations, key: Key, value: &str) -> Result<(), Misbehaviour> {
     // An initiator may decline what we declared about ourselves; that is no declaration of its own.
-    if crate::negotiation::is_refusal(value) && key.spec().sender == crate::keys::Sender::Target {
+    if is_refusal(value) && key.spec().sender == Sender::Target {
         return Ok(());
     }
-    crate::negotiation::check_sender(key, crate::negotiation::Role::Target)?;
+    check_sender(key, Role::Target)?;
     Ok(declarations.declare(key, value)?)
 }
 

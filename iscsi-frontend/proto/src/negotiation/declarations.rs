@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::NegotiationError;
 use crate::keys::{Key, Rule};
+use crate::limits::DECLARATION_MAX;
 
 /// The declared texts of one login: names, aliases, addresses.
 ///
@@ -16,6 +17,9 @@ impl Declarations {
     /// Takes one declaration.
     pub fn declare(&mut self, key: Key, value: &str) -> Result<(), NegotiationError> {
         debug_assert_eq!(key.spec().rule, Rule::DeclaredText);
+        if value.len() > DECLARATION_MAX {
+            return Err(NegotiationError::BadDeclaration(key));
+        }
         match self.0.get(&key) {
             Some(earlier) if earlier != value && key != Key::TargetAddress => {
                 Err(NegotiationError::Repeated(key))

@@ -319,6 +319,13 @@ fn every_refusal_has_its_name_and_status() {
             NegotiationError::BadDeclaration(Key::MaxRecvDataSegmentLength),
         ),
     ];
+    let long = format!("InitiatorAlias={}", "a".repeat(256));
+    let error = NegotiationError::BadDeclaration(Key::InitiatorAlias);
+    expect(
+        at_operational().send((1, None), &long),
+        negotiation(error),
+        (2, 0),
+    );
     for (text, error) in cases {
         expect(at_operational().send((1, None), text), negotiation(error), (2, 0));
     }
