@@ -115,16 +115,14 @@ pub struct SessionsDocument {
 /// One iSCSI session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// Target name; `None` is a discovery session.
-    pub target: Option<String>,
+    /// Target name; empty is a discovery session.
+    pub target: String,
     /// Initiator name.
     pub initiator: String,
     /// ISID, hexadecimal.
     pub isid: String,
     /// Target session identifying handle.
     pub tsih: u16,
-    /// Error recovery level that was negotiated.
-    pub error_recovery_level: u8,
     /// Its connections.
     pub connections: Vec<Connection>,
 }
@@ -138,6 +136,18 @@ pub struct Connection {
     pub peer: String,
     /// Address of the portal.
     pub portal: String,
+    /// RFC 3339: when it was logged in.
+    pub since: String,
+    /// CRC32C over headers was negotiated.
+    pub header_digest: bool,
+    /// CRC32C over data was negotiated.
+    pub data_digest: bool,
+    /// SCSI commands so far.
+    pub commands: u64,
+    /// Bytes received so far.
+    pub bytes_in: u64,
+    /// Bytes sent so far.
+    pub bytes_out: u64,
 }
 
 /// `GET /v1/events?after=N&wait=SECS`: those after number N; waits so long when there are none.
@@ -158,9 +168,9 @@ pub struct Event {
     pub number: u64,
     /// RFC 3339.
     pub at: String,
-    /// `info` or `warning`.
+    /// `info`, `warning` or `error`.
     pub level: String,
-    /// What kind: `state`, `fault`, `session`, `admin`.
+    /// What kind: `state`, `fault`, `volume`.
     pub kind: String,
     /// For people.
     pub text: String,

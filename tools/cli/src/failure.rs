@@ -31,9 +31,9 @@ pub(crate) enum Failure {
     /// `--wait` took too long.
     #[error("{0}")]
     TimedOut(String),
-    /// No daemon, no device, no target.
+    /// No daemon, no device, no target; or it does not let us.
     #[error(transparent)]
-    Unreachable(#[from] TransportError),
+    Transport(#[from] TransportError),
     /// Nobody reads what we print.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
@@ -55,7 +55,8 @@ impl Failure {
             Self::VerifyNone(_) => 3,
             Self::VerifySome(_) => 4,
             Self::TimedOut(_) => 5,
-            Self::Unreachable(_) => 6,
+            Self::Transport(error) if error.reached() => 1,
+            Self::Transport(_) => 6,
         }
     }
 
@@ -87,7 +88,8 @@ mod tests {
             (Failure::VerifyNone(text()), 3),
             (Failure::VerifySome(text()), 4),
             (Failure::TimedOut(text()), 5),
-            (Failure::Unreachable(TransportError::new("x", "y")), 6),
+            (Failure::Transport(TransportError::new("x", "y")), 6),
+            (Failure::Transport(TransportError::denied("x", "y")), 1),
         ];
         for (failure, code) in codes {
             assert_eq!(failure.code(), code, "{failure:?}");

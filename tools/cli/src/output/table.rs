@@ -198,27 +198,47 @@ pub(crate) fn copy_table(rows: &[[String; 7]]) -> String {
     text(&table)
 }
 
-/// `sessions`.
+/// `sessions`: a line for each connection.
 pub(crate) fn sessions(sessions: &[Session]) -> String {
     if sessions.is_empty() {
         return "no sessions".to_owned();
     }
-    let mut table = table(&["target", "initiator", "ISID", "TSIH", "ERL", "connections"]);
+    let mut table = table(&[
+        "target",
+        "initiator",
+        "ISID",
+        "TSIH",
+        "CID",
+        "from",
+        "portal",
+        "since",
+        "commands",
+        "in",
+        "out",
+    ]);
     for session in sessions {
-        let connections: Vec<String> = session
-            .connections
-            .iter()
-            .map(|connection| format!("{} {} -> {}", connection.cid, connection.peer, connection.portal))
-            .collect();
-        table.add_row([
-            session.target.clone().unwrap_or_else(|| "(discovery)".to_owned()),
-            session.initiator.clone(),
-            session.isid.clone(),
-            session.tsih.to_string(),
-            session.error_recovery_level.to_string(),
-            connections.join(", "),
-        ]);
+        let target = if session.target.is_empty() {
+            "(discovery)"
+        } else {
+            &session.target
+        };
+        for connection in &session.connections {
+            table.add_row([
+                target.to_owned(),
+                session.initiator.clone(),
+                session.isid.clone(),
+                session.tsih.to_string(),
+                connection.cid.to_string(),
+                connection.peer.clone(),
+                connection.portal.clone(),
+                connection.since.clone(),
+                connection.commands.to_string(),
+                Size(connection.bytes_in).rounded(),
+                Size(connection.bytes_out).rounded(),
+            ]);
+        }
     }
+    right(&mut table, [3, 4, 8, 9, 10]);
     text(&table)
 }
 

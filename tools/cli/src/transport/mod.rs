@@ -13,20 +13,36 @@ use scsi_model::control::{PairSelector, Refusal, Reply, Request};
 
 pub(crate) use self::{admin::AdminSocket, device::ScsiDevice, iscsi::IscsiSession, sysfs::host_device};
 
-/// The daemon or device could not be reached, or did not answer as one of ours does.
+/// Neither done nor refused as a replication command is.
 #[derive(Debug, thiserror::Error)]
 #[error("{way}: {why}")]
 pub(crate) struct TransportError {
     way: String,
     why: String,
+    reached: bool,
 }
 
 impl TransportError {
+    /// The daemon or device could not be reached, or did not answer as one of ours does.
     pub(crate) fn new(way: impl ToString, why: impl ToString) -> Self {
         Self {
             way: way.to_string(),
             why: why.to_string(),
+            reached: false,
         }
+    }
+
+    /// It was reached, and does not let us.
+    pub(crate) fn denied(way: impl ToString, why: impl ToString) -> Self {
+        Self {
+            reached: true,
+            ..Self::new(way, why)
+        }
+    }
+
+    /// Was it reached?
+    pub(crate) fn reached(&self) -> bool {
+        self.reached
     }
 }
 
