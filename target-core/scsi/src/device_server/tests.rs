@@ -1,1 +1,454 @@
+//! The whole device server: order of checks, state over several nexuses, and that nothing thrown at it hurts.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    block_commands::tests::{facts, identity},
+    control::{PairSelector, PendingExtent, Request},
+    plan::ByteRange,
+    sense::SenseFormat,
+    unit::{InitiatorPort, TargetPort, UnitIdentity},
+};
+
+const A: NexusId = NexusId(1);
+const B: NexusId = NexusId(2);
+const READ: [u8; 10] = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+const WRITE: [u8; 10] = [0x2A, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+const READY: [u8; 6] = [0; 6];
+
+fn ports(number: u64) -> NexusPorts {
+    NexusPorts {
+        initiator: InitiatorPort {
+            name: format!("iqn.i:{number}"),
+            isid: [number as u8; 6],
+        },
+        target: TargetPort {
+            name: "iqn.t".into(),
+            portal_group: 1,
+            relative_id: 1,
+        },
+    }
+}
+
+/// Two nexuses that have heard of the power on.
+fn server() -> DeviceServer {
+    let mut server = DeviceServer::default();
+    for nexus in [A, B] {
+        server.attach(nexus, ports(nexus.0));
+        assert_eq!(sense(&mut server, nexus, &READY), Some((6, 0x29, 0)));
+    }
+    server
+}
+
+fn run_with(server: &mut DeviceServer, nexus: NexusId, cdb: &[u8], data: &[u8], unit: &UnitIdentity) -> Plan {
+    server.plan(nexus, cdb, data, &facts(unit))
+}
+
+fn run(server: &mut DeviceServer, nexus: NexusId, cdb: &[u8]) -> Plan {
+    run_with(server, nexus, cdb, &[0; 512], &identity())
+}
+
+fn answer(plan: &Plan) -> &Answer {
+    match &plan.action {
+        Action::Answer(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Key, ASC, ASCQ of a CHECK CONDITION in fixed format.
+fn sense(server: &mut DeviceServer, nexus: NexusId, cdb: &[u8]) -> Option<(u8, u8, u8)> {
+    let plan = run(server, nexus, cdb);
+    let Action::Answer(answer) = plan.action else {
+        return None;
+    };
+    let sense = Sense::decode(&answer.sense)?;
+    Some((sense.key as u8, sense.additional.code, sense.additional.qualifier))
+}
+
+fn status(server: &mut DeviceServer, nexus: NexusId, cdb: &[u8]) -> Status {
+    match run(server, nexus, cdb).action {
+        Action::Answer(answer) => answer.status,
+        _ => Status::Good,
+    }
+}
+
+fn reserve_out(server: &mut DeviceServer, nexus: NexusId, action: u8, kind: u8, keys: (u64, u64)) -> Plan {
+    let mut list = keys.0.to_be_bytes().to_vec();
+    list.extend(keys.1.to_be_bytes());
+    list.extend([0; 8]);
+    let cdb = [0x5F, action, kind, 0, 0, 0, 0, 0, 24, 0];
+    run_with(server, nexus, &cdb, &list, &identity())
+}
+
+#[test]
+fn a_new_nexus_hears_of_it_once_and_inquiry_passes() {
+    let mut server = DeviceServer::default();
+    server.attach(A, ports(1));
+    assert!(server.attention_or_reservation(A));
+    assert_eq!(
+        answer(&run(&mut server, A, &[0x12, 0, 0, 0, 96, 0]))
+            .data_in
+            .len(),
+        96
+    );
+    assert_eq!(sense(&mut server, A, &READ), Some((6, 0x29, 0)));
+    assert!(!server.attention_or_reservation(A));
+    assert_eq!(
+        run(&mut server, A, &READ).action,
+        Action::Read {
+            offset: 0,
+            length: 512,
+            fua: false
+        }
+    );
+}
+
+#[test]
+fn the_fast_path_plans_the_same() {
+    let unit = identity();
+    let mut server = server();
+    let mut long = [0; 16];
+    long[0] = 0x8A;
+    long[1] = 0x08;
+    long[13] = 1;
+    for cdb in [&READ[..], &WRITE, &long] {
+        let fast = crate::fast_path::plan(cdb, 512, &facts(&unit)).unwrap();
+        assert_eq!(fast, run(&mut server, A, cdb));
+    }
+    let mut reserved = READ;
+    reserved[6] = 1;
+    assert_eq!(crate::fast_path::plan(&reserved, 0, &facts(&unit)), None);
+    let read_only = UnitFacts {
+        read_only: true,
+        ..facts(&unit)
+    };
+    assert_eq!(crate::fast_path::plan(&WRITE, 512, &read_only), None);
+}
+
+#[test]
+fn unknown_commands_and_service_actions() {
+    let mut server = server();
+    assert_eq!(sense(&mut server, A, &[0xDB; 16]), Some((5, 0x20, 0)));
+    let plan = run(&mut server, A, &[0x5E, 0x0A, 0, 0, 0, 0, 0, 0, 8, 0]);
+    assert_eq!(
+        Sense::decode(&answer(&plan).sense),
+        Some(Sense::invalid_cdb_field(1, Some(4)))
+    );
+    let plan = run(&mut server, A, &[0x12, 0, 0x83, 0, 0x24, 0]);
+    assert_eq!(
+        Sense::decode(&answer(&plan).sense),
+        Some(Sense::invalid_cdb_field(2, Some(7)))
+    );
+    assert_eq!(sense(&mut server, A, &[]), Some((5, 0x20, 0)));
+    assert_eq!(sense(&mut server, A, &READ[..9]), Some((5, 0x20, 0)));
+}
+
+#[test]
+fn what_is_not_ready_says_so_and_what_is_protected() {
+    let unit = identity();
+    let mut server = server();
+    let not_ready = UnitFacts {
+        ready: false,
+        ..facts(&unit)
+    };
+    let plan = server.plan(A, &READ, &[], &not_ready);
+    let wanted = Sense::new(SenseKey::NotReady, sense_codes::MANUAL_INTERVENTION_REQUIRED);
+    assert_eq!(Sense::decode(&answer(&plan).sense), Some(wanted));
+    let read_only = UnitFacts {
+        read_only: true,
+        ..facts(&unit)
+    };
+    let plan = server.plan(A, &WRITE, &[0; 512], &read_only);
+    let wanted = Sense::new(SenseKey::DataProtect, sense_codes::WRITE_PROTECTED);
+    assert_eq!(Sense::decode(&answer(&plan).sense), Some(wanted));
+}
+
+#[test]
+fn reserve_6_keeps_the_other_out_until_it_ends() {
+    let mut server = server();
+    let (reserve, release, mode_sense) = (
+        [0x16, 0, 0, 0, 0, 0],
+        [0x17, 0, 0, 0, 0, 0],
+        [0x1A, 0, 8, 0, 64, 0],
+    );
+    let conflict = Status::ReservationConflict;
+    assert_eq!(status(&mut server, A, &reserve), Status::Good);
+    for cdb in [&READ[..], &WRITE, &mode_sense, &reserve, &READY] {
+        assert_eq!(status(&mut server, B, cdb), conflict);
+    }
+    assert_eq!(status(&mut server, B, &release), Status::Good);
+    assert_eq!(status(&mut server, B, &[0x12, 0, 0, 0, 96, 0]), Status::Good);
+    assert!(server.attention_or_reservation(B) && !server.attention_or_reservation(A));
+    server.logical_unit_reset(Some(B));
+    assert_eq!(status(&mut server, B, &WRITE), Status::Good);
+    assert_eq!(sense(&mut server, A, &READ), Some((6, 0x29, 3)));
+    assert_eq!(status(&mut server, A, &reserve), Status::Good);
+    server.detach(A);
+    assert_eq!(status(&mut server, B, &WRITE), Status::Good);
+}
+
+#[test]
+fn persistent_reservations_reach_the_others_as_attentions() {
+    let mut server = server();
+    reserve_out(&mut server, A, 0, 0, (0, 0xA));
+    reserve_out(&mut server, B, 0, 0, (0, 0xB));
+    reserve_out(&mut server, A, 1, 5, (0xA, 0));
+    assert_eq!(status(&mut server, B, &WRITE), Status::Good);
+    assert!(server.is_reserved());
+    let plan = reserve_out(&mut server, B, 5, 5, (0xB, 0xA));
+    assert_eq!((plan.abort, plan.persist_reservations), (vec![A], false));
+    assert_eq!(sense(&mut server, A, &READY), Some((6, 0x2A, 5)));
+    assert_eq!(status(&mut server, A, &WRITE), Status::ReservationConflict);
+    assert_eq!(status(&mut server, A, &READ), Status::Good);
+    assert_eq!(
+        status(&mut server, A, &[0x16, 0, 0, 0, 0, 0]),
+        Status::ReservationConflict
+    );
+    reserve_out(&mut server, B, 3, 0, (0xB, 0));
+    assert_eq!(status(&mut server, A, &WRITE), Status::Good);
+    assert!(!server.is_reserved());
+}
+
+#[test]
+fn ejecting_needs_a_removable_medium_that_nobody_holds() {
+    let mut server = server();
+    let (eject, load) = ([0x1B, 0, 0, 0, 2, 0], [0x1B, 0, 0, 0, 3, 0]);
+    run(&mut server, B, &[0x1E, 0, 0, 0, 1, 0]);
+    assert_eq!(sense(&mut server, A, &eject), Some((5, 0x53, 2)));
+    run(&mut server, B, &[0x1E, 0, 0, 0, 0, 0]);
+    assert!(matches!(run(&mut server, A, &eject).action, Action::Flush { .. }));
+    assert_eq!(sense(&mut server, A, &READ), Some((2, 0x3A, 0)));
+    assert_eq!(
+        answer(&run(&mut server, A, &[0x03, 0, 0, 0, 18, 0])).data_in[2..13],
+        [2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x3A]
+    );
+    assert_eq!(status(&mut server, A, &load), Status::Good);
+    assert_eq!(sense(&mut server, B, &READY), Some((6, 0x28, 0)));
+    let fixed = UnitIdentity {
+        removable: false,
+        ..identity()
+    };
+    assert_eq!(
+        answer(&run_with(&mut server, A, &eject, &[], &fixed)).status,
+        Status::CheckCondition
+    );
+}
+
+#[test]
+fn mode_select_reaches_sense_format_and_the_others() {
+    let mut server = server();
+    let list = [0, 0, 0, 0, 0x0A, 0x0A, 0x06, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
+    let plan = run_with(&mut server, A, &[0x15, 0x11, 0, 0, 16, 0], &list, &identity());
+    assert!(plan.persist_modes && server.modes_to_store().descriptor_sense);
+    let plan = run(&mut server, B, &READY);
+    assert_eq!(answer(&plan).sense[..4], [0x72, 6, 0x2A, 1]);
+    let restarted = DeviceServer::new(Reservations::default(), server.modes_to_store());
+    assert_eq!(
+        restarted
+            .check_condition(&Sense::illegal(sense_codes::LBA_OUT_OF_RANGE))
+            .sense[0],
+        0x72
+    );
+}
+
+#[test]
+fn without_a_write_cache_everything_is_written_through() {
+    let mut server = server();
+    let mut list = vec![0, 0, 0, 0, 0x08, 0x12];
+    list.extend([0; 18]);
+    run_with(&mut server, A, &[0x15, 0x10, 0, 0, 24, 0], &list, &identity());
+    assert!(server.attention_or_reservation(A));
+    assert!(run(&mut server, A, &WRITE).write_through);
+}
+
+#[test]
+fn a_copy_that_failed_is_kept_under_its_list_id() {
+    let mut server = server();
+    let plan = CopyPlan {
+        list_id: Some(9),
+        segments: Vec::new(),
+    };
+    let cause = Sense::illegal(sense_codes::LBA_OUT_OF_RANGE);
+    let outcome = CopyOutcome::Failed {
+        segment: 3,
+        bytes: 512,
+        sense: cause,
+    };
+    let answer_now = server.copy_finished(A, &plan, &outcome);
+    let sense = Sense::decode(&answer_now.sense).unwrap();
+    assert_eq!((sense.key, sense.information), (SenseKey::CopyAborted, Some(3)));
+    let mut cdb = [0; 16];
+    cdb[..3].copy_from_slice(&[0x84, 0, 9]);
+    cdb[13] = 64;
+    assert_eq!(
+        answer(&run(&mut server, A, &cdb)).data_in,
+        [0, 0, 0, 8, 2, 0, 3, 0, 0, 0, 2, 0]
+    );
+    assert_eq!(answer(&run(&mut server, B, &cdb)).status, Status::CheckCondition);
+}
+
+#[test]
+fn control_needs_leave_and_a_map_goes_on() {
+    let unit = identity();
+    let mut server = server();
+    let query = [
+        0xC0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFE, 0xFF, 0xFF, 0xFF, 0xFE, 0, 16, 0, 0,
+    ];
+    let denied = UnitFacts {
+        control: ControlAccess::Denied,
+        ..facts(&unit)
+    };
+    let plan = server.plan(A, &query, &[], &denied);
+    assert_eq!(
+        Sense::decode(&answer(&plan).sense),
+        Some(Sense::illegal(sense_codes::ACCESS_DENIED_NO_RIGHTS))
+    );
+    let none = UnitFacts {
+        control: ControlAccess::None,
+        ..facts(&unit)
+    };
+    let plan = server.plan(A, &query, &[], &none);
+    assert_eq!(
+        Sense::decode(&answer(&plan).sense),
+        Some(Sense::illegal(sense_codes::INVALID_OPERATION_CODE))
+    );
+    let Action::Control(call) = run(&mut server, A, &query).action else {
+        panic!("a request")
+    };
+    assert_eq!(call.request, Request::Query(PairSelector::All));
+
+    let map = |select| [0xC0, 4, select, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 32, 0];
+    assert_eq!(sense(&mut server, A, &map(0x80)), Some((5, 0x2C, 0)));
+    let extents = vec![
+        PendingExtent { lba: 0, blocks: 8 },
+        PendingExtent { lba: 16, blocks: 8 },
+    ];
+    let Action::Control(call) = run(&mut server, A, &map(0)).action else {
+        panic!("a request")
+    };
+    let reply = Ok(Reply::Pending(extents));
+    let first = server.control_answer(A, &call, reply.clone(), &|_| None).data_in;
+    assert_eq!((first.len(), first[15]), (32, 1));
+    let Action::Control(call) = run(&mut server, A, &map(0x80)).action else {
+        panic!("a request")
+    };
+    assert_eq!(call.continue_at, 8);
+    let second = server.control_answer(A, &call, reply, &|_| None).data_in;
+    assert_eq!(second[16..24], 16_u64.to_be_bytes());
+    assert_eq!(sense(&mut server, A, &map(0x81)), Some((5, 0x2C, 0)));
+}
+
+#[test]
+fn a_lun_without_a_unit_answers_three_commands() {
+    assert_eq!(answer_absent_unit(&[0x12, 0, 0, 0, 96, 0], &[1]).data_in[0], 0x7F);
+    let luns = answer_absent_unit(&[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], &[1]);
+    assert_eq!(luns.data_in[3], 8);
+    assert_eq!(answer_absent_unit(&READ, &[1]).sense[12], 0x25);
+    assert_eq!(answer_absent_unit(&[0x12], &[1]).sense[12], 0x25);
+}
+
+/// CDBs: half of them start like a command there is, so that the fuzz gets past the lookup.
+fn cdbs() -> impl Strategy<Value = Vec<u8>> {
+    let rows = opcode_table::table().len();
+    let known =
+        (0..rows, prop::collection::vec(any::<u8>(), 16), any::<bool>()).prop_map(|(row, noise, clean)| {
+            let entry = &opcode_table::table()[row];
+            let mut cdb: Vec<u8> = entry.usage.to_vec();
+            for (byte, noise) in cdb.iter_mut().zip(noise).skip(1) {
+                *byte = if clean { noise & *byte } else { noise };
+            }
+            if let Some(action) = entry.service_action {
+                cdb[1] = cdb[1] & !0x1F | action;
+            }
+            cdb
+        });
+    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..33), 4 => known]
+}
+
+/// Each reserved bit of each command, set alone in an otherwise acceptable CDB, is refused and named.
+#[test]
+fn every_reserved_bit_is_refused_where_it_is() {
+    let mut server = server();
+    for entry in opcode_table::table() {
+        for (byte, bit) in (1..entry.usage.len()).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+            let of_action = if byte == 1 && entry.service_action.is_some() {
+                0x1F
+            } else {
+                0
+            };
+            if (entry.usage[byte] | of_action) & (1 << bit) != 0 {
+                continue;
+            }
+            let mut cdb = vec![0; entry.usage.len()];
+            cdb[0] = entry.code();
+            cdb[1] = entry.service_action.unwrap_or(0);
+            cdb[byte] |= 1 << bit;
+            let plan = run(&mut server, A, &cdb);
+            let wanted = Sense::invalid_cdb_field(byte as u16, Some(bit));
+            assert_eq!(
+                Sense::decode(&answer(&plan).sense),
+                Some(wanted),
+                "{}",
+                entry.name
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_panics_and_every_range_is_inside(
+        commands in prop::collection::vec((cdbs(), prop::collection::vec(any::<u8>(), 0..600), any::<bool>()), 1..8),
+        thin in any::<bool>(),
+    ) {
+        let unit = UnitIdentity { thin, ..identity() };
+        let capacity = unit.bytes();
+        let mut server = server();
+        for (cdb, data, from_a) in commands {
+            let nexus = if from_a { A } else { NexusId(3) };
+            let plan = server.plan(nexus, &cdb, &data, &facts(&unit));
+            let ranges = match plan.action {
+                Action::Read { offset, length, .. }
+                | Action::Verify { offset, length }
+                | Action::Zero { offset, length, .. }
+                | Action::Flush { offset, length, .. }
+                | Action::Prefetch { offset, length } => vec![ByteRange { offset, length }],
+                Action::Write { offset, length, .. }
+                | Action::OrWrite { offset, length, .. }
+                | Action::WriteVerify { offset, length, .. } => {
+                    prop_assert!(length <= data.len() as u64);
+                    vec![ByteRange { offset, length }]
+                }
+                Action::Compare { offset, length, repeat } => {
+                    prop_assert!(repeat || length <= data.len() as u64);
+                    vec![ByteRange { offset, length }]
+                }
+                Action::CompareAndWrite { offset, length, .. } => {
+                    prop_assert_eq!(2 * length, data.len() as u64);
+                    vec![ByteRange { offset, length }]
+                }
+                Action::WriteSame { offset, length } => {
+                    prop_assert_eq!(data.len(), 512);
+                    vec![ByteRange { offset, length }]
+                }
+                Action::Unmap(ranges) => ranges,
+                _ => Vec::new(),
+            };
+            for range in ranges {
+                prop_assert!(range.offset % 512 == 0 && range.length % 512 == 0);
+                prop_assert!(range.offset + range.length <= capacity);
+            }
+        }
+    }
+
+    #[test]
+    fn sense_data_of_any_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let decoded = Sense::decode(&bytes);
+        if let Some(sense) = decoded {
+            prop_assert!(Sense::decode(&sense.encode(SenseFormat::Descriptor)).is_some());
+        }
+    }
+}
