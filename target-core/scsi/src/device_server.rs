@@ -115,6 +115,11 @@ impl DeviceServer {
         self.reserved_by.is_some() || self.reservations.reservation.is_some()
     }
 
+    /// All persistent reservations, kept through power loss or not.
+    pub const fn reservations(&self) -> &Reservations {
+        &self.reservations
+    }
+
     /// What to store when a plan says `persist_reservations`.
     pub fn reservations_to_store(&self) -> Reservations {
         self.reservations.to_store()
