@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod command;
 pub mod control;
 pub mod disk;
+mod executor;
 pub mod gate;
 pub mod identities;
 pub mod logical_unit;
@@ -13,6 +14,7 @@ mod nexus;
 pub mod plain;
 pub mod state_file;
 pub mod target;
+pub mod unit_state;
 pub mod volume;
 
 pub use scsi_model;

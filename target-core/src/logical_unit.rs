@@ -1,16 +1,96 @@
 //! A logical unit: a volume and the device server in front of it.
+//!
+//! The device server (`scsi-model`) is behind a mutex, held only to plan a command, never over I/O. Most commands
+//! do not even take it: each I_T_L nexus has a flag that says it is *calm*, meaning no unit attention is pending for
+//! it, no reservation keeps it out and no mode page asks for anything special; then READ and WRITE are planned from
+//! the CDB and the geometry alone. Whoever changes the device server under the mutex brings all flags up to date
+//! before letting go of it.
+//!
+//! A command is inside its nexus's gate from before that flag is read until it has ended. PREEMPT AND ABORT closes
+//! the gates of those it preempts after the flags have changed, and waits until they are empty: when it is
+//! answered no command of theirs can touch the medium any more.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use crate::{control::ArrayControl, volume::Volume};
+use arc_swap::ArcSwap;
+use scsi_model::{
+    device_server::DeviceServer,
+    plan::{Answer, Plan},
+    sense::Sense,
+    unit::{NexusId, NexusPorts, UnitFacts, UnitIdentity},
+    unit_attention::UnitAttention,
+};
+
+use crate::{
+    control::ArrayControl,
+    gate::Gate,
+    state_file::StateFileError,
+    unit_state::{UnitState, UnitStateStore},
+    volume::{IoError, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
+};
 
 /// A volume with its device server; shared by every target and nexus that maps it.
 pub struct LogicalUnit {
     volume: Arc<dyn Volume>,
     control: Option<Arc<dyn ArrayControl>>,
+    identity: ArcSwap<UnitIdentity>,
+    server: Mutex<Server>,
+    store: UnitStateStore,
+    /// Held over a store, so that the newest state is the one that stays.
+    storing: tokio::sync::Mutex<()>,
+}
+
+struct Server {
+    device: DeviceServer,
+    nexuses: BTreeMap<NexusId, Arc<ItlNexus>>,
+}
+
+/// An I_T_L nexus: one initiator's way to one unit.
+pub(crate) struct ItlNexus {
+    pub(crate) id: NexusId,
+    /// READ and WRITE need not ask the device server.
+    calm: AtomicBool,
+    /// Commands in progress.
+    pub(crate) tasks: Arc<Gate>,
+}
+
+impl ItlNexus {
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Acquire)
+    }
 }
 
 impl LogicalUnit {
+    /// A unit on this volume, with the reservations and mode pages stored for it.
+    pub fn new(
+        volume: Arc<dyn Volume>,
+        control: Option<Arc<dyn ArrayControl>>,
+        store: UnitStateStore,
+    ) -> Result<Arc<Self>, StateFileError> {
+        let stored = store.load()?;
+        let identity = identity_of(&volume.info());
+        let server = Server {
+            device: DeviceServer::new(stored.reservations, stored.modes),
+            nexuses: BTreeMap::new(),
+        };
+        let unit = Arc::new(Self {
+            volume,
+            control,
+            identity: ArcSwap::from_pointee(identity),
+            server: Mutex::new(server),
+            store,
+            storing: tokio::sync::Mutex::default(),
+        });
+        unit.volume.watch(Arc::new(Watcher(Arc::downgrade(&unit))));
+        Ok(unit)
+    }
+
     /// The volume behind it.
     pub fn volume(&self) -> &Arc<dyn Volume> {
         &self.volume
@@ -20,10 +100,159 @@ impl LogicalUnit {
     pub fn control(&self) -> Option<&Arc<dyn ArrayControl>> {
         self.control.as_ref()
     }
+
+    /// Does a host hold a reservation on it, persistent or not?
+    pub fn is_reserved(&self) -> bool {
+        self.lock().device.is_reserved()
+    }
+
+    /// Geometry and names.
+    pub(crate) fn identity(&self) -> Arc<UnitIdentity> {
+        self.identity.load_full()
+    }
+
+    /// [`Self::identity`] without counting references.
+    pub(crate) fn with_identity<T>(&self, look: impl FnOnce(&UnitIdentity) -> T) -> T {
+        look(&self.identity.load())
+    }
+
+    pub(crate) fn attach(&self, id: NexusId, ports: NexusPorts) -> Arc<ItlNexus> {
+        let itl = Arc::new(ItlNexus {
+            id,
+            calm: AtomicBool::new(false),
+            tasks: Arc::new(Gate::new()),
+        });
+        self.change(|server| {
+            server.device.attach(id, ports);
+            server.nexuses.insert(id, itl.clone());
+        });
+        itl
+    }
+
+    pub(crate) fn detach(&self, id: NexusId) {
+        self.change(|server| {
+            server.device.detach(id);
+            server.nexuses.remove(&id);
+        });
+    }
+
+    pub(crate) fn reset(&self, by: Option<NexusId>) {
+        self.change(|server| server.device.logical_unit_reset(by));
+    }
+
+    pub(crate) fn raise_for(&self, id: NexusId, attention: UnitAttention) {
+        self.change(|server| server.device.raise_for(id, attention));
+    }
+
+    /// Has the device server look at a command.
+    pub(crate) fn plan(&self, id: NexusId, cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Planned {
+        self.change(|server| {
+            let before = server.state();
+            let plan = server.device.plan(id, cdb, data_out, facts);
+            let after = server.state();
+            let aborted = plan
+                .abort
+                .iter()
+                .filter_map(|id| server.nexuses.get(id).cloned())
+                .collect();
+            Planned {
+                must_store: plan.persist_modes || before.reservations != after.reservations,
+                plan,
+                aborted,
+            }
+        })
+    }
+
+    /// Changes the device server, or asks it something that may change it.
+    pub(crate) fn with_device<T>(&self, change: impl FnOnce(&mut DeviceServer) -> T) -> T {
+        self.change(|server| change(&mut server.device))
+    }
+
+    /// CHECK CONDITION in the format the initiators chose.
+    pub(crate) fn check_condition(&self, sense: &Sense) -> Answer {
+        self.lock().device.check_condition(sense)
+    }
+
+    /// Stores reservations and saved mode pages as they are now.
+    pub(crate) async fn store_state(&self) -> Result<(), IoError> {
+        let _one_at_a_time = self.storing.lock().await;
+        let state = self.lock().state();
+        self.store.save(state).await
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Server) -> T) -> T {
+        let mut server = self.lock();
+        let result = change(&mut server);
+        server.update_calm();
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Server> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn volume_changed(&self, change: VolumeChange) {
+        self.identity.store(Arc::new(identity_of(&self.volume.info())));
+        let attention = match change {
+            VolumeChange::Medium => UnitAttention::MediumChanged,
+            VolumeChange::Capacity => UnitAttention::CapacityChanged,
+        };
+        self.change(|server| server.device.raise(attention, None));
+    }
+}
+
+/// A plan, and what the shell needs around it.
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    /// Store the state before answering.
+    pub(crate) must_store: bool,
+    /// Wait for the end of the tasks of these.
+    pub(crate) aborted: Vec<Arc<ItlNexus>>,
+}
+
+impl Server {
+    fn update_calm(&self) {
+        for (id, itl) in &self.nexuses {
+            itl.calm
+                .store(!self.device.attention_or_reservation(*id), Ordering::Release);
+        }
+    }
+
+    fn state(&self) -> UnitState {
+        UnitState {
+            reservations: self.device.reservations().clone(),
+            modes: self.device.modes_to_store(),
+        }
+    }
 }
 
 impl std::fmt::Debug for LogicalUnit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LogicalUnit({})", self.volume.info().name)
+    }
+}
+
+/// What the volume knows of the unit: without keeping it alive.
+struct Watcher(Weak<LogicalUnit>);
+
+impl VolumeWatcher for Watcher {
+    fn changed(&self, change: VolumeChange) {
+        if let Some(unit) = self.0.upgrade() {
+            unit.volume_changed(change);
+        }
+    }
+}
+
+fn identity_of(info: &VolumeInfo) -> UnitIdentity {
+    UnitIdentity {
+        number: info.number,
+        mirror_class: info.mirror_class,
+        block_size: info.block_size,
+        physical_block_size: info.physical_block_size,
+        blocks: info.blocks,
+        thin: info.thin,
+        removable: info.removable,
+        naa: info.naa,
+        serial: info.serial.clone(),
     }
 }

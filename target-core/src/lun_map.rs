@@ -1,11 +1,10 @@
-//! Which logical units an initiator sees under which numbers: LUN masking, and the 8-byte LUN format of SAM-5 4.7.
+//! Which logical units an initiator sees under which numbers: LUN masking.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::logical_unit::LogicalUnit;
+use scsi_model::{control::VolumeNumber, lun};
 
-/// The REPORT LUNS well-known logical unit (SPC-4 8.2).
-pub const REPORT_LUNS_WELL_KNOWN: [u8; 8] = [0xc1, 0x01, 0, 0, 0, 0, 0, 0];
+use crate::logical_unit::{ItlNexus, LogicalUnit};
 
 /// Largest LUN of the flat space addressing format.
 pub const LARGEST_LUN: u16 = 0x3fff;
@@ -30,106 +29,86 @@ pub struct Access {
     pub luns: Vec<LunEntry>,
 }
 
-/// [`Access`], made for look-up.
-#[derive(Debug, Default)]
+/// One initiator's view of the units, each with its I_T_L nexus.
+#[derive(Default)]
 pub(crate) struct LunMap {
     pub(crate) control: bool,
-    by_lun: BTreeMap<u16, LunEntry>,
+    by_lun: BTreeMap<u16, MappedUnit>,
+    numbers: Vec<u16>,
+}
+
+/// A unit under a number.
+#[derive(Clone)]
+pub(crate) struct MappedUnit {
+    pub(crate) unit: Arc<LogicalUnit>,
+    pub(crate) itl: Arc<ItlNexus>,
+    pub(crate) read_only: bool,
 }
 
 impl LunMap {
-    /// Of several entries with one number the last one counts.
-    pub(crate) fn new(access: &Access) -> Self {
-        let by_lun = access
-            .luns
-            .iter()
-            .map(|entry| (entry.lun, entry.clone()))
-            .collect();
+    /// The map of `access`. A unit that `before` has keeps its I_T_L nexus, for others `attach` makes one. Of
+    /// several entries with one number the last one counts.
+    pub(crate) fn new(
+        access: &Access,
+        before: &Self,
+        mut attach: impl FnMut(&LogicalUnit) -> Arc<ItlNexus>,
+    ) -> Self {
+        let entries: BTreeMap<u16, &LunEntry> = access.luns.iter().map(|entry| (entry.lun, entry)).collect();
+        let mut by_lun: BTreeMap<u16, MappedUnit> = BTreeMap::new();
+        for (lun, entry) in entries {
+            let same = |known: &&MappedUnit| Arc::ptr_eq(&known.unit, &entry.unit);
+            // Under two numbers it is still one unit, with one nexus.
+            let known = before.units().find(same).or_else(|| by_lun.values().find(same));
+            let itl = known.map_or_else(|| attach(&entry.unit), |known| known.itl.clone());
+            by_lun.insert(
+                lun,
+                MappedUnit {
+                    unit: entry.unit.clone(),
+                    itl,
+                    read_only: entry.read_only,
+                },
+            );
+        }
+        let numbers = by_lun.keys().copied().collect();
         Self {
             control: access.control,
             by_lun,
+            numbers,
         }
     }
 
-    pub(crate) fn get(&self, lun: [u8; 8]) -> Option<&LunEntry> {
-        self.by_lun.get(&decode(lun)?)
+    pub(crate) fn get(&self, lun: [u8; 8]) -> Option<&MappedUnit> {
+        self.by_lun.get(&lun::parse(lun)?)
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &LunEntry> {
+    pub(crate) fn units(&self) -> impl Iterator<Item = &MappedUnit> {
         self.by_lun.values()
     }
 
     /// The numbers in ascending order, as REPORT LUNS gives them.
-    pub(crate) fn numbers(&self) -> Vec<u16> {
-        self.by_lun.keys().copied().collect()
+    pub(crate) fn numbers(&self) -> &[u16] {
+        &self.numbers
     }
 
-    /// The number under which this unit is seen.
-    pub(crate) fn number_of(&self, unit: &Arc<LogicalUnit>) -> Option<u16> {
-        self.entries()
-            .find(|entry| Arc::ptr_eq(&entry.unit, unit))
-            .map(|entry| entry.lun)
+    /// The number under which this volume is seen.
+    pub(crate) fn number_of(&self, volume: VolumeNumber) -> Option<u16> {
+        let is_it = |seen: &MappedUnit| seen.unit.with_identity(|identity| identity.number == volume);
+        self.by_lun
+            .iter()
+            .find(|(_, seen)| is_it(seen))
+            .map(|(lun, _)| *lun)
     }
 
-    /// The same numbers lead to the same units with the same protection.
+    pub(crate) fn has(&self, unit: &Arc<LogicalUnit>) -> bool {
+        self.units().any(|seen| Arc::ptr_eq(&seen.unit, unit))
+    }
+
+    /// The same numbers lead to the same units.
     pub(crate) fn same_units(&self, other: &Self) -> bool {
-        self.by_lun.len() == other.by_lun.len()
+        self.numbers == other.numbers
             && self
-                .entries()
-                .zip(other.entries())
-                .all(|(a, b)| a.lun == b.lun && Arc::ptr_eq(&a.unit, &b.unit))
-    }
-}
-
-/// The number in a single-level LUN: peripheral device addressing with bus 0, or flat space addressing.
-pub fn decode(lun: [u8; 8]) -> Option<u16> {
-    if lun[2..] != [0; 6] {
-        return None;
-    }
-    let first = u16::from_be_bytes([lun[0], lun[1]]);
-    match lun[0] >> 6 {
-        0b00 if lun[0] == 0 => Some(first),
-        0b01 => Some(first & LARGEST_LUN),
-        _ => None,
-    }
-}
-
-/// A number as a single-level LUN: peripheral device addressing below 256, else flat space addressing.
-pub fn encode(lun: u16) -> [u8; 8] {
-    let [high, low] = if lun < 256 {
-        lun
-    } else {
-        0x4000 | (lun & LARGEST_LUN)
-    }
-    .to_be_bytes();
-    [high, low, 0, 0, 0, 0, 0, 0]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_lun_survives_the_wire() {
-        for lun in 0..=LARGEST_LUN {
-            assert_eq!(decode(encode(lun)), Some(lun));
-        }
-    }
-
-    #[test]
-    fn foreign_formats_name_no_unit() {
-        assert_eq!(decode(REPORT_LUNS_WELL_KNOWN), None);
-        assert_eq!(decode([0x00, 0x01, 0, 1, 0, 0, 0, 0]), None, "second level");
-        assert_eq!(decode([0x01, 0x00, 0, 0, 0, 0, 0, 0]), None, "bus 1");
-        assert_eq!(
-            decode([0x80, 0x00, 0, 0, 0, 0, 0, 0]),
-            None,
-            "logical unit addressing"
-        );
-        assert_eq!(
-            decode([0x40, 0x05, 0, 0, 0, 0, 0, 0]),
-            Some(5),
-            "flat space reaches small numbers too"
-        );
+                .units()
+                .zip(other.units())
+                .all(|(a, b)| Arc::ptr_eq(&a.unit, &b.unit))
     }
 }

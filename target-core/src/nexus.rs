@@ -1,11 +1,20 @@
 //! An I_T nexus: where commands arrive, and what happens to its logical units when it resets or ends.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use arc_swap::ArcSwap;
+use scsi_model::{
+    device_server::answer_absent_unit,
+    unit::{self, NexusId, NexusPorts, TargetPort},
+    unit_attention::UnitAttention,
+};
 
 use crate::{
-    command::{Execution, ScsiCommand, ScsiResponse},
+    command::{Execution, ScsiCommand},
+    executor,
     logical_unit::LogicalUnit,
     lun_map::{Access, LunMap},
     target::{InitiatorPort, Target},
@@ -21,10 +30,13 @@ pub enum TmfRefusal {
 
 /// The path of one initiator port to one target port.
 pub struct Nexus {
+    id: NexusId,
     target: Arc<Target>,
     initiator: InitiatorPort,
     portal_group: u16,
     luns: ArcSwap<LunMap>,
+    /// The nexus has ended; held while the map changes.
+    closed: Mutex<bool>,
 }
 
 impl Nexus {
@@ -34,12 +46,19 @@ impl Nexus {
         portal_group: u16,
         access: &Access,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let nexus = Self {
+            id: NexusId(NEXT.fetch_add(1, Ordering::Relaxed)),
             target,
             initiator,
             portal_group,
-            luns: ArcSwap::from_pointee(LunMap::new(access)),
-        })
+            luns: ArcSwap::default(),
+            closed: Mutex::new(false),
+        };
+        nexus
+            .luns
+            .store(Arc::new(nexus.map_of(access, &LunMap::default())));
+        Arc::new(nexus)
     }
 
     /// The initiator port.
@@ -59,16 +78,15 @@ impl Nexus {
 
     /// Begins a command. What can be done without waiting is done before this returns.
     pub fn execute(self: &Arc<Self>, command: ScsiCommand) -> Execution {
-        let _ = command;
-        Execution::Done(ScsiResponse {
-            status: 0x08,
-            ..ScsiResponse::default()
-        })
-    }
-
-    /// The logical unit behind this LUN: the same unit has other LUNs for other initiators.
-    pub fn logical_unit(&self, lun: [u8; 8]) -> Option<Arc<LogicalUnit>> {
-        self.luns.load().get(lun).map(|entry| entry.unit.clone())
+        let luns = self.luns.load();
+        if let Some(seen) = luns.get(command.lun) {
+            return match executor::execute_inline(seen, &command) {
+                Some(response) => Execution::Done(response),
+                None => executor::execute(self, &luns, seen, command),
+            };
+        }
+        let answer = answer_absent_unit(&command.cdb, luns.numbers());
+        Execution::Done(executor::respond(answer, 0, command.data_in_limit))
     }
 
     /// Is there a logical unit behind this LUN for this initiator?
@@ -76,32 +94,89 @@ impl Nexus {
         self.luns.load().get(lun).is_some()
     }
 
+    /// The logical unit behind this LUN for this initiator.
+    pub fn logical_unit(&self, lun: [u8; 8]) -> Option<Arc<LogicalUnit>> {
+        self.luns.load().get(lun).map(|seen| seen.unit.clone())
+    }
+
     /// ABORT TASK SET, CLEAR TASK SET (SAM-5 7.3, 7.5): the state effects only, the caller ends the tasks.
     pub fn abort_task_set(&self, lun: [u8; 8]) -> Result<(), TmfRefusal> {
-        self.luns
-            .load()
-            .get(lun)
+        self.logical_unit(lun)
             .map(|_| ())
             .ok_or(TmfRefusal::LunDoesNotExist)
     }
 
     /// LOGICAL UNIT RESET (SAM-5 6.3.3): the state effects only, the caller ends the tasks of all nexuses.
     pub fn logical_unit_reset(&self, lun: [u8; 8]) -> Result<(), TmfRefusal> {
-        self.luns
-            .load()
-            .get(lun)
-            .map(|_| ())
-            .ok_or(TmfRefusal::LunDoesNotExist)
+        let unit = self.logical_unit(lun).ok_or(TmfRefusal::LunDoesNotExist)?;
+        unit.reset(Some(self.id));
+        Ok(())
     }
 
-    /// TARGET WARM RESET and COLD RESET: every logical unit is reset.
-    pub fn target_reset(&self) {}
+    /// TARGET WARM RESET and COLD RESET: every logical unit this initiator sees is reset.
+    pub fn target_reset(&self) {
+        for seen in self.luns.load().units() {
+            seen.unit.reset(Some(self.id));
+        }
+    }
 
-    /// I_T nexus loss (SAM-5 6.3.4): the session ended.
-    pub fn close(&self) {}
+    /// I_T nexus loss (SAM-5 6.3.4): the session ended. Its RESERVE(6) ends before this returns.
+    pub fn close(&self) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut closed, true) {
+            return;
+        }
+        for seen in self.luns.load().units() {
+            seen.unit.detach(self.id);
+        }
+    }
 
+    pub(crate) fn luns(&self) -> Arc<LunMap> {
+        self.luns.load_full()
+    }
+
+    /// The initiator may do and see something else from now on.
     pub(crate) fn remap(&self, access: &Access) {
-        self.luns.store(Arc::new(LunMap::new(access)));
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return;
+        }
+        let before = self.luns.load_full();
+        let after = self.map_of(access, &before);
+        let changed = !after.same_units(&before);
+        for gone in before.units().filter(|seen| !after.has(&seen.unit)) {
+            gone.unit.detach(self.id);
+        }
+        if changed {
+            for seen in after.units() {
+                seen.unit.raise_for(self.id, UnitAttention::ReportedLunsChanged);
+            }
+        }
+        self.luns.store(Arc::new(after));
+    }
+
+    fn map_of(&self, access: &Access, before: &LunMap) -> LunMap {
+        LunMap::new(access, before, |unit| unit.attach(self.id, self.ports()))
+    }
+
+    fn ports(&self) -> NexusPorts {
+        NexusPorts {
+            initiator: unit::InitiatorPort {
+                name: self.initiator.name.clone(),
+                isid: self.initiator.isid,
+            },
+            target: TargetPort {
+                name: self.target.name().to_owned(),
+                portal_group: self.portal_group,
+                relative_id: self.target.relative_port_id(self.portal_group),
+            },
+        }
+    }
+}
+
+impl Drop for Nexus {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

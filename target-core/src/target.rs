@@ -99,6 +99,14 @@ impl Target {
         self.rules.load_full()
     }
 
+    /// RELATIVE TARGET PORT IDENTIFIER of a portal group. Reservations know a target port by it, and one unit may
+    /// be reached through several targets, whose portal groups have the same tags. So it is derived from the
+    /// target's name too, which gives the same after a restart.
+    pub(crate) fn relative_port_id(&self, portal_group: u16) -> u16 {
+        let port = format!("{},t,{portal_group}", self.name);
+        (crc32c::crc32c(port.as_bytes()) % u32::from(u16::MAX)) as u16 + 1
+    }
+
     fn nexuses(&self) -> MutexGuard<'_, Vec<Weak<Nexus>>> {
         self.nexuses.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,288 @@
+//! Carries out the device server's [`Plan`]s against volumes.
+//!
+//! Two ways lead here. [`execute_inline`] serves the READs and WRITEs of calm nexuses whose data is at hand, without
+//! a lock and without a task. [`execute`] serves everything: it has the device server plan the command under its
+//! mutex, answers at once what needs no I/O, and makes a future of the rest.
+
+mod atomic;
+mod control;
+mod copy;
+mod provisioning;
+mod transfer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use scsi_model::{
+    fast_path,
+    plan::{Action, Answer},
+    sense::{Sense, SenseKey},
+    sense_codes,
+    status::Status,
+    unit::{ControlAccess, UnitFacts, UnitIdentity},
+};
+
+use crate::{
+    buffer::Buffer,
+    command::{Execution, ScsiCommand, ScsiResponse},
+    logical_unit::{ItlNexus, LogicalUnit, Planned},
+    lun_map::{LunMap, MappedUnit},
+    nexus::Nexus,
+    volume::{Fast, IoError, Volume},
+};
+
+/// A command that is being carried out.
+struct Task {
+    nexus: Arc<Nexus>,
+    unit: Arc<LogicalUnit>,
+    itl: Arc<ItlNexus>,
+    /// The unit as it was when the command was planned.
+    identity: Arc<UnitIdentity>,
+    data_out: Bytes,
+    data_in_limit: u32,
+    /// WCE is zero: everything written is stable before the answer.
+    write_through: bool,
+}
+
+/// How an action ended well.
+enum Outcome {
+    Good,
+    Status(Status),
+    /// Data, and how much there would have been without the initiator's limit.
+    Data(Bytes, u64),
+    Answer(Answer),
+}
+
+/// Does a READ or WRITE without lock and task, if the nexus is calm and the data at hand. `None`: nothing happened.
+pub(crate) fn execute_inline(seen: &MappedUnit, command: &ScsiCommand) -> Option<ScsiResponse> {
+    // The order matters: in the gate first, then the look at the flag.
+    let _inside = seen.itl.tasks.enter()?;
+    if !seen.itl.is_calm() {
+        return None;
+    }
+    let volume = seen.unit.volume();
+    let (plan, block_size) = seen.unit.with_identity(|identity| {
+        let facts = UnitFacts {
+            identity,
+            ready: volume.ready(),
+            read_only: seen.read_only,
+            luns: &[],
+            control: ControlAccess::None,
+        };
+        let plan = fast_path::plan(&command.cdb, command.data_out.len(), &facts)?;
+        Some((plan, identity.block_size))
+    })?;
+    match plan.action {
+        Action::Read {
+            offset,
+            length,
+            fua: false,
+        } if length > 0 => {
+            let wanted = wanted(length, command.data_in_limit, block_size);
+            let mut buffer = Buffer::new(wanted as usize);
+            let Fast::Done(Ok(())) = volume.try_read(offset, &mut buffer) else {
+                return None;
+            };
+            Some(data_response(buffer.freeze(), length, command.data_in_limit))
+        }
+        Action::Write { offset, length, fua } if length > 0 => {
+            let data = command.data_out.slice(..length as usize);
+            let Fast::Done(Ok(())) = volume.try_write(offset, &data, fua) else {
+                return None;
+            };
+            Some(ScsiResponse {
+                data_out_length: plan.data_out_length,
+                ..ScsiResponse::default()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Begins any command.
+pub(crate) fn execute(
+    nexus: &Arc<Nexus>,
+    luns: &LunMap,
+    seen: &MappedUnit,
+    command: ScsiCommand,
+) -> Execution {
+    let limit = command.data_in_limit;
+    // Closed only while a PREEMPT AND ABORT waits for this initiator's commands to end.
+    let Some(inside) = seen.itl.tasks.enter_owned() else {
+        return Execution::Done(respond(Answer::status(Status::Busy), 0, limit));
+    };
+    let unit = &seen.unit;
+    let identity = unit.identity();
+    let control = match (unit.control(), luns.control) {
+        (None, _) => ControlAccess::None,
+        (Some(_), false) => ControlAccess::Denied,
+        (Some(_), true) => ControlAccess::Granted,
+    };
+    let facts = UnitFacts {
+        identity: &identity,
+        ready: unit.volume().ready(),
+        read_only: seen.read_only,
+        luns: luns.numbers(),
+        control,
+    };
+    let Planned {
+        plan,
+        must_store,
+        aborted,
+    } = unit.plan(seen.itl.id, &command.cdb, &command.data_out, &facts);
+    let expected = plan.data_out_length;
+    let action = match plan.action {
+        Action::Answer(answer) if !must_store && aborted.is_empty() => {
+            return Execution::Done(respond(answer, expected, limit));
+        }
+        action => action,
+    };
+    let task = Task {
+        nexus: nexus.clone(),
+        unit: unit.clone(),
+        itl: seen.itl.clone(),
+        identity,
+        data_out: command.data_out,
+        data_in_limit: limit,
+        write_through: plan.write_through,
+    };
+    Execution::Later(Box::pin(async move {
+        let _inside = inside;
+        let result = task.end_tasks_of(aborted, must_store, action).await;
+        task.conclude(result, expected)
+    }))
+}
+
+/// An answer as a response.
+pub(crate) fn respond(answer: Answer, data_out_length: u64, data_in_limit: u32) -> ScsiResponse {
+    let data_in_length = answer.data_in.len() as u64;
+    let mut data_in = answer.data_in;
+    data_in.truncate(data_in_limit as usize);
+    ScsiResponse {
+        status: answer.status as u8,
+        sense: answer.sense,
+        data_in: Bytes::from(data_in),
+        data_in_length,
+        data_out_length,
+    }
+}
+
+impl Task {
+    async fn end_tasks_of(
+        &self,
+        aborted: Vec<Arc<ItlNexus>>,
+        must_store: bool,
+        action: Action,
+    ) -> Result<Outcome, IoError> {
+        if must_store {
+            self.unit.store_state().await?;
+        }
+        for itl in aborted {
+            drop(itl.tasks.clone().exclusive().await);
+        }
+        self.perform(action).await
+    }
+
+    async fn perform(&self, action: Action) -> Result<Outcome, IoError> {
+        match action {
+            Action::Answer(answer) => Ok(Outcome::Answer(answer)),
+            Action::Read { offset, length, fua } => self.read(offset, length, fua).await,
+            Action::Write { offset, length, fua } => self.write(offset, length, fua).await,
+            Action::Verify { offset, length } => self.verify(offset, length).await,
+            Action::Compare {
+                offset,
+                length,
+                repeat,
+            } => self.compare(offset, length, repeat).await,
+            Action::WriteVerify {
+                offset,
+                length,
+                compare,
+            } => self.write_verify(offset, length, compare).await,
+            Action::WriteSame { offset, length } => self.write_same(offset, length).await,
+            Action::Flush { immediate, .. } => self.flush(immediate).await,
+            Action::Prefetch { offset, length } => self.prefetch(offset, length).await,
+            Action::Zero {
+                offset,
+                length,
+                unmap,
+            } => self.zero(offset, length, unmap).await,
+            Action::Unmap(ranges) => self.unmap(&ranges).await,
+            Action::Extents {
+                offset,
+                limit,
+                layout,
+            } => self.extents(offset, limit, layout).await,
+            Action::CompareAndWrite { offset, length, fua } => {
+                self.compare_and_write(offset, length, fua).await
+            }
+            Action::OrWrite { offset, length, fua } => self.or_write(offset, length, fua).await,
+            Action::Copy(plan) => Ok(Outcome::Answer(self.copy(&plan).await)),
+            Action::Control(call) => Ok(Outcome::Answer(self.control(call).await)),
+        }
+    }
+
+    fn conclude(&self, result: Result<Outcome, IoError>, expected: u64) -> ScsiResponse {
+        let answer = match result {
+            Ok(Outcome::Good) => Answer::good(),
+            Ok(Outcome::Status(status)) => Answer::status(status),
+            Ok(Outcome::Answer(answer)) => answer,
+            Ok(Outcome::Data(data, length)) => {
+                let response = data_response(data, length, self.data_in_limit);
+                return ScsiResponse {
+                    data_out_length: expected,
+                    ..response
+                };
+            }
+            Err(error) => {
+                if !matches!(error, IoError::Miscompare { .. } | IoError::NotReady) {
+                    tracing::warn!(volume = self.identity.number.0, %error, "a command failed");
+                }
+                self.unit
+                    .check_condition(&sense_of(&error, self.identity.block_size))
+            }
+        };
+        respond(answer, expected, self.data_in_limit)
+    }
+
+    fn volume(&self) -> Arc<dyn Volume> {
+        self.unit.volume().clone()
+    }
+}
+
+/// How much of a READ the initiator takes, in whole blocks.
+fn wanted(length: u64, limit: u32, block_size: u32) -> u64 {
+    length.min(u64::from(limit).next_multiple_of(u64::from(block_size)))
+}
+
+fn data_response(mut data: Bytes, length: u64, limit: u32) -> ScsiResponse {
+    data.truncate(limit as usize);
+    ScsiResponse {
+        data_in: data,
+        data_in_length: length,
+        ..ScsiResponse::default()
+    }
+}
+
+/// A failed I/O as sense data (SPC-4 4.5): medium errors say at which block.
+fn sense_of(error: &IoError, block_size: u32) -> Sense {
+    let block = |offset: &u64| offset / u64::from(block_size);
+    match error {
+        IoError::Read { offset, .. } => {
+            Sense::new(SenseKey::MediumError, sense_codes::UNRECOVERED_READ_ERROR)
+                .with_information(block(offset))
+        }
+        IoError::Write { offset, .. } => {
+            Sense::new(SenseKey::MediumError, sense_codes::WRITE_ERROR).with_information(block(offset))
+        }
+        IoError::NoSpace { .. } => Sense::new(SenseKey::DataProtect, sense_codes::SPACE_ALLOCATION_FAILED),
+        IoError::NotReady => Sense::new(SenseKey::NotReady, sense_codes::MANUAL_INTERVENTION_REQUIRED),
+        IoError::Miscompare { offset } => {
+            Sense::new(SenseKey::Miscompare, sense_codes::MISCOMPARE_DURING_VERIFY).with_information(*offset)
+        }
+        IoError::Internal(_) => Sense::new(SenseKey::HardwareError, sense_codes::INTERNAL_TARGET_FAILURE),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Commands that look before they write, in one: COMPARE AND WRITE and ORWRITE.
+
+use bytes::Bytes;
+
+use super::{Outcome, Task, transfer::first_difference};
+use crate::{
+    buffer::Buffer,
+    volume::{IoError, Modify},
+};
+
+impl Task {
+    pub(super) async fn compare_and_write(
+        &self,
+        offset: u64,
+        length: u64,
+        fua: bool,
+    ) -> Result<Outcome, IoError> {
+        let expected = self.data_out.slice(..length as usize);
+        let replacement = self.data_out.slice(length as usize..2 * length as usize);
+        let modify: Modify = Box::new(move |current| match first_difference(current, &expected) {
+            Some(offset) => Err(IoError::Miscompare { offset }),
+            None => Ok(replacement),
+        });
+        self.update(offset, length, modify, fua).await
+    }
+
+    pub(super) async fn or_write(&self, offset: u64, length: u64, fua: bool) -> Result<Outcome, IoError> {
+        let bits: Bytes = self.data_out.slice(..length as usize);
+        let modify: Modify = Box::new(move |current| {
+            let mut result = Buffer::copy_of(current);
+            for (byte, set) in result.iter_mut().zip(&bits) {
+                *byte |= set;
+            }
+            Ok(result.freeze())
+        });
+        self.update(offset, length, modify, fua).await
+    }
+
+    async fn update(&self, offset: u64, length: u64, modify: Modify, fua: bool) -> Result<Outcome, IoError> {
+        if length > 0 {
+            self.volume()
+                .update(offset, length, modify, fua || self.write_through)
+                .await?;
+        }
+        Ok(Outcome::Good)
+    }
+}

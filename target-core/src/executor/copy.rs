@@ -1,0 +1,130 @@
+//! EXTENDED COPY: block to block segments between units that this initiator sees.
+
+use scsi_model::{
+    plan::{Answer, CopyOutcome, CopyPlan, CopySegment, CopyUnit},
+    sense::{Sense, SenseKey},
+    sense_codes,
+};
+
+use super::{Task, sense_of};
+use crate::{
+    buffer::Buffer,
+    lun_map::{LunMap, MappedUnit},
+    volume::IoError,
+};
+
+const PIECE: u64 = 1 << 20;
+
+impl Task {
+    /// The segments in order; the first that fails ends it.
+    pub(super) async fn copy(&self, plan: &CopyPlan) -> Answer {
+        let luns = self.nexus.luns();
+        let mut bytes = 0;
+        let mut outcome = None;
+        for (index, segment) in plan.segments.iter().enumerate() {
+            if let Err(sense) = self.copy_segment(&luns, segment, &mut bytes).await {
+                outcome = Some(CopyOutcome::Failed {
+                    segment: index as u16,
+                    bytes,
+                    sense,
+                });
+                break;
+            }
+        }
+        let outcome = outcome.unwrap_or(CopyOutcome::Done { bytes });
+        self.unit
+            .with_device(|device| device.copy_finished(self.itl.id, plan, &outcome))
+    }
+
+    async fn copy_segment(&self, luns: &LunMap, segment: &CopySegment, bytes: &mut u64) -> Result<(), Sense> {
+        let source = find(luns, &segment.source)?;
+        let destination = find(luns, &segment.destination)?;
+        if destination.read_only {
+            return Err(Sense::new(SenseKey::DataProtect, sense_codes::WRITE_PROTECTED));
+        }
+        let counted = if segment.destination_count {
+            &segment.destination
+        } else {
+            &segment.source
+        };
+        let length = segment.blocks * u64::from(counted.block_size);
+        let from = range_start(source, segment.source_lba, length)?;
+        let to = range_start(destination, segment.destination_lba, length)?;
+        let block_size = destination.unit.identity().block_size;
+        let mut done = 0;
+        while done < length {
+            let at = from + done;
+            let extents = source.unit.volume().clone().extents(at, 1).await;
+            let extent = extents.map_err(|error| sense_of(&error, block_size))?;
+            // Whole blocks of both units, also where their block sizes differ.
+            let (piece, mapped) = match extent.first() {
+                Some(extent) if !extent.mapped && extent.length >= length - done => (length - done, false),
+                _ => ((length - done).min(PIECE), true),
+            };
+            let copied = move_piece(
+                source,
+                destination,
+                at,
+                to + done,
+                piece,
+                mapped,
+                self.write_through,
+            );
+            copied.await.map_err(|error| sense_of(&error, block_size))?;
+            done += piece;
+            *bytes += piece;
+        }
+        Ok(())
+    }
+}
+
+async fn move_piece(
+    source: &MappedUnit,
+    destination: &MappedUnit,
+    from: u64,
+    to: u64,
+    length: u64,
+    mapped: bool,
+    fua: bool,
+) -> Result<(), IoError> {
+    if !source.unit.volume().ready() || !destination.unit.volume().ready() {
+        return Err(IoError::NotReady);
+    }
+    let target = destination.unit.volume().clone();
+    if !mapped {
+        return target.zero(to, length, true, fua).await;
+    }
+    let buffer = source
+        .unit
+        .volume()
+        .clone()
+        .read(from, Buffer::new(length as usize))
+        .await?;
+    target.write(to, buffer.freeze(), fua).await
+}
+
+/// The unit with this designator, if the initiator sees it, its block size is what the descriptor says, and nobody
+/// keeps it from this initiator by a reservation.
+fn find<'a>(luns: &'a LunMap, wanted: &CopyUnit) -> Result<&'a MappedUnit, Sense> {
+    let unreachable = Sense::new(SenseKey::CopyAborted, sense_codes::COPY_TARGET_NOT_REACHABLE);
+    let is_it = |seen: &&MappedUnit| seen.unit.with_identity(|identity| identity.naa == wanted.naa);
+    let seen = luns.units().find(is_it).ok_or(unreachable)?;
+    if seen.unit.identity().block_size != wanted.block_size {
+        return Err(Sense::illegal(sense_codes::INVALID_FIELD_IN_PARAMETER_LIST));
+    }
+    if seen.unit.is_reserved() && !seen.itl.is_calm() {
+        return Err(unreachable);
+    }
+    Ok(seen)
+}
+
+/// First byte of a range of whole blocks inside the unit.
+fn range_start(seen: &MappedUnit, lba: u64, length: u64) -> Result<u64, Sense> {
+    let identity = seen.unit.identity();
+    let block = u64::from(identity.block_size);
+    let fits = lba <= identity.blocks && length / block <= identity.blocks - lba;
+    if !fits || !length.is_multiple_of(block) {
+        return Err(Sense::illegal(sense_codes::LBA_OUT_OF_RANGE).with_information(lba));
+    }
+    Ok(lba * block)
+}

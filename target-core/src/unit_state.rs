@@ -1,0 +1,73 @@
+//! What a logical unit keeps through a restart of the daemon: its persistent reservations and saved mode pages.
+//!
+//! They are stored whatever APTPL says. APTPL is about loss of power, and to a host whose session is back within
+//! seconds a restart of the daemon is none: a cluster whose fence has silently gone would write from two nodes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use scsi_model::{control::VolumeNumber, mode_pages::ModeParameters, reservations::Reservations};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    media::threads::Threads,
+    state_file::{self, StateFileError},
+    volume::IoError,
+};
+
+/// The document in `units/<volume number>.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitState {
+    /// Persistent reservations.
+    pub reservations: Reservations,
+    /// Saved mode parameters.
+    pub modes: ModeParameters,
+}
+
+/// Where a unit's state is stored.
+#[derive(Debug, Clone)]
+pub struct UnitStateStore {
+    path: Option<PathBuf>,
+}
+
+impl UnitStateStore {
+    /// The state of the unit of this volume, in `units/` of the state directory, which is made if it is not there.
+    pub fn open(state_directory: &Path, volume: VolumeNumber) -> Result<Self, StateFileError> {
+        let directory = state_directory.join("units");
+        std::fs::create_dir_all(&directory).map_err(|source| StateFileError::System {
+            path: directory.clone(),
+            action: "make",
+            source,
+        })?;
+        Ok(Self {
+            path: Some(directory.join(format!("{}.json", volume.0))),
+        })
+    }
+
+    /// State that ends with the process, for tests and volumes in memory.
+    pub fn ephemeral() -> Self {
+        Self { path: None }
+    }
+
+    /// What is stored; a unit that never stored anything has the defaults.
+    pub fn load(&self) -> Result<UnitState, StateFileError> {
+        let stored = self.path.as_deref().map(state_file::load).transpose()?;
+        Ok(stored.flatten().unwrap_or_default())
+    }
+
+    /// Stores a state; it is on stable storage at the end.
+    pub(crate) async fn save(&self, state: UnitState) -> Result<(), IoError> {
+        // State changes are rare and small: two threads serve all units.
+        static WRITERS: OnceLock<Threads> = OnceLock::new();
+        let Some(path) = self.path.clone() else {
+            return Ok(());
+        };
+        let writers = WRITERS.get_or_init(|| Threads::new("unit state", 2));
+        let store =
+            move || state_file::store(&path, &state).map_err(|error| IoError::Internal(error.to_string()));
+        writers.run(store).await
+    }
+}
