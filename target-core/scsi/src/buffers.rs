@@ -25,8 +25,7 @@ impl Buffers {
         let allocation_length = field(cdb, 6..9) as usize;
         check_buffer_id(cdb)?;
         let data = match cdb[1] {
-            DESCRIPTOR => vec![0, 0, (CAPACITY >> 8) as u8, CAPACITY as u8],
-            ECHO_DESCRIPTOR => vec![0, 0, (CAPACITY >> 8) as u8, CAPACITY as u8],
+            DESCRIPTOR | ECHO_DESCRIPTOR => vec![0, 0, (CAPACITY >> 8) as u8, CAPACITY as u8],
             DATA if offset <= CAPACITY => {
                 let mut data = self.data.clone();
                 data.resize(CAPACITY, 0);

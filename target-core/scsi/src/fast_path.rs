@@ -11,12 +11,13 @@ pub fn plan(cdb: &[u8], data_out_length: usize, facts: &UnitFacts<'_>) -> Option
     if !facts.ready {
         return None;
     }
-    let well_formed = match *cdb {
-        [0x28 | 0x2A, flags, _, _, _, _, 0, _, _, 0, ..] => flags & !FLAGS == 0,
-        [0x88 | 0x8A, flags, _, _, _, _, _, _, _, _, _, _, _, _, 0, 0, ..] => flags & !FLAGS == 0,
-        _ => false,
+    // Everything but the flags, the LBA and the count must be zero.
+    let ([0x28 | 0x2A, flags, _, _, _, _, 0, _, _, 0, ..]
+    | [0x88 | 0x8A, flags, _, _, _, _, _, _, _, _, _, _, _, _, 0, 0, ..]) = *cdb
+    else {
+        return None;
     };
-    if !well_formed {
+    if flags & !FLAGS != 0 {
         return None;
     }
     match cdb[0] {

@@ -69,7 +69,7 @@ impl ModePages {
     }
 
     /// The format of sense data.
-    pub const fn sense_format(&self) -> SenseFormat {
+    pub const fn sense_format(self) -> SenseFormat {
         if self.current.descriptor_sense {
             SenseFormat::Descriptor
         } else {
@@ -78,7 +78,7 @@ impl ModePages {
     }
 
     /// MODE SENSE (6) or (10).
-    pub(crate) fn sense(&self, cdb: &[u8], facts: &UnitFacts<'_>) -> Result<Answer, Failure> {
+    pub(crate) fn sense(self, cdb: &[u8], facts: &UnitFacts<'_>) -> Result<Answer, Failure> {
         let ten = cdb[0] == 0x5A;
         let (control, page, subpage) = (cdb[2] >> 6, cdb[2] & 0x3F, cdb[3]);
         if subpage != 0 && !(page == ALL_PAGES && subpage == 0xFF) {
@@ -114,7 +114,7 @@ impl ModePages {
     }
 
     /// A page: PC 0 current, 1 changeable bits, 2 default, 3 saved.
-    fn page(&self, code: u8, control: u8) -> Vec<u8> {
+    fn page(self, code: u8, control: u8) -> Vec<u8> {
         match control {
             0 => encode_page(code, self.current),
             1 => changeable(code),
@@ -190,9 +190,10 @@ pub(crate) fn list_length(cdb: &[u8]) -> usize {
 
 fn header(ten: bool, device_specific: u8, long_block: bool, descriptor_length: usize) -> Vec<u8> {
     let length = descriptor_length as u8;
-    match ten {
-        true => vec![0, 0, 0, device_specific, u8::from(long_block), 0, 0, length],
-        false => vec![0, 0, device_specific, length],
+    if ten {
+        vec![0, 0, 0, device_specific, u8::from(long_block), 0, 0, length]
+    } else {
+        vec![0, 0, device_specific, length]
     }
 }
 
@@ -225,8 +226,7 @@ fn check_block_descriptor(
     }
     let present = block_descriptor(identity, long);
     let count_width = wanted / 2;
-    let leaves_capacity = descriptor[..4.min(count_width)].iter().all(|byte| *byte == 0)
-        && descriptor[..count_width].iter().all(|byte| *byte == 0);
+    let leaves_capacity = descriptor[..count_width].iter().all(|byte| *byte == 0);
     if !leaves_capacity && descriptor[..count_width] != present[..count_width] {
         return Err(Sense::invalid_parameter(at as u16, None).into());
     }
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use crate::block_commands::tests::{facts, identity};
 
-    fn sense6(pages: &ModePages, page: u8) -> Result<Vec<u8>, Failure> {
+    fn sense6(pages: ModePages, page: u8) -> Result<Vec<u8>, Failure> {
         let identity = identity();
         pages
             .sense(&[0x1A, 0, page, 0, 255, 0], &facts(&identity))
@@ -318,17 +318,17 @@ mod tests {
     #[test]
     fn the_caching_page_in_all_its_values() {
         let pages = ModePages::default();
-        let data = sense6(&pages, 0x08).unwrap();
+        let data = sense6(pages, 0x08).unwrap();
         assert_eq!(data[..12], [31, 0, 0x10, 8, 0, 0, 8, 0, 0, 0, 2, 0]);
         assert_eq!(
             data[12..],
             [0x88, 0x12, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
         );
-        assert_eq!(sense6(&pages, 0x48).unwrap()[12..15], [0x88, 0x12, 4]);
-        assert_eq!(sense6(&pages, 0x4A).unwrap()[12..17], [0x8A, 0x0A, 4, 0, 8]);
-        assert_eq!(sense6(&pages, 0x0A).unwrap()[12..17], [0x8A, 0x0A, 2, 0x10, 0]);
+        assert_eq!(sense6(pages, 0x48).unwrap()[12..15], [0x88, 0x12, 4]);
+        assert_eq!(sense6(pages, 0x4A).unwrap()[12..17], [0x8A, 0x0A, 4, 0, 8]);
+        assert_eq!(sense6(pages, 0x0A).unwrap()[12..17], [0x8A, 0x0A, 2, 0x10, 0]);
         assert_eq!(
-            sense6(&pages, 0x02),
+            sense6(pages, 0x02),
             Err(Sense::invalid_cdb_field(2, Some(5)).into())
         );
     }
@@ -366,7 +366,7 @@ mod tests {
         );
         assert_eq!(pages.current, pages.saved);
         assert_eq!(pages.sense_format(), SenseFormat::Descriptor);
-        assert_eq!(sense6(&pages, 0x0A).unwrap()[2], 0x90);
+        assert_eq!(sense6(pages, 0x0A).unwrap()[2], 0x90);
 
         list[7] = 0x20;
         let before = pages;

@@ -63,11 +63,11 @@ pub(crate) fn parse_out(
         return Err(Sense::invalid_parameter(if list[21] == 0 { 20 } else { 21 }, None).into());
     }
     let specify = flags & 0x08 != 0;
-    if (!specify && length != 24) || (specify && action != REGISTER) {
-        return Err(match specify {
-            true => Sense::invalid_parameter(20, Some(3)).into(),
-            false => Sense::illegal(sense_codes::PARAMETER_LIST_LENGTH_ERROR).into(),
-        });
+    if specify && action != REGISTER {
+        return Err(Sense::invalid_parameter(20, Some(3)).into());
+    }
+    if !specify && length != 24 {
+        return Err(Sense::illegal(sense_codes::PARAMETER_LIST_LENGTH_ERROR).into());
     }
     let command = match action {
         REGISTER | REGISTER_AND_IGNORE => ReserveOut::Register {

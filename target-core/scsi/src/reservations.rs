@@ -251,7 +251,7 @@ impl Reservations {
                 all_target_ports,
                 also,
             };
-            return self.register(ports, (!ignore_existing).then_some(key), registration);
+            return self.register(ports, (!ignore_existing).then_some(key), &registration);
         }
         let me = self.position(ports).ok_or(ReserveError::Conflict)?;
         if self.registrations[me].key != key {
@@ -274,6 +274,7 @@ impl Reservations {
     }
 
     /// What survives a power loss: everything with APTPL, else nothing but the promise of nothing.
+    #[must_use]
     pub fn to_store(&self) -> Self {
         if self.aptpl { self.clone() } else { Self::default() }
     }
@@ -282,7 +283,7 @@ impl Reservations {
         &mut self,
         ports: &NexusPorts,
         key: Option<u64>,
-        new: NewRegistration,
+        new: &NewRegistration,
     ) -> Result<Effects, ReserveError> {
         let position = self.position(ports);
         let present = position.map_or(0, |index| self.registrations[index].key);
@@ -303,7 +304,7 @@ impl Reservations {
                 Effects::default()
             }
             (None, _) => {
-                self.add_registrations(ports, &new)?;
+                self.add_registrations(ports, new)?;
                 Effects::default()
             }
         };

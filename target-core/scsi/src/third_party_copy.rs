@@ -86,7 +86,7 @@ fn parse_targets(list: &[u8]) -> Result<Vec<Option<CopyUnit>>, Failure> {
 
 /// A direct access unit by its NAA type 6 designator; NUL means that it must not be used.
 fn parse_unit(target: &[u8]) -> Option<CopyUnit> {
-    let direct_access = target[1] & 0x3F == 0;
+    let direct_access = target[1] << 2 == 0;
     let naa = target[4] & 0x0F == 0x01 && target[5] & 0x3F == 0x03 && target[7] == 16;
     (direct_access && naa).then(|| CopyUnit {
         naa: std::array::from_fn(|index| target[8 + index]),

@@ -1,5 +1,7 @@
 //! Vital product data pages (SPC-4 7.8, SBC-3 6.6).
 
+use std::fmt::Write as _;
+
 use crate::{
     big_endian::push_padded,
     block_commands::{MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES},
@@ -103,7 +105,10 @@ fn padded(name: &str) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// 86h: head of queue, ordered and simple tasks; nothing else.

@@ -326,21 +326,19 @@ fn wrong_list_length() -> Failure {
 pub fn encode_cdb(request: &Request, allocation_length: u32, continues: bool) -> EncodedCdb {
     let mut cdb = [0; 16];
     let mut data_out = Vec::new();
-    match request {
-        Request::Out {
-            verb,
-            flags,
-            members,
-            dry_run,
-        } => {
-            encode_out(&mut cdb, &mut data_out, verb, *flags, members);
-            cdb[2] |= if *dry_run { DRY_RUN } else { 0 };
-            cdb[12..15].copy_from_slice(&(data_out.len() as u32).to_be_bytes()[1..]);
-        }
-        _ => {
-            encode_in(&mut cdb, request, continues);
-            cdb[12..15].copy_from_slice(&allocation_length.min(0xFF_FFFF).to_be_bytes()[1..]);
-        }
+    if let Request::Out {
+        verb,
+        flags,
+        members,
+        dry_run,
+    } = request
+    {
+        encode_out(&mut cdb, &mut data_out, verb, *flags, members);
+        cdb[2] |= if *dry_run { DRY_RUN } else { 0 };
+        cdb[12..15].copy_from_slice(&(data_out.len() as u32).to_be_bytes()[1..]);
+    } else {
+        encode_in(&mut cdb, request, continues);
+        cdb[12..15].copy_from_slice(&allocation_length.min(0xFF_FFFF).to_be_bytes()[1..]);
     }
     EncodedCdb { cdb, data_out }
 }

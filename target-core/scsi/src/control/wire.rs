@@ -56,7 +56,7 @@ pub fn encode_reply(
         Reply::Pairs(pairs) => list(PAIR, pairs, encode_pair),
         Reply::Verify(summary) => encode_verify(summary),
         Reply::Volumes(volumes) => list(VOLUME, volumes, |data, volume| {
-            encode_volume(data, volume, lun_of)
+            encode_volume(data, volume, lun_of);
         }),
         Reply::Capabilities(capabilities) => encode_capabilities(capabilities),
         Reply::Pending(extents) => return encode_pending(extents, call),
@@ -116,7 +116,7 @@ fn encode_pair(data: &mut Vec<u8>, pair: &PairDescriptor) {
 }
 
 fn pair_bits(pair: &PairDescriptor) -> u8 {
-    let bits = [
+    set_bits([
         (pair.held, HELD),
         (pair.strictly_held, STRICTLY_HELD),
         (pair.mirror_ready, MIRROR_READY),
@@ -125,7 +125,10 @@ fn pair_bits(pair: &PairDescriptor) -> u8 {
         (pair.link_up == Some(true), LINK_UP),
         (pair.mode == Some(CopyMode::Async), ASYNC),
         (pair.mirror_inconsistent, INCONSISTENT),
-    ];
+    ])
+}
+
+fn set_bits<const N: usize>(bits: [(bool, u8); N]) -> u8 {
     bits.into_iter()
         .filter(|(set, _)| *set)
         .fold(0, |byte, (_, bit)| byte | bit)
@@ -152,9 +155,11 @@ fn encode_volume(
     volume: &VolumeDescriptor,
     lun_of: &dyn Fn(VolumeNumber) -> Option<u16>,
 ) {
-    let bits = u8::from(volume.ready) * READY
-        | u8::from(volume.read_only) * READ_ONLY
-        | u8::from(volume.thin) * THIN;
+    let bits = set_bits([
+        (volume.ready, READY),
+        (volume.read_only, READ_ONLY),
+        (volume.thin, THIN),
+    ]);
     data.extend(volume.number.0.to_be_bytes());
     data.extend([u8::from(volume.mirror_class), bits]);
     data.extend(volume.pairs.to_be_bytes());

@@ -63,7 +63,9 @@ pub fn decode_reply(request: &Request, data: &[u8]) -> Result<DecodedReply, Repl
         Request::Verify { .. } => Reply::Verify(decode_verify(data)?),
         Request::Setup => Reply::Volumes(list(data, VOLUME, decode_volume)?),
         Request::ReportCapabilities => Reply::Capabilities(decode_capabilities(data)?),
-        Request::ReadPendingMap { .. } => Reply::Pending(list(data, EXTENT, decode_extent)?),
+        Request::ReadPendingMap { .. } => {
+            Reply::Pending(list(data, EXTENT, |bytes, _| Ok(decode_extent(bytes)))?)
+        }
         Request::CopyManagementTable(_) => Reply::Table(list(data, TABLE_ENTRY, decode_table_entry)?),
         Request::Preview { .. } => Reply::Preview(decode_preview(data)?),
     };
@@ -213,11 +215,11 @@ fn decode_capabilities(data: &[u8]) -> Result<Capabilities, ReplyError> {
     })
 }
 
-fn decode_extent(bytes: &[u8], _at: usize) -> Result<PendingExtent, ReplyError> {
-    Ok(PendingExtent {
+fn decode_extent(bytes: &[u8]) -> PendingExtent {
+    PendingExtent {
         lba: field(bytes, 0..8),
         blocks: field(bytes, 8..16),
-    })
+    }
 }
 
 fn decode_table_entry(bytes: &[u8], at: usize) -> Result<CopyTableEntry, ReplyError> {

@@ -13,9 +13,9 @@ fn call(request: Request, allocation_length: u32) -> ControlCall {
     }
 }
 
-fn round_trip(request: Request, reply: &Reply) -> Vec<u8> {
+fn round_trip(request: &Request, reply: &Reply) -> Vec<u8> {
     let encoded = encode_reply(reply, &call(request.clone(), 1 << 20), &|_| None);
-    let decoded = decode_reply(&request, &encoded.data).unwrap();
+    let decoded = decode_reply(request, &encoded.data).unwrap();
     assert_eq!(&decoded.reply, reply);
     assert_eq!(decoded.needed, encoded.data.len());
     encoded.data
@@ -59,7 +59,7 @@ fn pairs_are_96_bytes_each() {
         ..pair()
     };
     let data = round_trip(
-        Request::Query(PairSelector::All),
+        &Request::Query(PairSelector::All),
         &Reply::Pairs(vec![pair(), remote]),
     );
     assert_eq!(data[..16], [0, 0, 0, 204, 1, 0, 0, 96, 0, 0, 0, 2, 0, 0, 0, 0]);
@@ -89,7 +89,7 @@ fn the_verify_summary_is_32_bytes() {
         pairs: PairSelector::All,
         state: Some(2),
     };
-    let data = round_trip(request.clone(), &Reply::Verify(summary));
+    let data = round_trip(&request, &Reply::Verify(summary));
     assert_eq!(
         data,
         [
@@ -98,14 +98,14 @@ fn the_verify_summary_is_32_bytes() {
         ]
     );
     let all = round_trip(
-        request.clone(),
+        &request,
         &Reply::Verify(VerifySummary {
             in_state: 3,
             ..summary
         }),
     );
     let none = round_trip(
-        request,
+        &request,
         &Reply::Verify(VerifySummary {
             in_state: 0,
             ..summary
@@ -131,7 +131,7 @@ fn volumes_are_96_bytes_each() {
         lun: None,
         name: "bcv1".into(),
     };
-    let data = round_trip(Request::Setup, &Reply::Volumes(vec![volume.clone()]));
+    let data = round_trip(&Request::Setup, &Reply::Volumes(vec![volume.clone()]));
     assert_eq!(data[..16], [0, 0, 0, 108, 1, 0, 0, 96, 0, 0, 0, 1, 0, 0, 0, 0]);
     assert_eq!(
         data[16..40],
@@ -167,7 +167,7 @@ fn capabilities_are_64_bytes() {
         track_size: 65536,
         version: "0.1.0".into(),
     };
-    let data = round_trip(Request::ReportCapabilities, &Reply::Capabilities(capabilities));
+    let data = round_trip(&Request::ReportCapabilities, &Reply::Capabilities(capabilities));
     assert_eq!(data.len(), 64);
     assert_eq!(data[..8], [0, 0, 0, 60, 1, 0, 0, 0]);
     assert_eq!(&data[8..24], b"HF-A            ");
@@ -187,7 +187,7 @@ fn a_cut_map_goes_on_where_it_ended() {
     };
     let extents = [(0, 128), (256, 128), (1024, 256)].map(|(lba, blocks)| PendingExtent { lba, blocks });
     let reply = Reply::Pending(extents.to_vec());
-    let whole = round_trip(request.clone(), &reply);
+    let whole = round_trip(&request, &reply);
     assert_eq!(whole[..16], [0, 0, 0, 60, 1, 0, 0, 16, 0, 0, 0, 3, 0, 0, 0, 0]);
     assert_eq!(whole[32..48], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 128]);
 
@@ -220,7 +220,7 @@ fn table_entries_are_64_bytes_each() {
         bytes_per_bit: 65536,
     };
     let data = round_trip(
-        Request::CopyManagementTable(VolumeNumber(1)),
+        &Request::CopyManagementTable(VolumeNumber(1)),
         &Reply::Table(vec![entry]),
     );
     assert_eq!(data[..16], [0, 0, 0, 76, 1, 0, 0, 64, 0, 0, 0, 1, 0, 0, 0, 0]);
@@ -242,7 +242,7 @@ fn a_preview_is_32_bytes() {
         pair,
     };
     let data = round_trip(
-        request,
+        &request,
         &Reply::Preview(Preview {
             tracks: 2,
             bytes: 131_072,
