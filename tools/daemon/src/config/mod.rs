@@ -24,7 +24,11 @@ use std::{
 use target_core::scsi_model::control::SystemId;
 
 use self::problem::{ConfigError, Problems};
-pub(crate) use self::{raw::RawVolume, secret::Secret, validate::volume as validate_volume};
+pub(crate) use self::{
+    raw::{RawSize, RawVolume},
+    secret::Secret,
+    validate::{clash as validate_clash, volume as validate_volume},
+};
 
 /// A configuration that makes sense.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -78,3 +78,5 @@ impl From<Problems> for ConfigError {
         Self::Invalid(problems)
     }
 }
+
+impl std::error::Error for Problems {}

@@ -185,13 +185,14 @@ fn volumes(raw: Vec<(String, RawVolume)>, problems: &mut Problems) -> BTreeMap<u
     volumes
 }
 
-fn clash<'a>(
+/// A volume against those already there.
+pub(crate) fn clash<'a>(
     key: &str,
     volume: &VolumeConfig,
-    mut others: impl Iterator<Item = &'a VolumeConfig>,
+    others: impl Iterator<Item = &'a VolumeConfig>,
     problems: &mut Problems,
 ) {
-    others.by_ref().for_each(|other| {
+    for other in others {
         if other.number == volume.number {
             problems.add(
                 format!("{key}.number"),
@@ -210,7 +211,7 @@ fn clash<'a>(
                 format!("is the file of volume {} already", other.name),
             );
         }
-    });
+    }
 }
 
 /// One volume by itself; also used for volumes made at run time.

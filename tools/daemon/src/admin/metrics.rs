@@ -1,0 +1,186 @@
+//! Prometheus text (exposition format 0.0.4).
+
+use std::{fmt::Write as _, sync::Arc};
+
+use admin_api::PairState;
+use axum::{
+    extract::State,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+};
+use target_core::volume::Volume as _;
+
+use super::{problem::Failed, reports};
+use crate::service::Service;
+
+pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, Failed> {
+    let mut page = Page::default();
+    page.metric("holdfast_info", "gauge", "The daemon.");
+    let labels = [
+        ("system", service.array.system().as_str()),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    page.sample("holdfast_info", &labels, 1);
+    volumes(&mut page, &service);
+    pairs(&mut page, &service).await?;
+    page.metric("holdfast_connections", "gauge", "iSCSI connections.");
+    page.sample(
+        "holdfast_connections",
+        &[],
+        service.frontend.sessions().len() as u64,
+    );
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page.0).into_response())
+}
+
+fn volumes(page: &mut Page, service: &Service) {
+    let volumes: Vec<_> = service
+        .array
+        .volumes()
+        .into_iter()
+        .map(|volume| (volume.info(), volume.ready(), volume.statistics().view()))
+        .collect();
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(usize) -> u64| {
+        page.metric(name, kind, help);
+        for (index, (info, ..)) in volumes.iter().enumerate() {
+            let number = info.number.0.to_string();
+            page.sample(name, &[("volume", &number), ("name", &info.name)], value(index));
+        }
+    };
+    family("holdfast_volume_bytes", "gauge", "Capacity.", &|index| {
+        volumes[index].0.bytes()
+    });
+    family(
+        "holdfast_volume_ready",
+        "gauge",
+        "Whether it answers hosts.",
+        &|index| u64::from(volumes[index].1),
+    );
+    family(
+        "holdfast_volume_reads_total",
+        "counter",
+        "Read commands.",
+        &|index| volumes[index].2.reads,
+    );
+    family(
+        "holdfast_volume_writes_total",
+        "counter",
+        "Write commands.",
+        &|index| volumes[index].2.writes,
+    );
+    family("holdfast_volume_flushes_total", "counter", "Flushes.", &|index| {
+        volumes[index].2.flushes
+    });
+    family(
+        "holdfast_volume_read_bytes_total",
+        "counter",
+        "Bytes read.",
+        &|index| volumes[index].2.read_bytes,
+    );
+    family(
+        "holdfast_volume_written_bytes_total",
+        "counter",
+        "Bytes written.",
+        &|index| volumes[index].2.written_bytes,
+    );
+    family(
+        "holdfast_volume_errors_total",
+        "counter",
+        "Commands that failed.",
+        &|index| volumes[index].2.errors,
+    );
+}
+
+async fn pairs(page: &mut Page, service: &Service) -> Result<(), Failed> {
+    let pairs = reports::pairs(service).await?.pairs;
+    let names: Vec<_> = pairs
+        .iter()
+        .map(|pair| (pair.primary.number.to_string(), pair.mirror.number.to_string()))
+        .collect();
+    let mut family = |name: &str, help: &str, value: &dyn Fn(usize) -> u64| {
+        page.metric(name, "gauge", help);
+        for (index, (primary, mirror)) in names.iter().enumerate() {
+            page.sample(name, &[("primary", primary), ("mirror", mirror)], value(index));
+        }
+    };
+    let state = |index: usize| pairs[index].pair_state().map_or(255, |state| state.code().into());
+    family(
+        "holdfast_pair_state",
+        "State code: 0 simplex to 8 suspended.",
+        &state,
+    );
+    family(
+        "holdfast_pair_mirror_invalid_tracks",
+        "Tracks owed to the mirror.",
+        &|index| pairs[index].mirror_invalid,
+    );
+    family(
+        "holdfast_pair_primary_invalid_tracks",
+        "Tracks the mirror changed, or not yet restored.",
+        &|index| pairs[index].primary_invalid,
+    );
+    family(
+        "holdfast_pair_remaining_tracks",
+        "Tracks the running copy has left.",
+        &|index| pairs[index].remaining,
+    );
+    family(
+        "holdfast_pair_copy_bytes_per_second",
+        "Rate of the running copy.",
+        &|index| pairs[index].rate,
+    );
+    family(
+        "holdfast_pair_suspended",
+        "Whether a fault stopped it.",
+        &|index| u64::from(pairs[index].pair_state() == Some(PairState::Suspended)),
+    );
+    Ok(())
+}
+
+/// The text as it grows.
+#[derive(Debug, Default)]
+struct Page(String);
+
+impl Page {
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        if labels.is_empty() {
+            return self.line(format_args!("{name} {value}"));
+        }
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
+            .collect();
+        self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a String takes all");
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples() {
+        let mut page = Page::default();
+        page.metric("x", "gauge", "Help.");
+        page.sample("x", &[("a", "1"), ("b", "q\"\\")], 7);
+        page.sample("y", &[], 0);
+        assert_eq!(
+            page.0,
+            "# HELP x Help.\n# TYPE x gauge\nx{a=\"1\",b=\"q\\\"\\\\\"} 7\ny 0\n"
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! From what is served to what is to be served: the difference as a plan, before anything is touched.
+//!
+//! SIGHUP, `holdfast reload` and every administrative command come through here, so that there is one list of what can
+//! change while serving. What cannot makes the plan fail as a whole.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use admin_api::Size;
+
+use crate::config::{Config, TargetConfig, VolumeConfig};
+
+/// What is to be done, in this order (see `service::apply`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Plan {
+    /// Volumes to be opened.
+    pub(crate) add_volumes: Vec<VolumeConfig>,
+    /// Volumes that get another size: number and bytes.
+    pub(crate) resize_volumes: Vec<(u32, u64)>,
+    /// Portals to be opened.
+    pub(crate) add_portals: Vec<SocketAddr>,
+    /// Targets that are new, or whose LUNs or initiators differ.
+    pub(crate) set_targets: Vec<TargetConfig>,
+    /// Targets that go, by name.
+    pub(crate) remove_targets: Vec<String>,
+    /// Portals that go.
+    pub(crate) remove_portals: Vec<SocketAddr>,
+    /// Volumes that go.
+    pub(crate) remove_volumes: Vec<u32>,
+}
+
+impl Plan {
+    /// What differs between `now` and `then`, or everything that cannot change while serving, a sentence each.
+    pub(crate) fn new(now: &Config, then: &Config) -> Result<Self, Vec<String>> {
+        let mut refused = Vec::new();
+        let mut fixed = |key: &str, same: bool| {
+            if !same {
+                refused.push(format!(
+                    "{key} cannot change while serving: restart holdfastd to apply it"
+                ));
+            }
+        };
+        fixed("system.id", now.system.id == then.system.id);
+        fixed("system.state_dir", now.system.state_dir == then.system.state_dir);
+        fixed(
+            "system.track_size",
+            now.system.track_size == then.system.track_size,
+        );
+        fixed("system.workers", now.system.workers == then.system.workers);
+        fixed("admin.socket", now.admin.socket == then.admin.socket);
+        fixed("admin.http", now.admin.http == then.admin.http);
+        fixed("replication.copy_rate", now.replication == then.replication);
+        let mut plan = Self::default();
+        for (number, volume) in &then.volumes {
+            match now.volumes.get(number) {
+                None => plan.add_volumes.push(volume.clone()),
+                Some(old) if old == volume => {}
+                Some(old) => match (resized(old, volume), volume.size) {
+                    (true, Some(bytes)) => plan.resize_volumes.push((*number, bytes)),
+                    (true, None) => {}
+                    (false, _) => refused.push(format!(
+                        "volume {number} can only change its size while serving: take it out, reload, and put it in again"
+                    )),
+                },
+            }
+        }
+        plan.remove_volumes = now
+            .volumes
+            .keys()
+            .filter(|number| !then.volumes.contains_key(number))
+            .copied()
+            .collect();
+        plan.set_targets = then
+            .targets
+            .values()
+            .filter(|target| now.targets.get(&target.iqn) != Some(target))
+            .cloned()
+            .collect();
+        plan.remove_targets = now
+            .targets
+            .keys()
+            .filter(|iqn| !then.targets.contains_key(*iqn))
+            .cloned()
+            .collect();
+        let portals = |config: &Config| config.portals.iter().copied().collect::<BTreeSet<_>>();
+        let (old, new) = (portals(now), portals(then));
+        plan.add_portals = new.difference(&old).copied().collect();
+        plan.remove_portals = old.difference(&new).copied().collect();
+        if refused.is_empty() {
+            Ok(plan)
+        } else {
+            Err(refused)
+        }
+    }
+
+    /// What it does, a line each.
+    pub(crate) fn describe(&self, now: &Config) -> Vec<String> {
+        let mut lines = Vec::new();
+        for volume in &self.add_volumes {
+            lines.push(format!("volume {} ({}) added", volume.number, volume.name));
+        }
+        for (number, bytes) in &self.resize_volumes {
+            lines.push(format!("volume {number} resized to {}", Size(*bytes)));
+        }
+        for portal in &self.add_portals {
+            lines.push(format!("portal {portal} opened"));
+        }
+        for target in &self.set_targets {
+            let what = if now.targets.contains_key(&target.iqn) {
+                "changed"
+            } else {
+                "added"
+            };
+            lines.push(format!("target {} {what}", target.iqn));
+        }
+        lines.extend(
+            self.remove_targets
+                .iter()
+                .map(|iqn| format!("target {iqn} removed")),
+        );
+        lines.extend(
+            self.remove_portals
+                .iter()
+                .map(|portal| format!("portal {portal} closed")),
+        );
+        lines.extend(
+            self.remove_volumes
+                .iter()
+                .map(|number| format!("volume {number} removed")),
+        );
+        if lines.is_empty() {
+            lines.push("nothing has changed".to_owned());
+        }
+        lines
+    }
+}
+
+/// Nothing but the size differs.
+fn resized(old: &VolumeConfig, new: &VolumeConfig) -> bool {
+    VolumeConfig {
+        size: new.size,
+        ..old.clone()
+    } == *new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::load(None, []).unwrap()
+    }
+
+    fn refused(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut then = config();
+        change(&mut then);
+        Plan::new(&config(), &then).unwrap_err()
+    }
+
+    fn planned(change: impl FnOnce(&mut Config)) -> Plan {
+        let mut then = config();
+        change(&mut then);
+        Plan::new(&config(), &then).unwrap()
+    }
+
+    #[test]
+    fn nothing() {
+        let plan = planned(|_| {});
+        assert_eq!(plan, Plan::default());
+        assert_eq!(plan.describe(&config()), ["nothing has changed"]);
+    }
+
+    #[test]
+    fn what_can_change() {
+        let iqn = "iqn.2026-11.io.holdfast:default";
+        let plan = planned(|then| {
+            let bcv2 = then.volumes.remove(&3).unwrap();
+            then.volumes.insert(
+                4,
+                VolumeConfig {
+                    number: 4,
+                    name: "x".into(),
+                    ..bcv2
+                },
+            );
+            then.volumes.get_mut(&1).unwrap().size = Some(2 << 30);
+            then.targets.get_mut(iqn).unwrap().luns.remove(&2);
+            then.targets.insert(
+                "iqn.2026-11.x:y".into(),
+                TargetConfig {
+                    iqn: "iqn.2026-11.x:y".into(),
+                    ..then.targets[iqn].clone()
+                },
+            );
+            then.portals = vec!["[::1]:3260".parse().unwrap()];
+        });
+        assert_eq!(
+            plan.describe(&config()),
+            [
+                "volume 4 (x) added",
+                "volume 1 resized to 2GiB",
+                "portal [::1]:3260 opened",
+                "target iqn.2026-11.io.holdfast:default changed",
+                "target iqn.2026-11.x:y added",
+                "portal 127.0.0.1:3260 closed",
+                "volume 3 removed",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_is_refused_whole() {
+        let lines = refused(|then| {
+            then.system.track_size = 1 << 17;
+            then.admin.http = None;
+            then.volumes.get_mut(&1).unwrap().thin = false;
+            then.portals.clear();
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(
+            lines[0].starts_with("system.track_size cannot change"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[2].starts_with("volume 1 can only change its size"),
+            "{lines:?}"
+        );
+    }
+}

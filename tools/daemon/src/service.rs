@@ -1,0 +1,400 @@
+//! What is served, and how it changes while it is.
+//!
+//! A change (SIGHUP, `holdfast reload`, `holdfast volume`, `map`, `unmap`) is: the configuration that is to be served next,
+//! the plan from the present one to it, and [`Service::apply`], which takes the steps that can fail first and takes them
+//! back when one does. There is one change at a time.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use admin_api::{LunMap, MapRequest, UnmapRequest, VolumeCreate, VolumeDocument, VolumesDocument};
+use iscsi_frontend::Frontend;
+use replication::Array;
+use replication_engine::Limits;
+use target_core::{
+    control::ArrayControl,
+    identities::IdentityStore,
+    scsi_model::control::{Reply, Request, VolumeNumber},
+    target::Target,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Media},
+    reload::Plan,
+    runtime::Runtime,
+    wiring::{self, Reservations, Units},
+};
+
+/// Where the configuration comes from, to be read again.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// `--config`.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads and checks it.
+    pub(crate) fn load(&self) -> Result<Config, crate::config::problem::ConfigError> {
+        Config::load(self.file.as_deref(), std::env::vars())
+    }
+}
+
+/// Everything that serves.
+pub(crate) struct Service {
+    pub(crate) array: Arc<Array>,
+    pub(crate) frontend: Frontend,
+    source: Source,
+    identities: IdentityStore,
+    reservations: Arc<Reservations>,
+    served: tokio::sync::Mutex<Served>,
+    stop: CancellationToken,
+}
+
+/// What changes.
+struct Served {
+    /// The configuration without what was changed at run time.
+    configured: Config,
+    runtime: Runtime,
+    /// Both together: what is served.
+    config: Config,
+    units: Units,
+    targets: BTreeMap<String, Arc<Target>>,
+}
+
+impl Service {
+    /// Opens the volumes, recovers the array and opens the portals; nothing is served before [`Frontend::run`].
+    pub(crate) async fn open(
+        source: Source,
+        configured: Config,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let state_dir = configured.system.state_dir.clone();
+        let mut runtime = Runtime::load(&state_dir)?;
+        let config = runtime.merge(&configured)?;
+        let identities = IdentityStore::open(&state_dir)?;
+        let mut volumes = Vec::new();
+        for volume in config.volumes.values() {
+            volumes.push(wiring::open_volume(volume, &identities)?);
+        }
+        let limits = Limits {
+            pace: config.replication.copy_rate.unwrap_or(0),
+            ..Limits::default()
+        };
+        let system = config.system.id.clone();
+        let array = Array::open_with(&state_dir, system, config.system.track_size, limits, volumes)?;
+        let mut units = Units::new();
+        for volume in array.volumes() {
+            units.insert(volume.number().0, wiring::unit(volume, &array, &config)?);
+        }
+        let reservations = Arc::new(Reservations::default());
+        reservations.set(units.clone());
+        array.set_host_use(Arc::clone(&reservations) as _);
+        let mut targets = BTreeMap::new();
+        for target in config.targets.values() {
+            targets.insert(
+                target.iqn.clone(),
+                Target::new(&target.iqn, wiring::rules(target, &units)),
+            );
+        }
+        let frontend = Frontend::bind(wiring::frontend(&config, &targets))?;
+        let served = tokio::sync::Mutex::new(Served {
+            configured,
+            runtime,
+            config,
+            units,
+            targets,
+        });
+        Ok(Self {
+            array,
+            frontend,
+            source,
+            identities,
+            reservations,
+            served,
+            stop,
+        })
+    }
+
+    /// Serves the portals until `stop`, and drains them.
+    pub(crate) async fn run_frontend(self: Arc<Self>, stop: CancellationToken) {
+        self.frontend.run(stop).await;
+    }
+
+    /// Ends when the daemon begins to stop.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// The configuration that is served now.
+    pub(crate) async fn config(&self) -> Config {
+        self.served.lock().await.config.clone()
+    }
+
+    /// The volumes with their files and LUNs.
+    pub(crate) async fn volumes(&self) -> Result<VolumesDocument, String> {
+        let served = self.served.lock().await;
+        let reply = self
+            .array
+            .execute(Request::Setup)
+            .await
+            .map_err(|refusal| refusal.to_string())?;
+        let Reply::Volumes(descriptors) = reply else {
+            return Err(format!("unexpected reply {reply:?}"));
+        };
+        let volumes = descriptors.iter().map(|descriptor| {
+            let mut volume = VolumeDocument::from(descriptor);
+            volume.luns = luns_of(&served.config, volume.number);
+            volume.lun = volume.luns.first().map(|map| map.lun);
+            volume.media = served
+                .config
+                .volumes
+                .get(&volume.number)
+                .map(|config| match &config.media {
+                    Media::File(path) => path.display().to_string(),
+                    Media::Memory => "memory".to_owned(),
+                });
+            volume
+        });
+        Ok(VolumesDocument {
+            system: self.array.system().to_string(),
+            volumes: volumes.collect(),
+        })
+    }
+
+    /// Reads the configuration again and serves what it says.
+    pub(crate) async fn reload(&self) -> Result<Vec<String>, String> {
+        let mut served = self.served.lock().await;
+        let configured = self.source.load().map_err(|error| error.to_string())?;
+        let runtime = served.runtime.clone();
+        self.change(&mut served, configured, runtime).await
+    }
+
+    /// `holdfast volume create`.
+    pub(crate) async fn create_volume(&self, wanted: VolumeCreate) -> Result<Vec<String>, String> {
+        self.edit(|served, runtime| runtime.create(&served.config, wanted).map(drop))
+            .await
+    }
+
+    /// `holdfast volume delete`.
+    pub(crate) async fn delete_volume(&self, number: u32) -> Result<Vec<String>, String> {
+        self.edit(|served, runtime| runtime.delete(&served.config, number))
+            .await
+    }
+
+    /// `holdfast volume resize`.
+    pub(crate) async fn resize_volume(&self, number: u32, size: &str) -> Result<Vec<String>, String> {
+        let volume = self.array.volume(VolumeNumber(number));
+        let now = volume.map_or(0, |volume| volume.bytes());
+        self.edit(|served, runtime| runtime.resize(&served.configured, number, now, size).map(drop))
+            .await
+    }
+
+    /// `holdfast map`.
+    pub(crate) async fn map(&self, wanted: &MapRequest) -> Result<Vec<String>, String> {
+        self.edit(|served, runtime| runtime.map(&served.config, wanted).map(drop))
+            .await
+    }
+
+    /// `holdfast unmap`.
+    pub(crate) async fn unmap(&self, wanted: &UnmapRequest) -> Result<Vec<String>, String> {
+        self.edit(|served, runtime| runtime.unmap(&served.config, wanted).map(drop))
+            .await
+    }
+
+    async fn edit(
+        &self,
+        edit: impl FnOnce(&Served, &mut Runtime) -> Result<(), String>,
+    ) -> Result<Vec<String>, String> {
+        let mut served = self.served.lock().await;
+        let mut runtime = served.runtime.clone();
+        edit(&served, &mut runtime)?;
+        let configured = served.configured.clone();
+        self.change(&mut served, configured, runtime).await
+    }
+
+    /// Serves `configured` with `runtime` laid over it: all of it, or nothing has changed.
+    async fn change(
+        &self,
+        served: &mut Served,
+        configured: Config,
+        mut runtime: Runtime,
+    ) -> Result<Vec<String>, String> {
+        let next = runtime
+            .merge(&configured)
+            .map_err(|problems| problems.to_string())?;
+        let plan = Plan::new(&served.config, &next).map_err(|refused| refused.join("\n"))?;
+        // Kept before it is in force: after a crash in between, the daemon comes up with it.
+        let state_dir = next.system.state_dir.clone();
+        runtime.store(&state_dir).map_err(|error| error.to_string())?;
+        if let Err(why) = self.apply(served, &plan, &next).await {
+            served
+                .runtime
+                .store(&state_dir)
+                .map_err(|error| format!("{why}\n{error}"))?;
+            return Err(why);
+        }
+        let done = plan.describe(&served.config);
+        for line in &done {
+            tracing::info!("{line}");
+        }
+        (served.configured, served.runtime, served.config) = (configured, runtime, next);
+        Ok(done)
+    }
+
+    /// Takes the plan's steps. What can fail comes first; when it does, what was done is taken back.
+    async fn apply(&self, served: &mut Served, plan: &Plan, next: &Config) -> Result<(), String> {
+        for number in &plan.remove_volumes {
+            let volume = self.array.volume(VolumeNumber(*number));
+            if volume.is_some_and(|volume| volume.in_pair()) {
+                return Err(format!(
+                    "volume {number} is in a pair: `holdfast cancel` it first"
+                ));
+            }
+        }
+        let mut units = served.units.clone();
+        let mut added = Vec::new();
+        let mut resized = Vec::new();
+        let result = self
+            .prepare(plan, next, &mut units, &mut added, &mut resized)
+            .await;
+        let targets = targets(served, plan, next, &units);
+        let result = match result {
+            Ok(()) => self.switch(served, next, &targets, &units).await,
+            Err(why) => Err(why),
+        };
+        let result = match result {
+            Ok(()) => self.remove(plan, &mut units).await,
+            Err(why) => Err(why),
+        };
+        if let Err(why) = result {
+            self.take_back(served, &added, &resized).await;
+            return Err(why);
+        }
+        self.reservations.set(units.clone());
+        (served.units, served.targets) = (units, targets);
+        Ok(())
+    }
+
+    /// New volumes and new sizes.
+    async fn prepare(
+        &self,
+        plan: &Plan,
+        next: &Config,
+        units: &mut Units,
+        added: &mut Vec<u32>,
+        resized: &mut Vec<(u32, u64)>,
+    ) -> Result<(), String> {
+        for volume in &plan.add_volumes {
+            let plain = wiring::open_volume(volume, &self.identities).map_err(|error| error.to_string())?;
+            let paired = self
+                .array
+                .add_volume(plain)
+                .await
+                .map_err(|error| error.to_string())?;
+            added.push(volume.number);
+            let unit = wiring::unit(paired, &self.array, next).map_err(|error| error.to_string())?;
+            units.insert(volume.number, unit);
+        }
+        for (number, bytes) in &plan.resize_volumes {
+            let number = VolumeNumber(*number);
+            let before = self.array.volume(number).map_or(0, |volume| volume.bytes());
+            self.array
+                .resize_volume(number, *bytes)
+                .await
+                .map_err(|error| error.to_string())?;
+            resized.push((number.0, before));
+        }
+        Ok(())
+    }
+
+    /// Targets, rules and portals.
+    async fn switch(
+        &self,
+        served: &Served,
+        next: &Config,
+        targets: &BTreeMap<String, Arc<Target>>,
+        units: &Units,
+    ) -> Result<(), String> {
+        self.frontend
+            .reconfigure(wiring::frontend(next, targets))
+            .await
+            .map_err(|error| error.to_string())?;
+        for target in next.targets.values() {
+            if served.config.targets.get(&target.iqn) != Some(target)
+                && let Some(object) = targets.get(&target.iqn)
+            {
+                object.set_rules(wiring::rules(target, units));
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, plan: &Plan, units: &mut Units) -> Result<(), String> {
+        for number in &plan.remove_volumes {
+            self.array
+                .remove_volume(VolumeNumber(*number))
+                .await
+                .map_err(|error| error.to_string())?;
+            units.remove(number);
+        }
+        Ok(())
+    }
+
+    /// Everything as it was. A failure here is logged: the reason why the change failed is what the caller hears.
+    async fn take_back(&self, served: &Served, added: &[u32], resized: &[(u32, u64)]) {
+        let complain = |error: &dyn std::fmt::Display| tracing::error!(%error, "cannot take a change back");
+        if let Err(error) = self
+            .frontend
+            .reconfigure(wiring::frontend(&served.config, &served.targets))
+            .await
+        {
+            complain(&error);
+        }
+        for target in served.config.targets.values() {
+            if let Some(object) = served.targets.get(&target.iqn) {
+                object.set_rules(wiring::rules(target, &served.units));
+            }
+        }
+        for (number, before) in resized {
+            if let Err(error) = self.array.resize_volume(VolumeNumber(*number), *before).await {
+                complain(&error);
+            }
+        }
+        for number in added {
+            if let Err(error) = self.array.remove_volume(VolumeNumber(*number)).await {
+                complain(&error);
+            }
+        }
+    }
+}
+
+/// The targets of the next configuration: those there are, and new ones for new names.
+fn targets(served: &Served, plan: &Plan, next: &Config, units: &Units) -> BTreeMap<String, Arc<Target>> {
+    let mut targets = served.targets.clone();
+    for iqn in &plan.remove_targets {
+        targets.remove(iqn);
+    }
+    for target in next.targets.values() {
+        targets
+            .entry(target.iqn.clone())
+            .or_insert_with(|| Target::new(&target.iqn, wiring::rules(target, units)));
+    }
+    targets
+}
+
+fn luns_of(config: &Config, number: u32) -> Vec<LunMap> {
+    let mut luns: Vec<LunMap> = config
+        .targets
+        .values()
+        .flat_map(|target| {
+            let luns = target.luns.iter().filter(|(_, map)| map.volume == number);
+            luns.map(|(lun, map)| LunMap {
+                target: target.iqn.clone(),
+                lun: *lun,
+                read_only: map.read_only,
+            })
+        })
+        .collect();
+    luns.sort_by_key(|map| map.lun);
+    luns
+}

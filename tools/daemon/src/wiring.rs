@@ -1,0 +1,157 @@
+//! From the configuration to the objects that serve: volumes, logical units, targets, access rules.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use iscsi_frontend::{
+    AuthPolicy, Credentials, FrontendConfig, InitiatorName, InitiatorRule, Portal, Secret, TargetAccess,
+};
+use replication::{Array, HostUse, PairedVolume};
+use target_core::{
+    control::ArrayControl,
+    identities::IdentityStore,
+    logical_unit::LogicalUnit,
+    media::OpenError,
+    plain::{self, Backing, PlainVolume},
+    scsi_model::control::VolumeNumber,
+    state_file::StateFileError,
+    target::{Access, AccessRules, LunEntry, Target},
+    unit_state::UnitStateStore,
+};
+
+use crate::config::{Chap, Config, InitiatorConfig, Media, TargetConfig, VolumeConfig};
+
+/// Logical units by volume number: one for each volume, shared by all targets.
+pub(crate) type Units = BTreeMap<u32, Arc<LogicalUnit>>;
+
+/// Opens, or makes, a volume.
+pub(crate) fn open_volume(
+    volume: &VolumeConfig,
+    identities: &IdentityStore,
+) -> Result<Arc<PlainVolume>, OpenError> {
+    let config = plain::VolumeConfig {
+        number: VolumeNumber(volume.number),
+        name: volume.name.clone(),
+        mirror_class: volume.mirror,
+        size: volume.size,
+        backing: match &volume.media {
+            Media::File(path) => Backing::File(path.clone()),
+            Media::Memory => Backing::Memory,
+        },
+        block_size: volume.block_size,
+        physical_block_size: volume.physical_block_size,
+        removable: volume.removable,
+        thin: volume.thin,
+    };
+    plain::open_volume(config, identities)
+}
+
+/// The logical unit of a volume, with the reservations and mode pages kept for it. Those of a volume in memory go with it.
+pub(crate) fn unit(
+    volume: Arc<PairedVolume>,
+    array: &Arc<Array>,
+    config: &Config,
+) -> Result<Arc<LogicalUnit>, StateFileError> {
+    let number = volume.number();
+    let in_memory = config
+        .volumes
+        .get(&number.0)
+        .is_some_and(|volume| volume.media == Media::Memory);
+    let store = if in_memory {
+        UnitStateStore::ephemeral()
+    } else {
+        UnitStateStore::open(&config.system.state_dir, number)?
+    };
+    let control: Arc<dyn ArrayControl> = Arc::clone(array) as _;
+    LogicalUnit::new(volume, Some(control), store)
+}
+
+/// Tells the array which volumes hosts hold reservations on.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations(Mutex<Units>);
+
+impl Reservations {
+    /// These are the units now.
+    pub(crate) fn set(&self, units: Units) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = units;
+    }
+}
+
+impl HostUse for Reservations {
+    fn in_use(&self, volume: VolumeNumber) -> Option<String> {
+        let units = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved = units.get(&volume.0)?.is_reserved();
+        reserved.then(|| "a host holds a reservation on it".to_owned())
+    }
+}
+
+/// What each initiator may see and do.
+pub(crate) fn rules(target: &TargetConfig, units: &Units) -> AccessRules {
+    let access = |control: bool| Access {
+        control,
+        luns: lun_entries(target, units),
+    };
+    let mut rules = AccessRules::default();
+    for initiator in &target.initiators {
+        match &initiator.name {
+            Some(name) => drop(rules.by_initiator.insert(name.clone(), access(initiator.control))),
+            None => rules.default = Some(access(initiator.control)),
+        }
+    }
+    if target.initiators.is_empty() {
+        // Anybody, from this machine only: who can log in could as well use the command line.
+        rules.default = Some(access(true));
+    }
+    rules
+}
+
+fn lun_entries(target: &TargetConfig, units: &Units) -> Vec<LunEntry> {
+    let entries = target.luns.iter().filter_map(|(lun, map)| {
+        let unit = units.get(&map.volume)?;
+        Some(LunEntry {
+            lun: *lun,
+            unit: Arc::clone(unit),
+            read_only: map.read_only,
+        })
+    });
+    entries.collect()
+}
+
+/// What the frontend is told.
+pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>) -> FrontendConfig {
+    let accesses = config.targets.values().filter_map(|target| {
+        Some(TargetAccess {
+            initiators: target.initiators.iter().map(initiator_rule).collect(),
+            ..TargetAccess::open(Arc::clone(targets.get(&target.iqn)?))
+        })
+    });
+    FrontendConfig {
+        portals: config.portals.iter().copied().map(Portal::from).collect(),
+        targets: accesses.collect(),
+        ..FrontendConfig::default()
+    }
+}
+
+fn initiator_rule(initiator: &InitiatorConfig) -> InitiatorRule {
+    let auth = match (&initiator.chap, &initiator.mutual) {
+        (None, _) => AuthPolicy::none(),
+        (Some(chap), None) => AuthPolicy::chap(vec![credentials(chap)]),
+        (Some(chap), Some(mutual)) => {
+            AuthPolicy::chap(vec![credentials(chap)]).with_mutual(credentials(mutual))
+        }
+    };
+    let name = initiator
+        .name
+        .clone()
+        .map_or(InitiatorName::Any, InitiatorName::Exactly);
+    InitiatorRule { name, auth }
+}
+
+fn credentials(chap: &Chap) -> Credentials {
+    Credentials {
+        name: chap.user.clone(),
+        secret: Secret::new(chap.secret.bytes()),
+    }
+}
