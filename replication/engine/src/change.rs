@@ -168,9 +168,15 @@ impl Engine {
         for id in self.incoming(change.meta.primary).filter(|id| *id != change.pair) {
             to_come.union(&self.pairs[&id].bits.todo);
         }
+        if to_come.is_empty() {
+            return;
+        }
+        let era = self.names.next();
         let Some(pair) = self.pairs.get_mut(&change.pair) else {
             return;
         };
+        // A copy under way may carry the bytes that are there now: it does not count as one of the image.
+        pair.era = era;
         let mut regions: BTreeSet<Region> = BTreeSet::new();
         for run in to_come.runs() {
             pair.bits.unsettled.clear(run);
