@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use nexus_state::NexusState;
 
+pub use crate::absent_unit::answer as answer_absent_unit;
+
 use crate::{
     block_commands, buffers, capacity,
     control::{self, Refusal, Reply, VolumeNumber},
@@ -43,8 +45,9 @@ pub struct DeviceServer {
 }
 
 impl DeviceServer {
-    /// A unit after a start, with what was stored of it.
-    pub fn new(reservations: Reservations, saved: ModeParameters) -> Self {
+    /// A unit after a start, with what was stored of it. PRGENERATION starts anew (SPC-4 6.16.2).
+    pub fn new(mut reservations: Reservations, saved: ModeParameters) -> Self {
+        reservations.generation = 0;
         Self {
             reservations,
             modes: ModePages::starting_with(saved),
@@ -409,11 +412,9 @@ impl DeviceServer {
             immediate,
         };
         let (load_eject, start) = (cdb[4] & 0x02 != 0, cdb[4] & 0x01 != 0);
-        match cdb[4] >> 4 {
-            0 => {}
-            // ACTIVE, IDLE, STANDBY, LU_CONTROL, FORCE_IDLE_0, FORCE_STANDBY_0: START and LOEJ are ignored.
-            0x1 | 0x2 | 0x3 | 0x7 | 0xA | 0xB => return good,
-            _ => return Err(Sense::invalid_cdb_field(4, Some(7)).into()),
+        // With a power condition START and LOEJ are ignored, and there is no power to manage.
+        if cdb[4] >> 4 != 0 {
+            return good;
         }
         if load_eject && !facts.identity.removable {
             return Err(Sense::invalid_cdb_field(4, Some(1)).into());
@@ -505,36 +506,6 @@ impl DeviceServer {
     fn state_mut(&mut self, nexus: NexusId) -> Result<&mut NexusState, Failure> {
         self.nexuses.get_mut(&nexus).ok_or_else(nobody)
     }
-}
-
-/// A command for a LUN where no unit is (SAM-5 4.11.4, SPC-4 5.11): `luns` are those that the initiator sees.
-pub fn answer_absent_unit(cdb: &[u8], luns: &[u16]) -> Answer {
-    let absent = Sense::illegal(sense_codes::LOGICAL_UNIT_NOT_SUPPORTED);
-    let answered = match opcode_table::lookup(cdb) {
-        Lookup::Found(entry) if cdb.len() >= entry.usage.len() => match entry.handler {
-            Handler::Inquiry if cdb[1] == 0 && cdb[2] == 0 => {
-                let length = usize::from(u16::from_be_bytes([cdb[3], cdb[4]]));
-                Ok(Answer::data(inquiry::absent_unit_data(), length))
-            }
-            Handler::Inquiry => Err(Sense::invalid_cdb_field(1, None).into()),
-            Handler::ReportLuns => reports::report_luns(cdb, luns),
-            Handler::RequestSense => Ok(Answer::data(
-                absent.encode(crate::sense::SenseFormat::Fixed),
-                usize::from(cdb[4]),
-            )),
-            _ => Err(absent.into()),
-        },
-        _ => Err(absent.into()),
-    };
-    let check = |sense: Sense| Answer {
-        status: Status::CheckCondition,
-        sense: sense.encode(crate::sense::SenseFormat::Fixed),
-        data_in: Vec::new(),
-    };
-    answered.unwrap_or_else(|failure| match failure {
-        Failure::Check(sense) => check(sense),
-        Failure::Conflict => check(absent),
-    })
 }
 
 /// A command of a nexus that was never attached.

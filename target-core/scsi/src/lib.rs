@@ -3,6 +3,7 @@
 //! [`device_server::DeviceServer`] is one logical unit: a CDB and its data-out go in, a [`plan::Plan`] comes out,
 //! which is either the answer or what the shell must do to get it.
 
+mod absent_unit;
 mod big_endian;
 pub mod block_commands;
 mod buffers;

@@ -339,15 +339,6 @@ fn control_needs_leave_and_a_map_goes_on() {
     assert_eq!(sense(&mut server, A, &map(0x81)), Some((5, 0x2C, 0)));
 }
 
-#[test]
-fn a_lun_without_a_unit_answers_three_commands() {
-    assert_eq!(answer_absent_unit(&[0x12, 0, 0, 0, 96, 0], &[1]).data_in[0], 0x7F);
-    let luns = answer_absent_unit(&[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], &[1]);
-    assert_eq!(luns.data_in[3], 8);
-    assert_eq!(answer_absent_unit(&READ, &[1]).sense[12], 0x25);
-    assert_eq!(answer_absent_unit(&[0x12], &[1]).sense[12], 0x25);
-}
-
 /// CDBs: half of them start like a command there is, so that the fuzz gets past the lookup.
 fn cdbs() -> impl Strategy<Value = Vec<u8>> {
     let rows = opcode_table::table().len();
