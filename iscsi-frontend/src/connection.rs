@@ -272,12 +272,16 @@ impl Connection {
             }
             next = next.min(deadline);
         }
-        match self.keepalive.due(now) {
-            KeepaliveAction::Idle => {}
-            KeepaliveAction::WaitUntil(time) => next = next.min(time),
-            KeepaliveAction::Ask(tag) => self.ask_nop(tag),
-            KeepaliveAction::Dead => self.phase = Phase::Ended(Ending::Silent),
+        loop {
+            match self.keepalive.due(now) {
+                KeepaliveAction::Idle => return next,
+                KeepaliveAction::WaitUntil(time) => return next.min(time),
+                KeepaliveAction::Ask(tag) => self.ask_nop(tag),
+                KeepaliveAction::Dead => {
+                    self.phase = Phase::Ended(Ending::Silent);
+                    return next;
+                }
+            }
         }
-        next
     }
 }

@@ -1,0 +1,75 @@
+//! A frontend on a free loopback port.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use iscsi_frontend::{Frontend, FrontendConfig, TargetAccess};
+use iscsi_proto::negotiation::Offer;
+use target_core::target::{AccessRules, Target};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::initiator::{Initiator, config};
+
+pub(crate) const TARGET: &str = "iqn.2026-11.io.holdfast:test";
+
+pub(crate) struct Rig {
+    pub(crate) frontend: Arc<Frontend>,
+    pub(crate) address: SocketAddr,
+    pub(crate) config: FrontendConfig,
+    pub(crate) shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts with a configuration that `change` has changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut FrontendConfig)) -> Self {
+        let target = Target::new(TARGET, AccessRules::default());
+        let mut config = FrontendConfig {
+            targets: vec![TargetAccess::open(target)],
+            ..FrontendConfig::default()
+        };
+        config.tuning.logout_grace = std::time::Duration::ZERO;
+        change(&mut config);
+        // The port is found first, so that the same configuration can be applied again.
+        let (frontend, address) = loop {
+            let address = free_address();
+            config.portals = vec![address.into()];
+            if let Ok(frontend) = Frontend::bind(config.clone()) {
+                break (Arc::new(frontend), address);
+            }
+        };
+        assert_eq!(frontend.addresses(), [address]);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn({
+            let (frontend, shutdown) = (frontend.clone(), shutdown.clone());
+            async move { frontend.run(shutdown).await }
+        });
+        Self { frontend, address, config, shutdown, running }
+    }
+
+    pub(crate) async fn login(&self, name: &str) -> Initiator {
+        self.login_with(name, Offer::default()).await
+    }
+
+    pub(crate) async fn login_with(&self, name: &str, keys: Offer) -> Initiator {
+        Initiator::login(self.address, config(name, Some(TARGET), keys)).await.unwrap()
+    }
+
+    pub(crate) fn free_address(&self) -> SocketAddr {
+        free_address()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
