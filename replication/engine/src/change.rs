@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    bitmap::Bitmap,
     command::Summary,
     effects::{Effect, Effects},
     engine::Engine,
@@ -155,19 +156,24 @@ impl Engine {
         }
     }
 
-    /// The image of a SPLIT is what the primary is *to the host*: tracks that a running restore (or split) owes the
-    /// primary belong to it, though neither volume has their bytes yet. The mirror is owed them too.
+    /// Tracks that other pairs owe this volume: its content for hosts, though not its bytes yet.
+    pub(crate) fn to_come(&self, volume: VolumeId, except: PairId) -> Bitmap {
+        let mut tracks = Bitmap::new(self.volume(volume).geometry.tracks());
+        for id in self.incoming(volume).filter(|id| *id != except) {
+            tracks.union(&self.pairs[&id].bits.todo);
+        }
+        tracks
+    }
+
+    /// What a primary is *to hosts* counts, not its bytes. The image of a SPLIT has the tracks that are still to come to
+    /// the primary, so the mirror is owed them too; and for a RESTORE they are tracks that the primary changed.
     fn mark_what_is_still_to_come(&mut self, change: &PairChange, record: &mut StateChange) {
-        if change.meta.state != PairState::Splitting {
-            return;
-        }
-        let Some(pair) = self.pairs.get(&change.pair) else {
-            return;
+        let which = match change.meta.state {
+            PairState::Splitting => Which::Owed,
+            PairState::Restoring | PairState::ProtectedRestoring => Which::PrimaryChanged,
+            _ => return,
         };
-        let mut to_come = PairBits::new(pair.bits.tracks()).todo;
-        for id in self.incoming(change.meta.primary).filter(|id| *id != change.pair) {
-            to_come.union(&self.pairs[&id].bits.todo);
-        }
+        let to_come = self.to_come(change.meta.primary, change.pair);
         if to_come.is_empty() {
             return;
         }
@@ -179,14 +185,14 @@ impl Engine {
         pair.era = era;
         let mut regions: BTreeSet<Region> = BTreeSet::new();
         for run in to_come.runs() {
-            pair.bits.unsettled.clear(run);
-            pair.bits.todo.set(run);
             regions.extend(run.regions());
+            if let Some(pair) = self.pairs.get_mut(&change.pair) {
+                pair.bits.unsettled.clear(run);
+            }
+            self.set_mark(change.pair, which, run);
         }
         let words = self.words(change.pair, regions);
-        record
-            .marks
-            .extend(words.into_iter().filter(|word| word.which == Which::Owed));
+        record.marks.extend(words.into_iter().filter(|word| word.which == which));
     }
 
     /// Replay must start from the same words as memory (`pair_bits`).

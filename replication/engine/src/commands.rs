@@ -369,10 +369,7 @@ impl Engine {
         if pair.meta.state.keeps_two_legs() {
             scratch.imaged.insert(primary);
             self.nothing_to_come_above(pair.meta.primary)?;
-            let others = self.incoming(pair.meta.primary).filter(|other| *other != id);
-            let to_come = others
-                .map(|other| self.pairs[&other].bits.todo.count())
-                .sum::<u64>();
+            let to_come = self.to_come(primary, id).count();
             if to_come > 0 {
                 to = PairState::Splitting;
             }
@@ -548,7 +545,9 @@ impl Engine {
 
     /// How many tracks the pair's copy has left right after this change.
     fn owed_after(&self, id: PairId, change: Change) -> u64 {
-        let mut bits = self.pairs[&id].bits.clone();
+        let pair = &self.pairs[&id];
+        let mut bits = pair.bits.clone();
+        bits.primary_changed.union(&self.to_come(pair.meta.primary, id));
         bits.apply(change);
         bits.todo.count()
     }
