@@ -91,7 +91,7 @@ impl Disk {
         if self.media.never_waits() && data.len() <= INLINE_READ_LIMIT {
             return Fast::Done(self.write_now(offset, data, fua));
         }
-        if fua || data.len() > INLINE_WRITE_LIMIT || self.is_slow() {
+        if fua || data.len() > INLINE_WRITE_LIMIT || !self.media.caches_writes() || self.is_slow() {
             return Fast::Later;
         }
         let begun = Instant::now();

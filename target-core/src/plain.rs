@@ -137,6 +137,17 @@ impl PlainVolume {
         Ok(())
     }
 
+    /// A command checked against a larger capacity, before the volume shrank, ends here.
+    fn check_end(&self, offset: u64, length: usize) -> Result<(), IoError> {
+        if offset + length as u64 > self.disk.media().length() {
+            return Err(IoError::Write {
+                offset,
+                reason: "the volume has shrunk".into(),
+            });
+        }
+        Ok(())
+    }
+
     fn tell(&self, change: VolumeChange) {
         let watcher = self
             .watcher
@@ -182,7 +193,10 @@ impl Volume for PlainVolume {
 
     fn try_write(&self, offset: u64, data: &Bytes, fua: bool) -> Fast<()> {
         match self.writes.enter() {
-            Some(_pass) => self.disk.try_write(offset, data, fua),
+            Some(_pass) => match self.check_end(offset, data.len()) {
+                Ok(()) => self.disk.try_write(offset, data, fua),
+                Err(error) => Fast::Done(Err(error)),
+            },
             None => Fast::Later,
         }
     }
@@ -190,6 +204,7 @@ impl Volume for PlainVolume {
     fn write(self: Arc<Self>, offset: u64, data: Bytes, fua: bool) -> IoFuture<()> {
         Box::pin(async move {
             let _pass = self.writes.clone().enter_when_open().await;
+            self.check_end(offset, data.len())?;
             self.disk.write(offset, data, fua).await
         })
     }
@@ -201,6 +216,7 @@ impl Volume for PlainVolume {
     fn zero(self: Arc<Self>, offset: u64, length: u64, unmap: bool, fua: bool) -> IoFuture<()> {
         Box::pin(async move {
             let _pass = self.writes.clone().enter_when_open().await;
+            self.check_end(offset, length as usize)?;
             let unmap = unmap && self.info.load().thin;
             self.disk.zero(offset, length, unmap, fua).await
         })

@@ -161,6 +161,10 @@ impl Media for FileMedia {
         self.in_memory
     }
 
+    fn caches_writes(&self) -> bool {
+        true
+    }
+
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
         if self.in_memory {
             return Fast::Done(self.read_at(offset, buffer));

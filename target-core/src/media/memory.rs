@@ -166,6 +166,10 @@ impl Media for MemoryMedia {
             .is_none_or(|faults| !faults.slow.load(Ordering::Relaxed))
     }
 
+    fn caches_writes(&self) -> bool {
+        self.never_waits()
+    }
+
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
         if self.never_waits() {
             Fast::Done(self.read_at(offset, buffer))

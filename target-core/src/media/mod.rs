@@ -29,6 +29,9 @@ pub trait Media: Send + Sync + 'static {
     /// No call ever waits for a device: everything may be done inline, flushes too.
     fn never_waits(&self) -> bool;
 
+    /// A small write usually only copies into a cache, so that it may be made inline.
+    fn caches_writes(&self) -> bool;
+
     /// Fills `buffer` if that needs no waiting.
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Fast<()>;
 
