@@ -117,27 +117,30 @@ impl Oracle {
                     self.contents.insert(mirror, image);
                 }
                 (PairState::Suspended, PairState::Split) if old.is_some_and(|meta| !meta.mirror_ready) => {
-                    self.contents.insert(mirror, bytes.content(mirror, now));
+                    self.only_bytes(mirror, bytes, now);
                 }
                 (PairState::Split | PairState::Suspended, PairState::Restoring | PairState::ProtectedRestoring) => {
                     let image = before.content_of(mirror, bytes, now).image(now);
                     let own = self.contents.get_mut(&primary).expect("every volume has a content");
                     last = last.max(own.restore(&image, now));
+                    if to == PairState::ProtectedRestoring && old.is_some_and(|meta| !meta.mirror_ready) {
+                        self.only_bytes(mirror, bytes, now);
+                    }
                 }
                 (PairState::ProtectedRestoring, PairState::Split) if member.change == Change::StopIntoPrimary => {
                     self.only_bytes(primary, bytes, now);
                 }
-                (PairState::Restoring, PairState::Suspended) => self.only_bytes(primary, bytes, now),
+                (PairState::Restoring | PairState::ProtectedRestoring, PairState::Suspended) => {
+                    self.only_bytes(primary, bytes, now);
+                }
                 (PairState::Splitting, PairState::Suspended) => self.only_bytes(mirror, bytes, now),
                 (from, PairState::Simplex) => {
                     if from.restores() {
                         self.only_bytes(primary, bytes, now);
                     }
-                    if from == PairState::Splitting {
+                    // CANCEL promises no image: whatever a copy to the mirror has left is left.
+                    if from == PairState::Splitting || old.is_some_and(|meta| !shows_mirror(meta)) {
                         self.only_bytes(mirror, bytes, now);
-                    } else if old.is_some_and(|meta| !shows_mirror(meta)) {
-                        let image = before.content_of(mirror, bytes, now).image(now);
-                        self.contents.insert(mirror, image);
                     }
                 }
                 _ => {}
@@ -209,8 +212,9 @@ impl Oracle {
 /// Does the pair let its mirror answer hosts?
 fn shows_mirror(meta: &PairMeta) -> bool {
     match meta.state {
-        PairState::Simplex | PairState::Split | PairState::ProtectedRestoring => true,
+        PairState::Simplex | PairState::Split => true,
         PairState::Copy | PairState::Duplex | PairState::Restoring | PairState::Restored => false,
-        PairState::Splitting | PairState::Suspended => meta.mirror_ready,
+        // Not while it is half of something: so after a fault, and in a restore from a mirror that has had one.
+        PairState::Splitting | PairState::ProtectedRestoring | PairState::Suspended => meta.mirror_ready,
     }
 }

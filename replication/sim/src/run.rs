@@ -7,6 +7,7 @@ use crate::{
     options::{Options, Profile},
     oracle::Oracle,
     rng::Rng,
+    task::Task,
     world::{Broken, Checked, Counts, FIRST_NAME, World, ensure},
 };
 use replication_engine::{Engine, ids::VolumeId, journal::Image};
@@ -39,7 +40,7 @@ pub fn run(options: Options) -> Result<Counts, Box<Failure>> {
     Err(Box::new(Failure { options, what, trace: trace.split_off(keep) }))
 }
 
-const TRACE: usize = 400;
+const TRACE: usize = 4000;
 
 fn guarded(options: Options, trace: Option<Vec<String>>, counts: &mut Counts) -> (Checked, Vec<String>) {
     let mut world = World::new(options, trace);
@@ -157,11 +158,16 @@ impl World {
 
     /// Until nothing is in flight and no copy runs.
     pub(crate) fn settle_down(&mut self) -> Checked {
+        let mut idle = 0;
         for _ in 0..PATIENCE {
             if self.tasks.is_empty() && !self.journal.unsynced() {
                 let copying = self.oracle.pairs.values().any(|meta| meta.state.is_copying());
                 if self.ops.is_empty() && self.commands.is_empty() && !copying {
                     return Ok(());
+                }
+                idle += 1;
+                if idle > IDLE {
+                    break;
                 }
                 self.tick(100_000_000)?;
             } else if self.tasks.is_empty() || self.rng.chance(200) {
@@ -170,12 +176,18 @@ impl World {
                 self.something_ends()?;
             }
         }
-        let ops: Vec<_> = self.ops.iter().take(4).collect();
+        let ops: Vec<_> = self.ops.iter().map(|(id, op)| (id.0, op.volume.0, op.io, op.blocks.clone())).collect();
+        let pairs: Vec<_> =
+            self.oracle.pairs.iter().map(|(pair, meta)| (meta.primary.0, pair.0.0, meta.state)).collect();
+        let commands: Vec<_> = self.commands.values().map(|issued| &issued.command).collect();
+        let tasks: Vec<_> = self.tasks.iter().map(Task::name).collect();
         ensure(false, || {
-            format!("it does not settle: ops {ops:?}, commands {:?}, pairs {:?}", self.commands, self.oracle.pairs)
+            format!("it does not settle: ops {ops:?}, commands {commands:?}, pairs {pairs:?}, effects {tasks:?}")
         })
     }
 }
 
 /// Steps after which a system that hangs is told from one that works.
 const PATIENCE: u64 = 60_000;
+/// Of them, those in which nothing happens but ticks.
+const IDLE: u64 = 300;

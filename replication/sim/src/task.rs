@@ -25,13 +25,43 @@ pub struct Task {
 #[derive(Debug, Clone)]
 pub enum Work {
     /// `Effect::Read` or `Effect::Prepare`.
-    Read { op: OpId, from: VolumeId, blocks: Range<usize>, prepare: bool },
+    Read {
+        /// For whom.
+        op: OpId,
+        /// The disk.
+        from: VolumeId,
+        /// Where.
+        blocks: Range<usize>,
+        /// It is the first half of an update.
+        prepare: bool,
+    },
     /// `Effect::Write`.
-    Write { to: VolumeId, blocks: Range<usize>, stamps: Vec<Stamp> },
+    Write {
+        /// The disk.
+        to: VolumeId,
+        /// Where.
+        blocks: Range<usize>,
+        /// What.
+        stamps: Vec<Stamp>,
+    },
     /// `Effect::Copy`, with what was read of the source so far.
-    Copy { from: VolumeId, to: Vec<VolumeId>, blocks: Range<usize>, stamps: Vec<Stamp> },
+    Copy {
+        /// The source.
+        from: VolumeId,
+        /// The destinations.
+        to: Vec<VolumeId>,
+        /// Where.
+        blocks: Range<usize>,
+        /// What was read.
+        stamps: Vec<Stamp>,
+    },
     /// `Effect::Flush`, with what it covers.
-    Flush { volume: VolumeId, covered: u64 },
+    Flush {
+        /// The disk.
+        volume: VolumeId,
+        /// See [`Disk::flush_begins`].
+        covered: u64,
+    },
 }
 
 /// What a step came to.

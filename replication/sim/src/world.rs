@@ -142,7 +142,7 @@ impl World {
                 let op = self.op(op)?;
                 let blocks = blocks(range);
                 ensure(op.blocks.start <= blocks.start && blocks.end <= op.blocks.end, || {
-                    format!("a write of {blocks:?} for {op:?}")
+                    format!("a write of {blocks:?} for an I/O of {:?}", op.blocks)
                 })?;
                 let first = blocks.start - op.blocks.start;
                 let stamps = op.stamps[first..first + blocks.len()].to_vec();
@@ -325,6 +325,8 @@ impl World {
         for member in &change.members {
             let old = self.oracle.state(member.meta.primary, member.pair.0);
             ensure(reachable(old, member.meta.state), || format!("a pair went from {old} to {}", member.meta.state))?;
+            let shown = old == PairState::Split && member.meta.state == PairState::ProtectedRestoring;
+            ensure(!shown || member.meta.mirror_ready, || "a protected restore took the mirror away".to_owned())?;
         }
         let before = self.oracle.contents.clone();
         let machine = Machine { disks: &self.disks, tasks: &self.tasks };
@@ -338,11 +340,22 @@ impl World {
         Ok(())
     }
 
-    /// The command that waits for a change of these members.
+    /// The command that waited for its families to be still, and makes this change now.
     fn command_of(&self, change: &StateChange) -> Option<CommandId> {
-        let changed: Vec<_> = change.members.iter().map(|member| (member.meta.primary, member.pair.0)).collect();
-        let of = |issued: &Issued| matches!(&issued.command, Command::Pair { members, dry_run: false, .. } if *members == changed);
-        self.commands.iter().find(|(_, issued)| of(issued)).map(|(id, _)| *id)
+        let makes = |issued: &Issued| {
+            let Command::Pair { verb, members, dry_run: false } = &issued.command else { return false };
+            !issued.changed
+                && members.len() == change.members.len()
+                && members.iter().zip(&change.members).all(|((primary, mirror), member)| {
+                    let now = self.oracle.state(*primary, *mirror);
+                    let to = match decide(now, *verb) {
+                        Decision::Go(transition) => Some(transition.to),
+                        _ => None,
+                    };
+                    *primary == member.meta.primary && *mirror == member.pair.0 && to == Some(member.meta.state)
+                })
+        };
+        self.commands.iter().find(|(_, issued)| makes(issued)).map(|(id, _)| *id)
     }
 
     fn note_readiness(&mut self) {
@@ -431,7 +444,8 @@ fn reachable(from: PairState, to: PairState) -> bool {
     use PairState::{Copy, ProtectedRestoring, Restoring, Simplex, Split, Splitting, Suspended};
     match to {
         Simplex | Copy => true,
-        Splitting => from == Copy,
+        // DUPLEX and RESTORED: when a restore to the primary is running, the mirror is still owed its tracks.
+        Splitting => matches!(from, Copy | PairState::Duplex | PairState::Restored),
         PairState::Duplex => from == Copy,
         PairState::Restored => from == Restoring,
         Restoring | ProtectedRestoring => matches!(from, Split | Suspended),
