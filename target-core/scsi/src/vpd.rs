@@ -1,7 +1,5 @@
 //! Vital product data pages (SPC-4 7.8, SBC-3 6.6).
 
-use std::fmt::Write as _;
-
 use crate::{
     big_endian::push_padded,
     block_commands::{MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES},
@@ -44,16 +42,15 @@ pub fn page(code: u8, identity: &UnitIdentity, ports: &NexusPorts) -> Option<Vec
     Some(data)
 }
 
-/// 83h: the unit by NAA, T10 vendor id and SCSI name, then the port it is seen through.
+/// 83h: the unit by NAA and T10 vendor id, then the port it is seen through and the target. Kept short: some
+/// initiators read no more than 255 bytes.
 fn device_identification(identity: &UnitIdentity, port: &TargetPort) -> Vec<u8> {
     let mut t10 = Vec::new();
     push_padded(&mut t10, inquiry::VENDOR, 8);
     t10.extend(identity.serial.as_bytes());
-    let name = format!("naa.{}", hex(&identity.naa));
 
     let mut data = designator(BINARY, 0x03, &identity.naa);
     data.extend(designator(ASCII, 0x01, &t10));
-    data.extend(designator(UTF8, 0x08, &padded(&name)));
     data.extend(port_designators(port));
     data.extend(designator(BINARY | ISCSI, PIV | OF_PORT | 0x05, &group_bytes()));
     data.extend(designator(
@@ -102,13 +99,6 @@ fn padded(name: &str) -> Vec<u8> {
     bytes.truncate(251);
     bytes.resize((bytes.len() + 1).next_multiple_of(4), 0);
     bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// 86h: head of queue, ordered and simple tasks; nothing else.

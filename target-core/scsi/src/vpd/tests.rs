@@ -83,14 +83,12 @@ fn the_naa_designator_comes_first() {
     );
     assert_eq!(data[24..28], [2, 1, 0, 18]);
     assert_eq!(&data[28..46], b"HOLDFASTHF00000001");
-    assert_eq!(data[46..50], [3, 8, 0, 40]);
-    assert_eq!(&data[50..90], b"naa.600102030405060708090a0b0c0d0e0f\0\0\0\0");
-    assert_eq!(data[90..98], [0x51, 0x94, 0, 4, 0, 0, 0, 3]);
-    assert_eq!(data[98..102], [0x53, 0x98, 0, 20]);
-    assert_eq!(&data[102..122], b"iqn.t:d,t,0x0001\0\0\0\0");
-    assert_eq!(data[122..130], [0x51, 0x95, 0, 4, 0, 0, 0, 1]);
-    assert_eq!(data[130..134], [0x53, 0xA8, 0, 8]);
-    assert_eq!(&data[134..], b"iqn.t:d\0");
+    assert_eq!(data[46..54], [0x51, 0x94, 0, 4, 0, 0, 0, 3]);
+    assert_eq!(data[54..58], [0x53, 0x98, 0, 20]);
+    assert_eq!(&data[58..78], b"iqn.t:d,t,0x0001\0\0\0\0");
+    assert_eq!(data[78..86], [0x51, 0x95, 0, 4, 0, 0, 0, 1]);
+    assert_eq!(data[86..90], [0x53, 0xA8, 0, 8]);
+    assert_eq!(&data[90..], b"iqn.t:d\0");
 }
 
 #[test]
