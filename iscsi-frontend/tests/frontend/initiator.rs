@@ -51,7 +51,10 @@ pub(crate) struct Initiator {
 }
 
 pub(crate) fn config(name: &str, target: Option<&str>, keys: Offer) -> InitiatorConfig {
-    InitiatorConfig { keys, ..InitiatorConfig::new(name, target.map(Into::into), [0x80, 0, 0, 0, 0, 1]) }
+    InitiatorConfig {
+        keys,
+        ..InitiatorConfig::new(name, target.map(Into::into), [0x80, 0, 0, 0, 0, 1])
+    }
 }
 
 impl Initiator {
@@ -86,7 +89,11 @@ impl Initiator {
         };
         let mut initiator = Self {
             socket: TcpStream::connect(address).await.unwrap(),
-            framer: Framer { max_ahs: MAX_AHS, max_data_segment, ..Framer::login() },
+            framer: Framer {
+                max_ahs: MAX_AHS,
+                max_data_segment,
+                ..Framer::login()
+            },
             out: Outbound::new(),
             received: Vec::new(),
             cmd_sn: 100,
@@ -100,7 +107,11 @@ impl Initiator {
             let mut header = bhs::LoginRequest::new();
             header.opcode |= IMMEDIATE;
             header.flags = if request.transit { FINAL } else { 0 }
-                | if request.cont { bhs::LoginRequest::CONTINUE } else { 0 }
+                | if request.cont {
+                    bhs::LoginRequest::CONTINUE
+                } else {
+                    0
+                }
                 | request.csg << 2
                 | request.nsg;
             header.isid = request.isid;
@@ -132,7 +143,9 @@ impl Initiator {
                     let digest = |kind| kind == DigestKind::Crc32c;
                     initiator.framer.header_digest = digest(outcome.connection.header_digest);
                     initiator.framer.data_digest = digest(outcome.connection.data_digest);
-                    initiator.out.set_digests(initiator.framer.header_digest, initiator.framer.data_digest);
+                    initiator
+                        .out
+                        .set_digests(initiator.framer.header_digest, initiator.framer.data_digest);
                     initiator.outcome = *outcome;
                     return Ok(initiator);
                 }
@@ -152,6 +165,29 @@ impl Initiator {
         let _ = self.socket.write_all(&bytes).await;
     }
 
+    /// Keeps a PDU to be sent together with others.
+    pub(crate) fn queue<H: Header>(&mut self, header: &H, data: &[u8]) {
+        self.out.push_copied(header, data);
+    }
+
+    pub(crate) async fn send_queued(&mut self) {
+        let bytes = self.out.take();
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+
+    pub(crate) async fn send_with_ahs<H: Header>(&mut self, header: &H, ahs: &[u8]) {
+        self.out.push_with_ahs(header, ahs, &[]);
+        self.send_queued().await;
+    }
+
+    /// Sends a PDU whose data digest does not match.
+    pub(crate) async fn send_damaged<H: Header>(&mut self, header: &H, data: &[u8]) {
+        self.out.push_copied(header, data);
+        let mut bytes = self.out.take();
+        *bytes.last_mut().unwrap() ^= 1;
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+
     /// Sends a header as it is, with whatever lengths are in it.
     pub(crate) async fn send_raw(&mut self, header: &Bhs) {
         self.socket.write_all(&header.0).await.unwrap();
@@ -159,11 +195,15 @@ impl Initiator {
 
     /// The next PDU, `None` when the target has closed the connection.
     pub(crate) async fn receive_or_end(&mut self) -> Option<Pdu> {
-        timeout(PATIENCE, self.next_pdu()).await.expect("the target is silent")
+        timeout(PATIENCE, self.next_pdu())
+            .await
+            .expect("the target is silent")
     }
 
     pub(crate) async fn receive(&mut self) -> Pdu {
-        self.receive_or_end().await.expect("the target closed the connection")
+        self.receive_or_end()
+            .await
+            .expect("the target closed the connection")
     }
 
     async fn next_pdu(&mut self) -> Option<Pdu> {
@@ -175,7 +215,10 @@ impl Initiator {
         }
         let frame = self.framer.open(&self.received).unwrap();
         assert!(frame.data_intact);
-        let pdu = Pdu { bhs: *frame.bhs, data: self.received[frame.data.clone()].to_vec() };
+        let pdu = Pdu {
+            bhs: *frame.bhs,
+            data: self.received[frame.data.clone()].to_vec(),
+        };
         let length = frame.length;
         self.received.drain(..length);
         self.count(&pdu.bhs);
@@ -195,7 +238,10 @@ impl Initiator {
         };
         if carries_status {
             let stat_sn = word(24);
-            assert!(self.exp_stat_sn == 0 || stat_sn == self.exp_stat_sn, "StatSN {stat_sn} is out of order");
+            assert!(
+                self.exp_stat_sn == 0 || stat_sn == self.exp_stat_sn,
+                "StatSN {stat_sn} is out of order"
+            );
             self.exp_stat_sn = stat_sn.wrapping_add(1);
         }
     }
@@ -229,13 +275,22 @@ impl Initiator {
         let tag = header.initiator_task_tag.get();
         let first_burst = data.len().min(session.first_burst_length as usize);
         let segment = self.outcome.connection.peer_max_recv_data_segment_length as usize;
-        let immediate = if session.immediate_data { first_burst.min(segment) } else { 0 };
-        let unsolicited = if session.initial_r2t { immediate } else { first_burst };
+        let immediate = if session.immediate_data {
+            first_burst.min(segment)
+        } else {
+            0
+        };
+        let unsolicited = if session.initial_r2t {
+            immediate
+        } else {
+            first_burst
+        };
         if immediate < unsolicited {
             header.flags &= !FINAL;
         }
         self.send(&header, &data[..immediate]).await;
-        self.send_data(tag, RESERVED_TAG, immediate, &data[..unsolicited]).await;
+        self.send_data(tag, RESERVED_TAG, immediate, &data[..unsolicited])
+            .await;
         self.end_of(tag, data).await
     }
 
@@ -268,7 +323,8 @@ impl Initiator {
                     assert_eq!(r2t.initiator_task_tag.get(), tag);
                     let start = r2t.buffer_offset.get() as usize;
                     let end = start + r2t.desired_data_transfer_length.get() as usize;
-                    self.send_data(tag, r2t.target_transfer_tag.get(), start, &data_out[..end]).await;
+                    self.send_data(tag, r2t.target_transfer_tag.get(), start, &data_out[..end])
+                        .await;
                 }
                 opcode::DATA_IN => {
                     let header = pdu.bhs.view::<bhs::DataIn>();
@@ -282,7 +338,13 @@ impl Initiator {
                             bhs::DataIn::OVERFLOW,
                             bhs::DataIn::UNDERFLOW,
                         );
-                        return CommandEnd { response: 0, status: header.status, sense: Vec::new(), data, residual };
+                        return CommandEnd {
+                            response: 0,
+                            status: header.status,
+                            sense: Vec::new(),
+                            data,
+                            residual,
+                        };
                     }
                 }
                 opcode::SCSI_RESPONSE => {
@@ -392,5 +454,7 @@ fn residual(flags: u8, count: u32, overflow: u8, underflow: u8) -> i64 {
 
 /// Bytes that tell where they belong.
 pub(crate) fn pattern(seed: u64, length: usize) -> Bytes {
-    (0..length as u64).map(|place| (place.wrapping_mul(0x9e37_79b9).wrapping_add(seed * 77) >> 7) as u8).collect()
+    (0..length as u64)
+        .map(|place| (place.wrapping_mul(0x9e37_79b9).wrapping_add(seed * 77) >> 7) as u8)
+        .collect()
 }

@@ -4,15 +4,29 @@ use std::{net::SocketAddr, sync::Arc};
 
 use iscsi_frontend::{Frontend, FrontendConfig, TargetAccess};
 use iscsi_proto::negotiation::Offer;
-use target_core::target::{AccessRules, Target};
+use target_core::{
+    logical_unit::LogicalUnit,
+    target::{Access, AccessRules, LunEntry, Target},
+    unit_state::UnitStateStore,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::initiator::{Initiator, config};
+use crate::{
+    held_volume::HeldVolume,
+    initiator::{Initiator, config},
+};
 
 pub(crate) const TARGET: &str = "iqn.2026-11.io.holdfast:test";
 
+/// Sees the unit under [`OTHER_LUN`]; everybody else under LUN 0.
+pub(crate) const OTHER: &str = "iqn.test:other";
+pub(crate) const OTHER_LUN: u8 = 4;
+
+const BYTES: u64 = 32 << 20;
+
 pub(crate) struct Rig {
+    pub(crate) volume: Arc<HeldVolume>,
     pub(crate) frontend: Arc<Frontend>,
     pub(crate) address: SocketAddr,
     pub(crate) config: FrontendConfig,
@@ -27,7 +41,21 @@ impl Rig {
 
     /// Starts with a configuration that `change` has changed.
     pub(crate) async fn start_with(change: impl FnOnce(&mut FrontendConfig)) -> Self {
-        let target = Target::new(TARGET, AccessRules::default());
+        let volume = HeldVolume::new(BYTES);
+        let unit = LogicalUnit::new(volume.clone(), None, UnitStateStore::ephemeral()).unwrap();
+        let access = |lun| Access {
+            control: false,
+            luns: vec![LunEntry {
+                lun,
+                unit: unit.clone(),
+                read_only: false,
+            }],
+        };
+        let rules = AccessRules {
+            default: Some(access(0)),
+            by_initiator: [(OTHER.to_owned(), access(u16::from(OTHER_LUN)))].into(),
+        };
+        let target = Target::new(TARGET, rules);
         let mut config = FrontendConfig {
             targets: vec![TargetAccess::open(target)],
             ..FrontendConfig::default()
@@ -48,7 +76,14 @@ impl Rig {
             let (frontend, shutdown) = (frontend.clone(), shutdown.clone());
             async move { frontend.run(shutdown).await }
         });
-        Self { frontend, address, config, shutdown, running }
+        Self {
+            volume,
+            frontend,
+            address,
+            config,
+            shutdown,
+            running,
+        }
     }
 
     pub(crate) async fn login(&self, name: &str) -> Initiator {
@@ -56,7 +91,9 @@ impl Rig {
     }
 
     pub(crate) async fn login_with(&self, name: &str, keys: Offer) -> Initiator {
-        Initiator::login(self.address, config(name, Some(TARGET), keys)).await.unwrap()
+        Initiator::login(self.address, config(name, Some(TARGET), keys))
+            .await
+            .unwrap()
     }
 
     pub(crate) fn free_address(&self) -> SocketAddr {

@@ -26,7 +26,10 @@ async fn a_session_pings_and_logs_out() {
     assert_eq!(sessions[0].tsih, initiator.outcome.tsih);
     assert!(sessions[0].bytes_in > 5000);
     assert_eq!(initiator.logout().await, 0);
-    assert!(rig.frontend.sessions().is_empty(), "gone before the logout was answered");
+    assert!(
+        rig.frontend.sessions().is_empty(),
+        "gone before the logout was answered"
+    );
     rig.stop().await;
 }
 
@@ -43,7 +46,10 @@ async fn digests_are_used_as_negotiated() {
         let mut initiator = rig.login_with("iqn.test:a", keys).await;
         assert_eq!(initiator.ping(&[3; 777]).await, [3; 777]);
         let session = &rig.frontend.sessions()[0];
-        assert_eq!((session.header_digest, session.data_digest), (header_digest, data_digest));
+        assert_eq!(
+            (session.header_digest, session.data_digest),
+            (header_digest, data_digest)
+        );
         initiator.logout().await;
     }
     rig.stop().await;
@@ -52,14 +58,19 @@ async fn digests_are_used_as_negotiated() {
 #[tokio::test]
 async fn discovery_lists_what_the_initiator_may_use() {
     let rig = Rig::start_with(|config| {
-        let rule = InitiatorRule { name: "iqn.test:friend".into(), auth: AuthPolicy::none() };
+        let rule = InitiatorRule {
+            name: "iqn.test:friend".into(),
+            auth: AuthPolicy::none(),
+        };
         config.targets[0].initiators.push(rule);
     })
     .await;
     let list = |name: &'static str| {
         let address = rig.address;
         async move {
-            let mut initiator = Initiator::login(address, config(name, None, Offer::default())).await.unwrap();
+            let mut initiator = Initiator::login(address, config(name, None, Offer::default()))
+                .await
+                .unwrap();
             let answer = initiator.text("SendTargets=All\0").await;
             assert_eq!(initiator.logout().await, 0);
             answer
@@ -68,17 +79,27 @@ async fn discovery_lists_what_the_initiator_may_use() {
     let expected = format!("TargetName={TARGET}\nTargetAddress={},1\n", rig.address);
     assert_eq!(list("iqn.test:friend").await, expected);
     assert_eq!(list("iqn.test:stranger").await, "");
-    let refused = Initiator::login(rig.address, config("iqn.test:stranger", Some(TARGET), Offer::default())).await;
+    let refused = Initiator::login(
+        rig.address,
+        config("iqn.test:stranger", Some(TARGET), Offer::default()),
+    )
+    .await;
     assert!(refused.is_err());
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn chap_is_asked_for_and_checked() {
-    let account = |secret: &str| Credentials { name: "user".into(), secret: Secret::new(secret.as_bytes().to_vec()) };
+    let account = |secret: &str| Credentials {
+        name: "user".into(),
+        secret: Secret::new(secret.as_bytes().to_vec()),
+    };
     let rig = Rig::start_with(|config| {
         let auth = AuthPolicy::chap(vec![account("twelve bytes at least")]);
-        config.targets[0].initiators.push(InitiatorRule { name: "*".into(), auth });
+        config.targets[0].initiators.push(InitiatorRule {
+            name: "*".into(),
+            auth,
+        });
     })
     .await;
     let login = |secret: Option<&str>| {
@@ -99,7 +120,10 @@ async fn sendtargets_in_a_normal_session_names_its_own_target() {
     let rig = Rig::start().await;
     let mut initiator = rig.login("iqn.test:a").await;
     let answer = initiator.text("SendTargets=\0").await;
-    assert_eq!(answer, format!("TargetName={TARGET}\nTargetAddress={},1\n", rig.address));
+    assert_eq!(
+        answer,
+        format!("TargetName={TARGET}\nTargetAddress={},1\n", rig.address)
+    );
     rig.stop().await;
 }
 
@@ -125,7 +149,11 @@ async fn unknown_and_misplaced_pdus_are_rejected_and_the_session_lives() {
     unknown.opcode = 0x1c;
     let mut misplaced = bhs::LoginRequest::new();
     misplaced.flags = (Stage::Operational as u8) << 2;
-    for (header, reason) in [(unknown.to_bhs(), 0x05), (bhs::Snack::new().to_bhs(), 0x03), (misplaced.to_bhs(), 0x04)] {
+    for (header, reason) in [
+        (unknown.to_bhs(), 0x05),
+        (bhs::Snack::new().to_bhs(), 0x03),
+        (misplaced.to_bhs(), 0x04),
+    ] {
         initiator.send_raw(&header).await;
         let pdu = initiator.receive().await;
         assert_eq!(pdu.bhs.opcode(), opcode::REJECT);
@@ -190,7 +218,11 @@ async fn a_silent_initiator_is_asked_and_then_given_up() {
     answer.target_transfer_tag = tag.into();
     answer.cmd_sn = initiator.cmd_sn.into();
     initiator.send(&answer, &[]).await;
-    assert_eq!(initiator.receive().await.bhs.opcode(), opcode::NOP_IN, "asked again later");
+    assert_eq!(
+        initiator.receive().await.bhs.opcode(),
+        opcode::NOP_IN,
+        "asked again later"
+    );
     assert!(rig.frontend.sessions()[0].round_trip.is_some());
     assert!(initiator.receive_or_end().await.is_none(), "given up");
     rig.stop().await;
@@ -204,10 +236,18 @@ async fn a_stopping_target_asks_for_logout_and_accepts_nobody() {
     let pdu = initiator.receive().await;
     assert_eq!(pdu.bhs.opcode(), opcode::ASYNC_MESSAGE);
     let message = pdu.bhs.view::<AsyncMessage>();
-    assert_eq!((message.event, message.parameter3.get()), (AsyncMessage::LOGOUT_REQUEST, 5));
-    assert!(tokio::net::TcpStream::connect(rig.address).await.is_err(), "the portal is closed");
+    assert_eq!(
+        (message.event, message.parameter3.get()),
+        (AsyncMessage::LOGOUT_REQUEST, 5)
+    );
+    assert!(
+        tokio::net::TcpStream::connect(rig.address).await.is_err(),
+        "the portal is closed"
+    );
     assert_eq!(initiator.logout().await, 0);
-    tokio::time::timeout(Duration::from_secs(2), rig.stop()).await.expect("not the whole grace");
+    tokio::time::timeout(Duration::from_secs(2), rig.stop())
+        .await
+        .expect("not the whole grace");
 }
 
 #[tokio::test]
