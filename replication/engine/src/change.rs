@@ -242,7 +242,6 @@ impl Engine {
             let tracks = self.volume(id.0).geometry.tracks();
             self.volume_mut(id.0).above = Some(change.meta.primary);
             self.volume_mut(change.meta.primary).below.insert(id.0);
-            self.families.remove(&id.0);
             self.pairs
                 .insert(id, Pair::new(change.meta, PairBits::new(tracks), since, since));
         }
