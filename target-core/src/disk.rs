@@ -162,7 +162,7 @@ impl Disk {
         // No space is found before anything is promised; any other failure may be one of making it stable.
         written.inspect_err(|error| {
             if !matches!(error, IoError::NoSpace { .. }) {
-                self.remember(error)
+                self.remember(error);
             }
         })
     }

@@ -147,8 +147,10 @@ pub(crate) fn execute(
         write_through: plan.write_through,
     };
     Execution::Later(Box::pin(async move {
-        let _inside = inside;
-        let result = task.end_tasks_of(aborted, must_store, action).await;
+        // A command that waits for others to end must not be waited for: two that preempt each other would do so
+        // for ever. It does no I/O.
+        let _inside = aborted.is_empty().then_some(inside);
+        let result = task.carry_out(aborted, must_store, action).await;
         task.conclude(result, expected)
     }))
 }
@@ -168,7 +170,7 @@ pub(crate) fn respond(answer: Answer, data_out_length: u64, data_in_limit: u32) 
 }
 
 impl Task {
-    async fn end_tasks_of(
+    async fn carry_out(
         &self,
         aborted: Vec<Arc<ItlNexus>>,
         must_store: bool,

@@ -88,6 +88,8 @@ impl LogicalUnit {
             storing: tokio::sync::Mutex::default(),
         });
         unit.volume.watch(Arc::new(Watcher(Arc::downgrade(&unit))));
+        // Whatever changed before anybody watched.
+        unit.identity.store(Arc::new(identity_of(&unit.volume.info())));
         Ok(unit)
     }
 

@@ -60,8 +60,12 @@ impl FileMedia {
             make_sparse(&file, path, configured)?;
             found = configured;
         }
-        let in_memory = rustix::fs::fstatfs(&file)
-            .is_ok_and(|fs| !block_device && MEMORY_FILE_SYSTEMS.contains(&(fs.f_type as u32)));
+        let in_memory = !block_device
+            && rustix::fs::fstatfs(&file).is_ok_and(|found| {
+                MEMORY_FILE_SYSTEMS
+                    .iter()
+                    .any(|magic| i64::from(*magic) == found.f_type)
+            });
         Ok(Self {
             file,
             path: path.to_owned(),

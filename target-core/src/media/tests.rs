@@ -67,7 +67,7 @@ fn what_is_written_can_be_read_inline_when_cached() {
 #[test]
 fn holes_come_and_go() {
     for (name, media, _directory) in stores() {
-        media.write_at(131_072, &[1; 65536], false).unwrap();
+        media.write_at(131_072, &vec![1; 65536], false).unwrap();
         let extents = media.extents(0, 8).unwrap();
         assert_eq!(
             extents,
@@ -128,9 +128,9 @@ fn reads_past_the_end_are_errors_and_growing_reads_zeros() {
 fn copies_carry_data_and_holes_between_all_kinds() {
     for (from_name, from, _from_directory) in stores() {
         for (to_name, to, _to_directory) in stores() {
-            from.write_at(4096, &[5; 70_000], false).unwrap();
+            from.write_at(4096, &vec![5; 70_000], false).unwrap();
             from.write_at(600_000, &[6; 100], false).unwrap();
-            to.write_at(0, &[9; 300_000], false).unwrap();
+            to.write_at(0, &vec![9; 300_000], false).unwrap();
             copy_range(&*from, &*to, 0, LENGTH).unwrap();
             assert!(content(&*from) == content(&*to), "{from_name} to {to_name}");
             let holes = to.extents(300_000, 1).unwrap();
@@ -143,8 +143,8 @@ fn copies_carry_data_and_holes_between_all_kinds() {
 fn a_copy_touches_nothing_outside_its_range() {
     for (name, from, _from_directory) in stores() {
         for (_, to, _to_directory) in stores() {
-            from.write_at(0, &[1; 65536], false).unwrap();
-            to.write_at(0, &[2; 262_144], false).unwrap();
+            from.write_at(0, &vec![1; 65536], false).unwrap();
+            to.write_at(0, &vec![2; 262_144], false).unwrap();
             copy_range(&*from, &*to, 32768, 65536).unwrap();
             let copied = content(&*to);
             assert!(copied[..32768].iter().all(|&byte| byte == 2), "{name}");
@@ -192,6 +192,39 @@ fn sixteen_tebibytes_of_memory_cost_what_is_written() {
     assert_eq!(media.extents(0, 16).unwrap().len(), 4);
     media.punch(0, 16 << 40).unwrap();
     assert_eq!(media.allocated_bytes(), 0);
+}
+
+/// `HOLDFAST_TEST_BLOCK_DEVICE` names a device of 1 MiB whose content may be lost, for instance a loop device.
+#[test]
+#[ignore = "needs a block device"]
+fn a_block_device_is_a_store() {
+    let path = std::path::PathBuf::from(std::env::var_os("HOLDFAST_TEST_BLOCK_DEVICE").unwrap());
+    let mismatch = FileMedia::open(&path, Some(2 * LENGTH)).unwrap_err();
+    assert!(matches!(mismatch, OpenError::SizeMismatch { found: LENGTH, .. }));
+    let device = FileMedia::open(&path, None).unwrap();
+    assert_eq!(device.length(), LENGTH);
+    assert!(matches!(
+        FileMedia::open(&path, None),
+        Err(OpenError::InUse { .. })
+    ));
+    device.write_at(0, &vec![5; LENGTH as usize], true).unwrap();
+    device.punch(0, 65536).unwrap();
+    device.zero(65536, 512).unwrap();
+    device.flush().unwrap();
+    let all = content(&device);
+    assert!(all[..66048].iter().all(|&byte| byte == 0) && all[66048..].iter().all(|&byte| byte == 5));
+    assert_eq!(
+        device.extents(0, 4).unwrap(),
+        [Extent {
+            offset: 0,
+            length: LENGTH,
+            mapped: true
+        }]
+    );
+    let memory = MemoryMedia::new(LENGTH);
+    copy_range(&device, &memory, 0, LENGTH).unwrap();
+    assert!(content(&memory) == all);
+    assert!(device.set_length(2 * LENGTH).is_err());
 }
 
 #[derive(Debug, Clone)]
