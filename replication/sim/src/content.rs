@@ -91,8 +91,8 @@ impl Content {
         image
     }
 
-    /// All of the volume is replaced by an image at the time `now`, as by a restore; the volume's own writes in flight may come
-    /// before or after. Returns a time that is behind all times used.
+    /// All of the volume is replaced by an image at the time `now`, by a restore or a split; the volume's own writes in flight may
+    /// come before or after. Returns a time that is behind all times used.
     pub fn restore(&mut self, image: &Self, now: Time) -> Time {
         let mut last = now;
         for (own, new) in self.blocks.iter_mut().zip(&image.blocks) {
@@ -133,6 +133,13 @@ impl Content {
     pub fn merge(&mut self, other: &Self) {
         for (own, more) in self.blocks.iter_mut().zip(&other.blocks) {
             own.extend(more);
+        }
+    }
+
+    /// All of it is possible, nothing replaces anything.
+    pub fn doubt(&mut self) {
+        for entry in self.blocks.iter_mut().flatten() {
+            entry.sure = false;
         }
     }
 

@@ -105,6 +105,13 @@ impl Oracle {
         });
         // One point in time: every member's image is taken before any member changes.
         let before = self.clone_without_history();
+        for member in &change.members {
+            if member.meta.state == PairState::Simplex {
+                self.pairs.remove(&member.pair);
+            } else {
+                self.pairs.insert(member.pair, member.meta);
+            }
+        }
         let mut last = now;
         for member in &change.members {
             let old = before.pairs.get(&member.pair).filter(|meta| meta.primary == member.meta.primary);
@@ -114,15 +121,14 @@ impl Oracle {
             match (from, to) {
                 (PairState::Copy | PairState::Duplex | PairState::Restored, PairState::Splitting | PairState::Split) => {
                     let image = before.content_of(primary, bytes, now).image(now);
-                    self.contents.insert(mirror, image);
+                    last = last.max(self.own(mirror).restore(&image, now));
                 }
                 (PairState::Suspended, PairState::Split) if old.is_some_and(|meta| !meta.mirror_ready) => {
                     self.only_bytes(mirror, bytes, now);
                 }
                 (PairState::Split | PairState::Suspended, PairState::Restoring | PairState::ProtectedRestoring) => {
                     let image = before.content_of(mirror, bytes, now).image(now);
-                    let own = self.contents.get_mut(&primary).expect("every volume has a content");
-                    last = last.max(own.restore(&image, now));
+                    last = last.max(self.own(primary).restore(&image, now));
                     if to == PairState::ProtectedRestoring && old.is_some_and(|meta| !meta.mirror_ready) {
                         self.only_bytes(mirror, bytes, now);
                     }
@@ -144,13 +150,6 @@ impl Oracle {
                     }
                 }
                 _ => {}
-            }
-        }
-        for member in &change.members {
-            if member.meta.state == PairState::Simplex {
-                self.pairs.remove(&member.pair);
-            } else {
-                self.pairs.insert(member.pair, member.meta);
             }
         }
         for config in &change.configs {
@@ -176,11 +175,28 @@ impl Oracle {
         }
     }
 
+    fn own(&mut self, volume: VolumeId) -> &mut Content {
+        self.contents.get_mut(&volume).expect("every volume has a content")
+    }
+
     /// A copy to this volume was cut short: it holds what its disk does, and its own writes in flight.
     fn only_bytes(&mut self, volume: VolumeId, bytes: &impl Bytes, now: Time) {
-        let content = self.contents.get_mut(&volume).expect("every volume has a content");
-        content.forget();
-        content.merge(&bytes.content(volume, now));
+        let mut content = bytes.content(volume, now);
+        if self.is_promised(volume) {
+            // Another copy goes on and still owes it tracks: each block may be of either kind.
+            content.doubt();
+        } else {
+            self.own(volume).forget();
+        }
+        self.own(volume).merge(&content);
+    }
+
+    /// Is a copy running whose data the volume shows in advance?
+    fn is_promised(&self, volume: VolumeId) -> bool {
+        self.pairs.iter().any(|(pair, meta)| match meta.state {
+            PairState::Splitting => pair.0 == volume,
+            state => state.restores() && meta.primary == volume,
+        })
     }
 
     /// The system stopped, and of its journal the records up to `seq` survive.
