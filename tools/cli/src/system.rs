@@ -31,7 +31,9 @@ impl System {
                 device: Some(path), ..
             } => Box::new(ScsiDevice::open(path)?),
             Way { admin, .. } => {
-                let path = admin.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
+                let named = || std::env::var_os("HOLDFAST_ADMIN").filter(|path| !path.is_empty());
+                let path = admin.clone().or_else(|| named().map(PathBuf::from));
+                let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
                 Box::new(AdminSocket::new(&path)?)
             }
         };

@@ -1,13 +1,13 @@
 //! What the daemon prints when it begins to serve: what there is, and what to try next.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use admin_api::Size;
 
 use crate::config::{Config, Media, embedded};
 
 /// The text before the line `ready`.
-pub(crate) fn text(config: &Config, bytes_of: impl Fn(u32) -> u64) -> String {
+pub(crate) fn text(config: &Config, portals: &[SocketAddr], bytes_of: impl Fn(u32) -> u64) -> String {
     let mut text = String::new();
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes all");
     line(format_args!(
@@ -17,7 +17,7 @@ pub(crate) fn text(config: &Config, bytes_of: impl Fn(u32) -> u64) -> String {
         config.source
     ));
     line(format_args!("state   {}", config.system.state_dir.display()));
-    for portal in &config.portals {
+    for portal in portals {
         line(format_args!("portal  {portal}"));
     }
     for target in config.targets.values() {
@@ -48,14 +48,14 @@ pub(crate) fn text(config: &Config, bytes_of: impl Fn(u32) -> u64) -> String {
         line(format_args!("http    http://{http}/"));
     }
     line(format_args!("try"));
-    for command in commands(config) {
+    for command in commands(config, portals) {
         line(format_args!("  {command}"));
     }
     text
 }
 
 /// The next commands to try.
-fn commands(config: &Config) -> Vec<String> {
+fn commands(config: &Config, portals: &[SocketAddr]) -> Vec<String> {
     let admin = if config.source == embedded::NAME && config.admin.socket.starts_with("./holdfast-data") {
         String::new()
     } else {
@@ -71,7 +71,7 @@ fn commands(config: &Config) -> Vec<String> {
         commands.push(format!("holdfast {admin}restore {pair} --protected --wait"));
         commands.push(format!("holdfast {admin}query --watch"));
     }
-    if let Some(portal) = config.portals.first() {
+    if let Some(portal) = portals.first() {
         commands.push(format!("iscsiadm -m discovery -t sendtargets -p {portal}"));
     }
     commands
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_default() {
         let config = Config::load(None, []).unwrap();
-        let text = text(&config, |_| 1 << 30);
+        let text = text(&config, &config.portals, |_| 1 << 30);
         for line in [
             "portal  127.0.0.1:3260",
             "  LUN 1   volume 2 bcv1 (mirror, 1GiB, ./holdfast-data/bcv1.img)",

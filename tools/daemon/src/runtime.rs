@@ -154,12 +154,7 @@ impl Runtime {
 
     /// A volume more. `served` is what is served now. Gives its number.
     pub(crate) fn create(&mut self, served: &Config, wanted: VolumeCreate) -> Result<u32, String> {
-        let lowest_free = || {
-            (1..)
-                .find(|number| !served.volumes.contains_key(number))
-                .unwrap_or(0)
-        };
-        let number = wanted.number.unwrap_or_else(lowest_free);
+        let number = wanted.number.unwrap_or_else(|| lowest_free(served));
         if served.volumes.contains_key(&number) {
             return Err(format!(
                 "there is a volume {number} already; leave --number out to take a free one"
@@ -314,6 +309,13 @@ impl Runtime {
         }
         Ok((iqn, lun))
     }
+}
+
+/// From 1 on. There are fewer volumes than numbers.
+fn lowest_free(served: &Config) -> u32 {
+    (1..u32::MAX)
+        .find(|number| !served.volumes.contains_key(number))
+        .unwrap_or(0)
 }
 
 fn known(served: &Config, number: u32) -> Result<(), String> {

@@ -90,7 +90,7 @@ async fn announce(service: &Service) {
             .volume(target_core::scsi_model::control::VolumeNumber(number));
         volume.map_or(0, |volume| volume.bytes())
     };
-    let text = greeting::text(&config, bytes_of);
+    let text = greeting::text(&config, &service.frontend.addresses(), bytes_of);
     // Nobody may be reading; serving goes on.
     let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), format!("{text}ready\n").as_bytes());
     let _ = std::io::Write::flush(&mut std::io::stdout().lock());

@@ -13,7 +13,7 @@ use replication_engine::Limits;
 use target_core::{
     control::ArrayControl,
     identities::IdentityStore,
-    scsi_model::control::{Reply, Request, VolumeNumber},
+    scsi_model::control::{Flags, OutVerb, Reply, Request, VolumeNumber, VolumePair},
     target::Target,
 };
 use tokio_util::sync::CancellationToken;
@@ -82,6 +82,7 @@ impl Service {
         };
         let system = config.system.id.clone();
         let array = Array::open_with(&state_dir, system, config.system.track_size, limits, volumes)?;
+        dissolve_pairs_in_memory(&array, &config).await;
         let mut units = Units::new();
         for volume in array.volumes() {
             units.insert(volume.number().0, wiring::unit(volume, &array, &config)?);
@@ -171,13 +172,13 @@ impl Service {
 
     /// `holdfast volume create`.
     pub(crate) async fn create_volume(&self, wanted: VolumeCreate) -> Result<Vec<String>, String> {
-        self.edit(|served, runtime| runtime.create(&served.config, wanted).map(drop))
+        self.edit(|served, runtime| runtime.create(&served.config, wanted).map(|_| None))
             .await
     }
 
     /// `holdfast volume delete`.
     pub(crate) async fn delete_volume(&self, number: u32) -> Result<Vec<String>, String> {
-        self.edit(|served, runtime| runtime.delete(&served.config, number))
+        self.edit(|served, runtime| runtime.delete(&served.config, number).map(|()| None))
             .await
     }
 
@@ -185,31 +186,44 @@ impl Service {
     pub(crate) async fn resize_volume(&self, number: u32, size: &str) -> Result<Vec<String>, String> {
         let volume = self.array.volume(VolumeNumber(number));
         let now = volume.map_or(0, |volume| volume.bytes());
-        self.edit(|served, runtime| runtime.resize(&served.configured, number, now, size).map(drop))
-            .await
+        self.edit(|served, runtime| {
+            runtime
+                .resize(&served.configured, number, now, size)
+                .map(|_| None)
+        })
+        .await
     }
 
     /// `holdfast map`.
     pub(crate) async fn map(&self, wanted: &MapRequest) -> Result<Vec<String>, String> {
-        self.edit(|served, runtime| runtime.map(&served.config, wanted).map(drop))
-            .await
+        self.edit(|served, runtime| {
+            let (iqn, lun) = runtime.map(&served.config, wanted)?;
+            let name = served.config.volume_named(wanted.volume);
+            Ok(Some(format!("volume {name} is LUN {lun} of {iqn}")))
+        })
+        .await
     }
 
     /// `holdfast unmap`.
     pub(crate) async fn unmap(&self, wanted: &UnmapRequest) -> Result<Vec<String>, String> {
-        self.edit(|served, runtime| runtime.unmap(&served.config, wanted).map(drop))
-            .await
+        self.edit(|served, runtime| {
+            let (iqn, lun) = runtime.unmap(&served.config, wanted)?;
+            let name = served.config.volume_named(wanted.volume);
+            Ok(Some(format!("volume {name} is no longer LUN {lun} of {iqn}")))
+        })
+        .await
     }
 
     async fn edit(
         &self,
-        edit: impl FnOnce(&Served, &mut Runtime) -> Result<(), String>,
+        edit: impl FnOnce(&Served, &mut Runtime) -> Result<Option<String>, String>,
     ) -> Result<Vec<String>, String> {
         let mut served = self.served.lock().await;
         let mut runtime = served.runtime.clone();
-        edit(&served, &mut runtime)?;
+        let said = edit(&served, &mut runtime)?;
         let configured = served.configured.clone();
-        self.change(&mut served, configured, runtime).await
+        let done = self.change(&mut served, configured, runtime).await?;
+        Ok(said.map_or(done, |said| vec![said]))
     }
 
     /// Serves `configured` with `runtime` laid over it: all of it, or nothing has changed.
@@ -363,6 +377,43 @@ impl Service {
         for number in added {
             if let Err(error) = self.array.remove_volume(VolumeNumber(*number)).await {
                 complain(&error);
+            }
+        }
+    }
+}
+
+/// A volume in memory begins empty at every start, whatever the journal says of its pairs: they end here, before hosts
+/// get in and take zeros for an image.
+async fn dissolve_pairs_in_memory(array: &Array, config: &Config) {
+    let in_memory = |number: u32| {
+        config
+            .volumes
+            .get(&number)
+            .is_some_and(|volume| volume.media == Media::Memory)
+    };
+    for pair in array.pairs() {
+        let (primary, mirror) = (pair.primary.0, pair.mirror.0);
+        if !in_memory(primary) && !in_memory(mirror) {
+            continue;
+        }
+        let request = Request::Out {
+            verb: OutVerb::Cancel,
+            flags: Flags {
+                force: true,
+                ..Flags::default()
+            },
+            members: vec![VolumePair {
+                primary: VolumeNumber(primary),
+                mirror: Some(VolumeNumber(mirror)),
+            }],
+            dry_run: false,
+        };
+        match array.execute(request).await {
+            Ok(_) => tracing::warn!(
+                "pair {primary} -> {mirror} is cancelled: a volume in memory does not outlive the daemon"
+            ),
+            Err(refusal) => {
+                tracing::error!("pair {primary} -> {mirror} has lost a volume in memory: {refusal}");
             }
         }
     }

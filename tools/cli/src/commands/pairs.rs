@@ -77,7 +77,7 @@ pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArg
         members,
         goal: ESTABLISHED,
     };
-    give(system, output, order, args.how, Some(args.wait))
+    give(system, output, &order, args.how, Some(args.wait))
 }
 
 pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Result<(), Failure> {
@@ -104,7 +104,7 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
     give(
         system,
         output,
-        Order {
+        &Order {
             verb: OutVerb::Split,
             flags,
             members: vec![member],
@@ -123,7 +123,7 @@ pub(super) fn restore(system: &mut System, output: Output, args: &RestoreArgs) -
         members,
         goal: if args.options.protected { SPLIT } else { RESTORED },
     };
-    give(system, output, order, args.how, Some(args.wait))
+    give(system, output, &order, args.how, Some(args.wait))
 }
 
 pub(super) fn config(system: &mut System, output: Output, args: &ConfigArgs) -> Result<(), Failure> {
@@ -163,7 +163,7 @@ pub(super) fn cancel(system: &mut System, output: Output, args: &CancelArgs) -> 
         members: vec![system.pair(&args.pair)?],
         goal: &[],
     };
-    give(system, output, order, args.how, None)
+    give(system, output, &order, args.how, None)
 }
 
 pub(super) fn swap(system: &mut System, output: Output, args: &ForceArgs) -> Result<(), Failure> {
@@ -177,7 +177,7 @@ pub(super) fn swap(system: &mut System, output: Output, args: &ForceArgs) -> Res
         members: vec![system.pair(&args.pair)?],
         goal: &[],
     };
-    give(system, output, order, args.how, None)
+    give(system, output, &order, args.how, None)
 }
 
 pub(super) fn suspend(system: &mut System, output: Output, args: &PairArgs) -> Result<(), Failure> {
@@ -188,7 +188,7 @@ pub(super) fn suspend(system: &mut System, output: Output, args: &PairArgs) -> R
         members,
         goal: &[],
     };
-    give(system, output, order, args.how, None)
+    give(system, output, &order, args.how, None)
 }
 
 pub(super) fn group(system: &mut System, output: Output, command: &GroupCommand) -> Result<(), Failure> {
@@ -232,7 +232,7 @@ pub(super) fn group(system: &mut System, output: Output, command: &GroupCommand)
     give(
         system,
         output,
-        Order {
+        &Order {
             verb,
             flags,
             members,
@@ -247,14 +247,14 @@ pub(super) fn group(system: &mut System, output: Output, command: &GroupCommand)
 fn give(
     system: &mut System,
     output: Output,
-    order: Order,
+    order: &Order,
     how: How,
     wait: Option<Wait>,
 ) -> Result<(), Failure> {
     if how.dry_run {
-        return dry_run(system, output, &order);
+        return dry_run(system, output, order);
     }
-    send(system, &order, false)?;
+    send(system, order, false)?;
     let members: Vec<(VolumeNumber, VolumeNumber)> = order
         .members
         .iter()
@@ -290,18 +290,16 @@ fn give(
 
 /// The pairs after the order; a pair that it dissolved is not among them.
 fn after(system: &mut System, members: &[(VolumeNumber, VolumeNumber)]) -> Result<Vec<QueryPair>, Failure> {
-    match &members {
-        [(primary, mirror)] => match system.query(PairSelector::One(*primary, *mirror)) {
+    if let [(primary, mirror)] = members {
+        return match system.query(PairSelector::One(*primary, *mirror)) {
             Ok(document) => Ok(document.pairs),
             Err(Failure::Refused(refusal)) if refusal.kind == RefusalKind::NoSuchPair => Ok(Vec::new()),
             Err(failure) => Err(failure),
-        },
-        _ => {
-            let mut pairs = system.query(PairSelector::All)?.pairs;
-            pairs.retain(|pair| waiting::among(pair, members));
-            Ok(pairs)
-        }
+        };
     }
+    let mut pairs = system.query(PairSelector::All)?.pairs;
+    pairs.retain(|pair| waiting::among(pair, members));
+    Ok(pairs)
 }
 
 fn send(system: &mut System, order: &Order, dry_run: bool) -> Result<(), Failure> {

@@ -61,7 +61,7 @@ fn watch(system: &mut System, selector: PairSelector) -> Result<(), Failure> {
                 format!(
                     "{} {} {}",
                     table::pair(pair),
-                    progress::bar(pair.percent, 40),
+                    progress::bar(pair, 40),
                     progress::how_far(pair)
                 )
             })

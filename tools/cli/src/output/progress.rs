@@ -21,7 +21,7 @@ pub(crate) enum Progress {
         /// By the pair's text.
         bars: BTreeMap<String, ProgressBar>,
     },
-    /// A line for each pair, once a second.
+    /// A line for each pair that copies, once a second.
     Lines {
         /// When the last ones were printed.
         last: Option<Instant>,
@@ -52,7 +52,7 @@ impl Progress {
                     return;
                 }
                 *last = Some(Instant::now());
-                for pair in pairs {
+                for pair in pairs.into_iter().filter(|pair| copying(pair)) {
                     eprintln!("{}: {}", table::pair(pair), how_far(pair));
                 }
             }
@@ -65,7 +65,7 @@ impl Progress {
                         bar.set_prefix(name.clone());
                         bar
                     });
-                    bar.set_position((pair.percent * 10.0).round() as u64);
+                    bar.set_position(tenths(pair));
                     bar.set_message(how_far(pair));
                 }
             }
@@ -83,6 +83,10 @@ impl Drop for Progress {
     }
 }
 
+fn copying(pair: &QueryPair) -> bool {
+    pair.pair_state().is_some_and(PairState::copying)
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{prefix} [{bar:30}] {msg}").map_or_else(
         |_| ProgressStyle::default_bar(),
@@ -93,17 +97,30 @@ fn style() -> ProgressStyle {
 /// `copy 43.2%, 120MiB/s, 12s left`.
 pub(crate) fn how_far(pair: &QueryPair) -> String {
     let mut text = pair.state.clone();
-    if pair.pair_state().is_some_and(PairState::copying) {
+    if copying(pair) {
         let (rate, eta) = (table::rate(pair.rate), table::eta(pair.eta_seconds));
         write!(text, " {:.1}%, {rate}, {eta} left", pair.percent).expect("a String takes all");
     }
     text
 }
 
+/// How far in tenths of a percent, rounded down.
+fn tenths(pair: &QueryPair) -> u64 {
+    if pair.tracks == 0 {
+        return 1000;
+    }
+    let done = u128::from(pair.tracks.saturating_sub(pair.remaining));
+    (done * 1000 / u128::from(pair.tracks)) as u64
+}
+
 /// A bar of text, for `query --watch`.
-pub(crate) fn bar(percent: f64, width: usize) -> String {
-    let full = (percent / 100.0 * width as f64) as usize;
-    format!("[{:<width$}]", "=".repeat(full.min(width)))
+pub(crate) fn bar(pair: &QueryPair, width: usize) -> String {
+    drawn(tenths(pair), width)
+}
+
+fn drawn(tenths: u64, width: usize) -> String {
+    let full = width * tenths as usize / 1000;
+    format!("[{:<width$}]", "=".repeat(full))
 }
 
 #[cfg(test)]
@@ -112,8 +129,8 @@ mod tests {
 
     #[test]
     fn bars_are_full_only_at_the_end() {
-        assert_eq!(bar(0.0, 4), "[    ]");
-        assert_eq!(bar(99.9, 4), "[=== ]");
-        assert_eq!(bar(100.0, 4), "[====]");
+        assert_eq!(drawn(0, 4), "[    ]");
+        assert_eq!(drawn(999, 4), "[=== ]");
+        assert_eq!(drawn(1000, 4), "[====]");
     }
 }

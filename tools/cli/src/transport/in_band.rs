@@ -225,7 +225,7 @@ mod tests {
             Ok(answer)
         }
 
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "script"
         }
     }

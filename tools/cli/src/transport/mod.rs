@@ -24,6 +24,7 @@ pub(crate) struct TransportError {
 
 impl TransportError {
     /// The daemon or device could not be reached, or did not answer as one of ours does.
+    #[expect(clippy::needless_pass_by_value, reason = "errors and texts, owned or not")]
     pub(crate) fn new(way: impl ToString, why: impl ToString) -> Self {
         Self {
             way: way.to_string(),

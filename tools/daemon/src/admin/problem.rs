@@ -15,11 +15,13 @@ pub(super) struct Failed(StatusCode, String);
 
 impl Failed {
     /// The request makes no sense.
+    #[expect(clippy::needless_pass_by_value, reason = "errors and texts, owned or not")]
     pub(super) fn bad(error: impl ToString) -> Self {
         Self(StatusCode::BAD_REQUEST, error.to_string())
     }
 
     /// It makes sense, but not now.
+    #[expect(clippy::needless_pass_by_value, reason = "errors and texts, owned or not")]
     pub(super) fn conflict(error: impl ToString) -> Self {
         Self(StatusCode::CONFLICT, error.to_string())
     }
