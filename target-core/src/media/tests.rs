@@ -198,7 +198,7 @@ fn sixteen_tebibytes_of_memory_cost_what_is_written() {
 #[test]
 #[ignore = "needs a block device"]
 fn a_block_device_is_a_store() {
-    let path = std::path::PathBuf::from(std::env::var_os("HOLDFAST_TEST_BLOCK_DEVICE").unwrap());
+    let path = PathBuf::from(std::env::var_os("HOLDFAST_TEST_BLOCK_DEVICE").unwrap());
     let mismatch = FileMedia::open(&path, Some(2 * LENGTH)).unwrap_err();
     assert!(matches!(mismatch, OpenError::SizeMismatch { found: LENGTH, .. }));
     let device = FileMedia::open(&path, None).unwrap();

@@ -154,6 +154,26 @@ async fn preempt_and_abort_waits_for_the_commands_of_the_preempted() {
 }
 
 #[tokio::test]
+async fn two_that_preempt_each_other_both_end() {
+    let rig = Rig::new();
+    let (a, b) = (rig.nexus("iqn.a").await, rig.nexus("iqn.b").await);
+    assert_eq!(reserve(&a, 0, 0, 0, 1).await, 0);
+    assert_eq!(reserve(&b, 0, 0, 0, 2).await, 0);
+    assert_eq!(reserve(&b, 1, 5, 2, 0).await, 0);
+    let (cdb, list) = reserve_out(5, 5, 2, 1);
+    let first = begin(&b, 0, &cdb, &list);
+    // Preempted, a registers again and preempts b while b's command has not ended.
+    while reserve(&a, 0, 0, 0, 1).await != 0 {}
+    let (cdb, list) = reserve_out(5, 5, 1, 2);
+    let second = begin(&a, 0, &cdb, &list);
+    let both = async { tokio::join!(finish(first), finish(second)) };
+    let (first, second) = tokio::time::timeout(std::time::Duration::from_secs(2), both)
+        .await
+        .unwrap();
+    assert_eq!((first.status, second.status), (0, 0));
+}
+
+#[tokio::test]
 async fn a_reset_is_told_to_the_others() {
     let rig = Rig::new();
     let (a, b) = (rig.nexus("iqn.a").await, rig.nexus("iqn.b").await);
