@@ -160,7 +160,8 @@ impl Engine {
                     } else {
                         PRIMARY_IO
                     };
-                    self.suspend(crossing.pair, reason, crossing.tracks, out);
+                    // Its own tracks are in `todo` still.
+                    self.suspend(crossing.pair, reason, TrackRange::new(0, 0), out);
                 }
                 Crossed::NoSource
             }
@@ -175,7 +176,8 @@ impl Engine {
                     } else {
                         PRIMARY_IO
                     };
-                    self.suspend(crossing.pair, reason, crossing.tracks, out);
+                    // Its own tracks are in `todo` still.
+                    self.suspend(crossing.pair, reason, TrackRange::new(0, 0), out);
                     // Legs may have got what the destination did not.
                     for leg in crossing.to.iter().skip(1) {
                         self.suspend(PairId(*leg), PRIMARY_IO, crossing.tracks, out);
