@@ -1,4 +1,5 @@
 //! The program itself: check, serve, say `ready`, reload, refuse a second daemon, stop.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,
