@@ -151,7 +151,7 @@ impl Engine {
                     volume: *id,
                     spec: volume.spec,
                 };
-                self.record(record, out);
+                out.push(Effect::Journal { record, token: None });
             }
         }
     }
@@ -192,7 +192,9 @@ impl Engine {
             self.set_mark(change.pair, which, run);
         }
         let words = self.words(change.pair, regions);
-        record.marks.extend(words.into_iter().filter(|word| word.which == which));
+        record
+            .marks
+            .extend(words.into_iter().filter(|word| word.which == which));
     }
 
     /// Replay must start from the same words as memory (`pair_bits`).

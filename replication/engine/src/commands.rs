@@ -479,7 +479,10 @@ impl Engine {
         }
         for (volume, set) in [(id.0, &scratch.restoring), (primary, &scratch.active)] {
             if set.contains(&volume) {
-                return conflict(format!("volume {} has a part in another restore of this command", volume.0));
+                return conflict(format!(
+                    "volume {} has a part in another restore of this command",
+                    volume.0
+                ));
             }
         }
         // What this mirror holds is not all there yet, or is being replaced.

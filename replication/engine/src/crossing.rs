@@ -57,9 +57,16 @@ impl Engine {
         if pair.reads_through() {
             return None;
         }
-        let oldest = self.incoming(pair.source(id)).filter(|other| self.pairs[other].bits.todo.any(run));
+        let oldest = self
+            .incoming(pair.source(id))
+            .filter(|other| self.pairs[other].bits.todo.any(run));
         let oldest = oldest.min_by_key(|other| self.pairs[other].since)?;
-        self.pairs[&oldest].bits.todo.runs_in(run).next().map(|owed| (oldest, owed))
+        self.pairs[&oldest]
+            .bits
+            .todo
+            .runs_in(run)
+            .next()
+            .map(|owed| (oldest, owed))
     }
 
     fn crossing_target(&self, id: PairId, tracks: TrackRange) -> Target {

@@ -1,5 +1,10 @@
 //! [`Engine`]: one step for each input. It only dispatches; what happens is in the modules that `lib.rs` lists.
 
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
@@ -241,11 +246,6 @@ impl Engine {
     pub(crate) fn journal(&mut self, record: Record, wait: Wait, out: &mut Effects) {
         let token = Some(self.token(wait));
         out.push(Effect::Journal { record, token });
-    }
-
-    /// Appends a record that only those behind it need.
-    pub(crate) fn record(&mut self, record: Record, out: &mut Effects) {
-        out.push(Effect::Journal { record, token: None });
     }
 
     /// What memory says can no longer be made durable. Reads go on; whatever needs a record is refused.

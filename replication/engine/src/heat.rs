@@ -245,7 +245,10 @@ impl Engine {
             .iter()
             .flat_map(|pair| self.words(*pair, regions.iter().map(|(_, region)| *region)))
             .collect();
-        self.record(Record::Cold { regions, marks }, out);
+        out.push(Effect::Journal {
+            record: Record::Cold { regions, marks },
+            token: None,
+        });
     }
 
     /// The words of a pair's bitmaps in these regions.

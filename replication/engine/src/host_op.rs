@@ -117,7 +117,7 @@ impl Engine {
                 Crossed::NoDestination(volume) if volume == op.volume => end(op, Err(HostError::Write), out),
                 Crossed::Done | Crossed::NoDestination(_) => self.plan_host(job, op, out),
             },
-            HostFlight::Reads(parts) => self.finish_reads(job, op, parts, out),
+            HostFlight::Reads(parts) => self.finish_reads(job, op, &parts, out),
             HostFlight::Prepare(plan, twin) => self.finish_prepare(job, op, plan, twin, out),
             HostFlight::Writes(plan) => self.finish_writes(job, op, plan, out),
             HostFlight::Flushes(plan, volumes) => self.finish_flushes(job, op, plan, &volumes, out),
@@ -174,7 +174,7 @@ impl Engine {
         fly(job, HostFlight::Reads(parts))
     }
 
-    fn finish_reads(&mut self, job: &mut Job, op: HostOp, parts: Vec<ReadPart>, out: &mut Effects) -> Next {
+    fn finish_reads(&mut self, job: &mut Job, op: HostOp, parts: &[ReadPart], out: &mut Effects) -> Next {
         let failures = core::mem::take(&mut job.failures);
         let mut again = Vec::new();
         for (index, part) in parts.iter().enumerate() {

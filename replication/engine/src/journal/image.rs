@@ -130,7 +130,11 @@ impl Image {
                     return Err(ReplayError::Tracks(*pair));
                 }
                 let since = self.next_since();
-                let image = PairImage { meta: *meta, bits: (**bits).clone(), since };
+                let image = PairImage {
+                    meta: *meta,
+                    bits: (**bits).clone(),
+                    since,
+                };
                 self.pairs.insert(*pair, image);
             }
             Record::StateChange(change) => self.change(change)?,
@@ -250,7 +254,11 @@ impl Image {
     }
 
     fn next_since(&self) -> u64 {
-        self.pairs.values().map(|image| image.since + 1).max().unwrap_or(0)
+        self.pairs
+            .values()
+            .map(|image| image.since + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     fn pair(&mut self, pair: PairId) -> Result<&mut PairImage, ReplayError> {
