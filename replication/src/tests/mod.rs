@@ -2,6 +2,7 @@
 //!
 //! Memory stands for the page cache: it survives [`Array::abandon`] as the page cache survives `kill -9`.
 
+mod chaos;
 mod commands;
 mod pairs;
 mod race;
@@ -29,7 +30,7 @@ use crate::{array::Array, paired_volume::PairedVolume};
 
 pub(crate) const TRACK: u32 = 8192;
 pub(crate) const SIZE: u64 = 4 << 20;
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(8);
 
 /// An array with volumes 1.. on memory.
 pub(crate) struct Rig {

@@ -243,6 +243,7 @@ async fn files_survive_a_kill() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_answered_is_lost_in_kills_under_load() {
     let mut rig = Rig::duplex(2).await;
+    rig.write(1, 0, vec![0; 1 << 20]).await.unwrap();
     let mut answered = vec![0_u64; 8];
     for _ in 0..6 {
         let writers = answered.iter().enumerate().map(|(writer, last)| {
@@ -263,7 +264,7 @@ async fn nothing_answered_is_lost_in_kills_under_load() {
             })
         });
         let writers: Vec<_> = writers.collect();
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
         rig.restart().await;
         for (writer, last) in writers.into_iter().zip(&mut answered) {
             *last = writer.await.unwrap();
