@@ -109,7 +109,11 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            offer: Offer::default(),
+            // The functions that level 2 adds (RFC 7144) are not there.
+            offer: Offer {
+                protocol_level: 1,
+                ..Offer::default()
+            },
             command_window: 128,
             connections: 1024,
             login_timeout: iscsi_proto::limits::LOGIN_TIMEOUT,
@@ -217,9 +221,10 @@ impl TargetAccess {
             return Admission::NotFound;
         }
         if self.initiators.is_empty() {
-            return match local.to_canonical().is_loopback() {
-                true => Admission::Admit(AuthPolicy::none()),
-                false => Admission::NotAllowed,
+            return if local.to_canonical().is_loopback() {
+                Admission::Admit(AuthPolicy::none())
+            } else {
+                Admission::NotAllowed
             };
         }
         let own = |rule: &&InitiatorRule| matches!(&rule.name, InitiatorName::Exactly(name) if name.eq_ignore_ascii_case(initiator));

@@ -89,6 +89,13 @@ pub(crate) struct Connection {
     pub(crate) events: mpsc::UnboundedSender<Event>,
 }
 
+impl Drop for Connection {
+    /// Even a panic must not leave a session behind that nobody can log in over.
+    fn drop(&mut self) {
+        self.close_nexus();
+    }
+}
+
 /// What woke the connection.
 enum Wake {
     Event(Option<Event>),

@@ -106,9 +106,10 @@ impl Connection {
             length: data.len() as u32,
             is_final: header.is_final(),
         };
-        let checked = match frame.data_intact {
-            true => task.flow.data_out(&facts),
-            false => Err(Misbehaviour::DataDigest),
+        let checked = if frame.data_intact {
+            task.flow.data_out(&facts)
+        } else {
+            Err(Misbehaviour::DataDigest)
         };
         match (checked, &mut task.buffer) {
             (Ok(()), Some(buffer)) => buffer[start..start + data.len()].copy_from_slice(data),

@@ -141,13 +141,11 @@ impl Connection {
     /// Answers a NOP-Out, or takes it as the answer to ours.
     fn nop_out(&mut self, pdu: &Bytes, frame: &Frame<'_>) {
         let request = frame.bhs.view::<NopOut>();
-        if request.target_transfer_tag.get() != RESERVED_TAG {
-            if let Some(time) = self
-                .keepalive
-                .answered(request.target_transfer_tag.get(), self.now)
-            {
-                self.statistics.round_trip(time);
-            }
+        let answered = request.target_transfer_tag.get();
+        if answered != RESERVED_TAG
+            && let Some(time) = self.keepalive.answered(answered, self.now)
+        {
+            self.statistics.round_trip(time);
         }
         if request.initiator_task_tag.get() == RESERVED_TAG {
             return;

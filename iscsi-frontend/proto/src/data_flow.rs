@@ -10,7 +10,7 @@
 //! **To the initiator** ([`DataInFlow`]). Data-In PDUs of at most the initiator's MaxRecvDataSegmentLength, the F bit at
 //! the end of each MaxBurstLength, the status in the last one.
 
-use std::collections::VecDeque;
+use std::{cmp::Ordering, collections::VecDeque};
 
 use crate::{bhs::RESERVED_TAG, misbehaviour::Misbehaviour};
 
@@ -296,12 +296,10 @@ impl Residual {
     /// `expected` by the initiator, `actual` by the command.
     pub fn of(expected: u32, actual: u64) -> Self {
         let expected = u64::from(expected);
-        if actual > expected {
-            Self::Overflow(u32::try_from(actual - expected).unwrap_or(u32::MAX))
-        } else if actual < expected {
-            Self::Underflow((expected - actual) as u32)
-        } else {
-            Self::None
+        match actual.cmp(&expected) {
+            Ordering::Equal => Self::None,
+            Ordering::Less => Self::Underflow((expected - actual) as u32),
+            Ordering::Greater => Self::Overflow(u32::try_from(actual - expected).unwrap_or(u32::MAX)),
         }
     }
 

@@ -35,12 +35,12 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(|_| {}).await
+    pub(crate) fn start() -> Self {
+        Self::start_with(|_| {})
     }
 
     /// Starts with a configuration that `change` has changed.
-    pub(crate) async fn start_with(change: impl FnOnce(&mut FrontendConfig)) -> Self {
+    pub(crate) fn start_with(change: impl FnOnce(&mut FrontendConfig)) -> Self {
         let volume = HeldVolume::new(BYTES);
         let unit = LogicalUnit::new(volume.clone(), None, UnitStateStore::ephemeral()).unwrap();
         let access = |lun| Access {
@@ -96,17 +96,13 @@ impl Rig {
             .unwrap()
     }
 
-    pub(crate) fn free_address(&self) -> SocketAddr {
-        free_address()
-    }
-
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap();
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }

@@ -11,12 +11,12 @@ use iscsi_proto::{
 
 use crate::{
     initiator::{Initiator, config},
-    rig::{Rig, TARGET},
+    rig::{Rig, TARGET, free_address},
 };
 
 #[tokio::test]
 async fn a_session_pings_and_logs_out() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     assert_eq!(initiator.ping(b"hello").await, b"hello");
     assert_eq!(initiator.ping(&[9; 5000]).await, [9; 5000]);
@@ -35,7 +35,7 @@ async fn a_session_pings_and_logs_out() {
 
 #[tokio::test]
 async fn digests_are_used_as_negotiated() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     for (header_digest, data_digest) in [(true, false), (false, true), (true, true)] {
         let kinds = |on| vec![if on { DigestKind::Crc32c } else { DigestKind::None }];
         let keys = Offer {
@@ -63,8 +63,7 @@ async fn discovery_lists_what_the_initiator_may_use() {
             auth: AuthPolicy::none(),
         };
         config.targets[0].initiators.push(rule);
-    })
-    .await;
+    });
     let list = |name: &'static str| {
         let address = rig.address;
         async move {
@@ -100,8 +99,7 @@ async fn chap_is_asked_for_and_checked() {
             name: "*".into(),
             auth,
         });
-    })
-    .await;
+    });
     let login = |secret: Option<&str>| {
         let mut config = config("iqn.test:a", Some(TARGET), Offer::default());
         config.chap = secret.map(account);
@@ -117,7 +115,7 @@ async fn chap_is_asked_for_and_checked() {
 
 #[tokio::test]
 async fn sendtargets_in_a_normal_session_names_its_own_target() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     let answer = initiator.text("SendTargets=\0").await;
     assert_eq!(
@@ -129,7 +127,7 @@ async fn sendtargets_in_a_normal_session_names_its_own_target() {
 
 #[tokio::test]
 async fn the_same_port_again_ends_the_old_session_first() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut old = rig.login("iqn.test:a").await;
     let mut new = rig.login("iqn.test:a").await;
     assert_ne!(old.outcome.tsih, new.outcome.tsih);
@@ -143,7 +141,7 @@ async fn the_same_port_again_ends_the_old_session_first() {
 
 #[tokio::test]
 async fn unknown_and_misplaced_pdus_are_rejected_and_the_session_lives() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     let mut unknown = bhs::Snack::new();
     unknown.opcode = 0x1c;
@@ -166,7 +164,7 @@ async fn unknown_and_misplaced_pdus_are_rejected_and_the_session_lives() {
 
 #[tokio::test]
 async fn a_data_segment_that_is_too_long_ends_the_connection() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     let mut header = bhs::NopOut::new();
     header.data_segment_length = bhs::U24::new(0xff_ffff);
@@ -177,7 +175,7 @@ async fn a_data_segment_that_is_too_long_ends_the_connection() {
 
 #[tokio::test]
 async fn commands_outside_the_window_are_ignored() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     for distance in [u32::MAX, 5000] {
         let mut nop = bhs::NopOut::new();
@@ -205,8 +203,7 @@ async fn a_silent_initiator_is_asked_and_then_given_up() {
     let rig = Rig::start_with(|config| {
         config.tuning.nop_interval = Some(Duration::from_millis(50));
         config.tuning.nop_patience = Duration::from_millis(100);
-    })
-    .await;
+    });
     let mut initiator = rig.login("iqn.test:a").await;
     let question = initiator.receive().await;
     assert_eq!(question.bhs.opcode(), opcode::NOP_IN);
@@ -230,7 +227,7 @@ async fn a_silent_initiator_is_asked_and_then_given_up() {
 
 #[tokio::test]
 async fn a_stopping_target_asks_for_logout_and_accepts_nobody() {
-    let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_secs(5)).await;
+    let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_secs(5));
     let mut initiator = rig.login("iqn.test:a").await;
     rig.shutdown.cancel();
     let pdu = initiator.receive().await;
@@ -252,7 +249,7 @@ async fn a_stopping_target_asks_for_logout_and_accepts_nobody() {
 
 #[tokio::test]
 async fn a_stubborn_initiator_is_dropped_after_the_grace() {
-    let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_millis(200)).await;
+    let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_millis(200));
     let mut initiator = rig.login("iqn.test:a").await;
     rig.shutdown.cancel();
     for event in [AsyncMessage::LOGOUT_REQUEST, AsyncMessage::DROP_CONNECTION] {
@@ -264,10 +261,10 @@ async fn a_stubborn_initiator_is_dropped_after_the_grace() {
 
 #[tokio::test]
 async fn targets_and_portals_come_and_go_while_serving() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     let mut config = rig.config.clone();
-    let second = rig.free_address();
+    let second = free_address();
     config.portals.push(second.into());
     rig.frontend.reconfigure(config.clone()).await.unwrap();
     let login = crate::initiator::config("iqn.test:b", Some(TARGET), Offer::default());

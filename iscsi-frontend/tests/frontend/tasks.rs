@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use iscsi_proto::bhs::{self, Header, ScsiCommand, opcode};
+use iscsi_proto::{
+    bhs::{self, Header, ScsiCommand, opcode},
+    negotiation::Offer,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -65,7 +68,7 @@ async fn an_aborted_task_ends_before_the_answer_and_is_not_answered() {
         LOGICAL_UNIT_RESET,
         TARGET_WARM_RESET,
     ] {
-        let rig = Rig::start().await;
+        let rig = Rig::start();
         let (mut initiator, task) = with_a_read_waiting(&rig, "iqn.test:a", 0).await;
         is_fenced(&rig, &mut initiator, function, 0, task).await;
         rig.stop().await;
@@ -74,7 +77,7 @@ async fn an_aborted_task_ends_before_the_answer_and_is_not_answered() {
 
 #[tokio::test]
 async fn a_reset_ends_the_tasks_of_other_sessions_under_their_own_lun() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut resetter = rig.login("iqn.test:a").await;
     let (mut other, _) = with_a_read_waiting(&rig, OTHER, OTHER_LUN).await;
     is_fenced(&rig, &mut resetter, LOGICAL_UNIT_RESET, 0, u32::MAX).await;
@@ -90,7 +93,7 @@ async fn a_reset_ends_the_tasks_of_other_sessions_under_their_own_lun() {
 
 #[tokio::test]
 async fn abort_task_set_leaves_other_sessions_alone() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut aborter = rig.login("iqn.test:a").await;
     let (mut other, task) = with_a_read_waiting(&rig, OTHER, OTHER_LUN).await;
     assert_eq!(aborter.task_management(ABORT_TASK_SET, 0, u32::MAX).await, 0);
@@ -101,7 +104,7 @@ async fn abort_task_set_leaves_other_sessions_alone() {
 
 #[tokio::test]
 async fn functions_that_cannot_be_done_say_why() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     assert_eq!(
         initiator.task_management(ABORT_TASK, 0, 4711).await,
@@ -123,7 +126,7 @@ async fn functions_that_cannot_be_done_say_why() {
 
 #[tokio::test]
 async fn a_write_that_waits_for_data_can_be_aborted() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     let mut header = initiator.command(0, &WRITE_BLOCK_0, ScsiCommand::WRITE, 512);
     header.flags &= !bhs::FINAL;
@@ -140,7 +143,7 @@ async fn a_write_that_waits_for_data_can_be_aborted() {
 
 #[tokio::test]
 async fn a_cold_reset_closes_all_sessions_of_the_target() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut other = rig.login(OTHER).await;
     let mut initiator = rig.login("iqn.test:a").await;
     assert_eq!(initiator.task_management(TARGET_COLD_RESET, 0, u32::MAX).await, 0);
@@ -151,7 +154,7 @@ async fn a_cold_reset_closes_all_sessions_of_the_target() {
 
 #[tokio::test]
 async fn a_logout_waits_for_the_commands_in_progress() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let (mut initiator, task) = with_a_read_waiting(&rig, "iqn.test:a", 0).await;
     let mut logout = bhs::LogoutRequest::new();
     logout.opcode |= bhs::IMMEDIATE;
@@ -167,7 +170,7 @@ async fn a_logout_waits_for_the_commands_in_progress() {
 
 #[tokio::test]
 async fn a_reinstating_login_waits_for_the_writes_of_the_old_session() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut old = rig.login("iqn.test:a").await;
     while old.read(0, &[0; 6], 0).await.status != 0 {}
     rig.volume.hold();
@@ -176,7 +179,7 @@ async fn a_reinstating_login_waits_for_the_writes_of_the_old_session() {
     assert_eq!(old.ping(b"").await, b"");
     let address = rig.address;
     let login = tokio::spawn(async move {
-        let config = crate::initiator::config("iqn.test:a", Some(crate::rig::TARGET), Default::default());
+        let config = crate::initiator::config("iqn.test:a", Some(crate::rig::TARGET), Offer::default());
         Initiator::login(address, config).await.unwrap()
     });
     sleep(NOT_YET).await;
@@ -190,7 +193,7 @@ async fn a_reinstating_login_waits_for_the_writes_of_the_old_session() {
 
 #[tokio::test]
 async fn reserve_6_is_gone_when_the_logout_is_answered() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut holder = rig.login("iqn.test:a").await;
     let mut other = rig.login(OTHER).await;
     while holder.read(0, &[0; 6], 0).await.status != 0 {}

@@ -14,8 +14,11 @@ const GOOD: u8 = 0;
 const CHECK_CONDITION: u8 = 2;
 
 fn write_10(lba: u32, blocks: u16) -> [u8; 10] {
-    let ([a, b, c, d], [e, f]) = (lba.to_be_bytes(), blocks.to_be_bytes());
-    [0x2a, 0, a, b, c, d, 0, e, f, 0]
+    let mut cdb = [0; 10];
+    cdb[0] = 0x2a;
+    cdb[2..6].copy_from_slice(&lba.to_be_bytes());
+    cdb[7..9].copy_from_slice(&blocks.to_be_bytes());
+    cdb
 }
 
 fn read_10(lba: u32, blocks: u16) -> [u8; 10] {
@@ -34,6 +37,7 @@ async fn ready(initiator: &mut Initiator) {
     assert_eq!(initiator.read(0, &[0; 6], 0).await.status, GOOD);
 }
 
+#[expect(clippy::fn_params_excessive_bools, reason = "one for each bit of a case")]
 fn keys(initial_r2t: bool, immediate_data: bool, small: bool, digests: bool) -> Offer {
     let kinds = vec![if digests {
         DigestKind::Crc32c
@@ -55,7 +59,7 @@ fn keys(initial_r2t: bool, immediate_data: bool, small: bool, digests: bool) -> 
 
 #[tokio::test]
 async fn what_was_written_is_read_whatever_was_negotiated() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     for case in 0..16_u8 {
         let bit = |place: u8| case & (1 << place) != 0;
         let keys = keys(bit(0), bit(1), bit(2), bit(3));
@@ -82,7 +86,7 @@ async fn what_was_written_is_read_whatever_was_negotiated() {
 
 #[tokio::test]
 async fn slow_volumes_answer_the_same() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
     rig.volume.hold();
@@ -105,7 +109,7 @@ async fn slow_volumes_answer_the_same() {
 
 #[tokio::test]
 async fn many_commands_in_one_segment_are_all_answered() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
     let data = pattern(1, 128 * 4096);
@@ -131,7 +135,7 @@ async fn many_commands_in_one_segment_are_all_answered() {
 
 #[tokio::test]
 async fn residuals_say_how_much_was_missing_or_too_much() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
     let end = initiator.read(0, &read_10(0, 1), 1024).await;
@@ -150,7 +154,7 @@ async fn residuals_say_how_much_was_missing_or_too_much() {
 
 #[tokio::test]
 async fn wrong_data_out_fails_the_task_and_nothing_else() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
     let data = pattern(3, 1024);
@@ -198,7 +202,7 @@ async fn wrong_data_out_fails_the_task_and_nothing_else() {
 
 #[tokio::test]
 async fn unsolicited_data_that_was_not_agreed_on_fails_the_task() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig
         .login_with("iqn.test:a", keys(true, false, false, false))
         .await;
@@ -216,7 +220,7 @@ async fn unsolicited_data_that_was_not_agreed_on_fails_the_task() {
 
 #[tokio::test]
 async fn a_task_tag_in_use_is_rejected() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
     rig.volume.hold();
@@ -240,7 +244,7 @@ async fn a_task_tag_in_use_is_rejected() {
 
 #[tokio::test]
 async fn writes_larger_than_the_budget_take_turns() {
-    let rig = Rig::start_with(|config| config.tuning.data_out_budget = 100_000).await;
+    let rig = Rig::start_with(|config| config.tuning.data_out_budget = 100_000);
     let mut initiator = rig.login_with("iqn.test:a", keys(true, false, true, false)).await;
     ready(&mut initiator).await;
     let data = pattern(9, 200 * 512);
@@ -271,7 +275,7 @@ async fn writes_larger_than_the_budget_take_turns() {
 
 #[tokio::test]
 async fn a_write_too_long_to_hold_is_refused() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
     let header = initiator.command(0, &write_10(0, 1), ScsiCommand::WRITE, u32::MAX);
@@ -286,10 +290,14 @@ async fn a_write_too_long_to_hold_is_refused() {
 
 #[tokio::test]
 async fn additional_header_segments_are_understood_or_rejected() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login("iqn.test:a").await;
     ready(&mut initiator).await;
-    let extended = bhs::AdditionalHeaders { extended_cdb: Some(&[0; 16]), read_length: None }.to_bytes();
+    let extended = bhs::AdditionalHeaders {
+        extended_cdb: Some(&[0; 16]),
+        read_length: None,
+    }
+    .to_bytes();
     // A 32-byte CDB of an opcode that nobody knows: the executor has seen it.
     let header = initiator.command(0, &[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0xff, 0xff], 0, 0);
     initiator.send_with_ahs(&header, &extended).await;
@@ -298,14 +306,17 @@ async fn additional_header_segments_are_understood_or_rejected() {
     let header = initiator.command(0, &[0; 6], 0, 0);
     initiator.send_with_ahs(&header, &[0, 5, 99, 0, 0, 0, 0, 0]).await;
     let pdu = initiator.receive().await;
-    assert_eq!((pdu.bhs.opcode(), pdu.bhs.view::<bhs::Reject>().reason), (opcode::REJECT, 0x09));
+    assert_eq!(
+        (pdu.bhs.opcode(), pdu.bhs.view::<bhs::Reject>().reason),
+        (opcode::REJECT, 0x09)
+    );
     assert_eq!(initiator.read(0, &[0; 6], 0).await.status, GOOD);
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn a_data_digest_error_fails_the_write_only() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let mut initiator = rig.login_with("iqn.test:a", keys(false, true, false, true)).await;
     ready(&mut initiator).await;
     let mut header = initiator.command(0, &write_10(0, 2), ScsiCommand::WRITE, 1024);

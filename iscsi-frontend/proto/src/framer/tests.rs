@@ -52,7 +52,9 @@ proptest! {
     ) {
         let mut outbound = Outbound::new();
         outbound.set_digests(header_digest, data_digest);
-        pdus.iter().for_each(|pdu| push(&mut outbound, pdu));
+        for pdu in &pdus {
+            push(&mut outbound, pdu);
+        }
 
         let framer = framer(header_digest, data_digest);
         let mut received = Vec::new();
