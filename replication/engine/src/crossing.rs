@@ -38,8 +38,12 @@ pub(crate) enum Crossed {
 impl Engine {
     /// Copies the first part of `run`, or, if a crossing of an older pair must come first, the first part of that.
     pub(crate) fn cross(&mut self, job: &mut Job, pair: PairId, run: TrackRange, out: &mut Effects) -> Next {
-        let (mut id, mut run) = self.owed_to_the_source(pair, run).unwrap_or((pair, run));
+        let (mut id, mut run) = (pair, run);
         let target = loop {
+            if let Some(older) = self.owed_to_the_source(id, run) {
+                (id, run) = older;
+                continue;
+            }
             let target = self.crossing_target(id, run);
             match self.first_obstacle(&target) {
                 Some(Obstacle::Owed(older, tracks)) => (id, run) = (older, tracks),
@@ -50,17 +54,19 @@ impl Engine {
         self.start_crossing(job, id, target, out)
     }
 
-    /// A mirror that is being synchronized must get the primary's bytes, not what they are promised to become: a restore
-    /// that is stopped would leave the two different. So the primary gets its own first.
+    /// A destination must get its source's bytes, not what they are promised to become: if the older copy is stopped, the
+    /// two would differ without a mark. So the source gets its own first.
     fn owed_to_the_source(&self, id: PairId, run: TrackRange) -> Option<(PairId, TrackRange)> {
-        let pair = &self.pairs[&id];
-        if pair.reads_through() {
-            return None;
-        }
-        let oldest = self
-            .incoming(pair.source(id))
-            .filter(|other| self.pairs[other].bits.todo.any(run));
-        let oldest = oldest.min_by_key(|other| self.pairs[other].since)?;
+        let before = self.as_of(id);
+        let owed = |other: &PairId| {
+            let other = &self.pairs[other];
+            other.since < before && other.bits.todo.any(run)
+        };
+        let older = self
+            .incoming(self.pairs[&id].source(id))
+            .filter(|other| *other != id)
+            .filter(owed);
+        let oldest = older.min_by_key(|other| self.pairs[other].since)?;
         self.pairs[&oldest]
             .bits
             .todo
@@ -93,11 +99,9 @@ impl Engine {
 
     fn start_crossing(&mut self, job: &mut Job, id: PairId, mut target: Target, out: &mut Effects) -> Next {
         let pair = &self.pairs[&id];
-        let (source, era) = (pair.source(id), pair.era);
+        let (from, era) = (pair.source(id), pair.era);
         let longest = self.run_tracks();
         target.tracks.end = target.tracks.end.min(target.tracks.start + longest);
-        let (from, tracks) = self.source(source, target.tracks, self.as_of(id));
-        target.tracks = tracks;
         // One effect has one set of destinations: as far as that is the same.
         for leg in self.legs(&target) {
             let edge = if leg.tracks.start > target.tracks.start {
