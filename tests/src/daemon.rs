@@ -89,10 +89,16 @@ pub struct Daemon {
     directory: TempDir,
     port: u16,
     child: Option<Child>,
+    iqn: &'static str,
+    /// Environment of the daemon.
+    variables: Vec<(String, String)>,
 }
 
 /// The one target of a test's daemon.
 const IQN: &str = "iqn.2026-11.io.holdfast:test";
+
+/// The target of the embedded default.
+const DEFAULT_IQN: &str = "iqn.2026-11.io.holdfast:default";
 
 impl Daemon {
     /// Writes the configuration and starts the daemon; returns when it says `ready`.
@@ -105,8 +111,42 @@ impl Daemon {
             directory,
             port: free_port(),
             child: None,
+            iqn: IQN,
+            variables: Vec::new(),
         };
         fs::write(daemon.path("config.toml"), daemon.text(config)).expect("the directory is ours");
+        daemon.start_again();
+        daemon
+    }
+
+    /// The embedded default, as a newcomer starts it, but for the portal's port and these variables.
+    pub fn start_default(variables: &[(&str, &str)]) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("holdfast-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let mut daemon = Self {
+            directory,
+            port: free_port(),
+            child: None,
+            iqn: DEFAULT_IQN,
+            variables: Vec::new(),
+        };
+        daemon.variables = vec![
+            (
+                "HOLDFAST__ISCSI__PORTALS".to_owned(),
+                format!("127.0.0.1:{}", daemon.port),
+            ),
+            (
+                "HOLDFAST__ADMIN__HTTP".to_owned(),
+                format!("127.0.0.1:{}", free_port()),
+            ),
+        ];
+        daemon.variables.extend(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         daemon.start_again();
         daemon
     }
@@ -167,9 +207,12 @@ impl Daemon {
             .append(true)
             .open(self.path("daemon.log"))
             .expect("the directory is ours");
-        let mut child = Command::new(program("holdfastd"))
-            .arg("--config")
-            .arg(self.path("config.toml"))
+        let mut command = Command::new(program("holdfastd"));
+        if self.path("config.toml").exists() {
+            command.arg("--config").arg(self.path("config.toml"));
+        }
+        let mut child = command
+            .envs(self.variables.iter().cloned())
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -238,12 +281,12 @@ impl Daemon {
 
     /// The target's name.
     pub fn iqn(&self) -> &'static str {
-        IQN
+        self.iqn
     }
 
     /// The URL of a LUN as libiscsi, qemu and `holdfast --iscsi` take it.
     pub fn url(&self, lun: u16) -> String {
-        format!("iscsi://127.0.0.1:{}/{IQN}/{lun}", self.port)
+        format!("iscsi://127.0.0.1:{}/{}/{lun}", self.port, self.iqn)
     }
 
     /// `holdfast` over the admin socket.

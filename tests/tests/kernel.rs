@@ -122,7 +122,28 @@ fn a_killed_daemon_loses_no_acknowledged_write() {
     );
 }
 
-/// The story of the README: docs/tour.md points here.
+/// The README's tour, line by line: the lines are the README's, and its programs are the ones users have.
+#[test]
+fn the_readme_tour() {
+    let readme = std::fs::read_to_string(holdfast_tests::repository().join("README.md")).expect("README.md");
+    let script = holdfast_tests::repository().join("tests/real-initiator/examples/tour.sh");
+    let script = std::fs::read_to_string(script)
+        .expect("tour.sh")
+        .replace(":$TARGET_PORT", "");
+    let mut rest = script.as_str();
+    for line in readme.lines().filter_map(|line| line.strip_prefix("    # ")) {
+        let at = rest
+            .find(&format!("\n{line}\n"))
+            .unwrap_or_else(|| panic!("the README's {line:?} is not the next line of tour.sh"));
+        rest = &rest[at + 1 + line.len()..];
+    }
+    let mut daemon = Daemon::start_default(&[("HOLDFAST__REPLICATION__COPY_RATE", "4MiB")]);
+    std::fs::create_dir_all(daemon.path("share")).expect("ours");
+    std::fs::copy(holdfast_tests::program("holdfast"), daemon.path("share/holdfast")).expect("ours");
+    guest::run(&mut daemon, "tour", &[], &mut nothing);
+}
+
+/// The story of pairs over two hosts, in band with `sg_raw`.
 #[test]
 fn the_story_protected_restore_twice_from_one_mirror() {
     let config = DaemonConfig {

@@ -27,7 +27,7 @@ raw() { local rc; for _ in 1 2 3; do sg_raw "$@"; rc=$?; [ $rc = 6 ] || return $
 out() { raw "$sg" c1 "$1" "$2" "${3:-00}" $P $M 00 00 00 00; }              # SERVICE-ACTION FLAGS [CONDITION]
 summary() { raw -r 32 -o /tmp/verify "$sg" c0 01 "$1" 00 $P $M 00 00 20 00; }
 in_state() { summary "$1" && [ "$(od -An -tu1 -j28 -N1 /tmp/verify | tr -d ' ')" = 0 ]; }
-remaining() { raw -r 256 -o /tmp/query "$sg" c0 00 00 00 $P $M 00 01 00 00 && od -An -tu1 -j$((16 + 40)) -N8 /tmp/query | awk '{n=0; for(i=1;i<=8;i++) n=n*256+$i; print n}'; }
+remaining() { raw -r 256 -o /tmp/query "$sg" c0 00 00 00 $P $M 00 01 00 00 2>/dev/null && od -An -tu1 -j$((16 + 40)) -N8 /tmp/query | awk '{n=0; for(i=1;i<=8;i++) n=n*256+$i; print n}'; }
 not_ready() { sg_turs "$msg"; [ $? = 2 ]; }
 ready() { sg_turs -n 3 "$msg" >/dev/null 2>&1; sg_turs "$msg"; }
 sums() { (cd /mnt && find d -type f -print0 | sort -z | xargs -0 sha256sum); }
