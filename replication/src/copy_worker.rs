@@ -29,12 +29,12 @@ pub(crate) struct CopyFailure {
     pub(crate) error: IoError,
 }
 
-/// Copies `range` from one disk to the same place of the others. Nothing is flushed.
+/// Copies `range` from one disk to the same place of the others. Nothing is flushed. Says how many bytes were data.
 pub(crate) async fn copy(
     (from, source): (VolumeId, Arc<Disk>),
     to: Vec<(VolumeId, Arc<Disk>)>,
     range: ByteRange,
-) -> Result<(), CopyFailure> {
+) -> Result<u64, CopyFailure> {
     let read_failed = |error| CopyFailure {
         outcome: Outcome::ReadFailed,
         volume: from,
@@ -50,10 +50,12 @@ pub(crate) async fn copy(
         });
     }
     let mut at = range.start;
+    let mut data = 0;
     while at < range.end {
         for extent in source.extents(at, EXTENTS).await.map_err(read_failed)? {
             let end = (extent.offset + extent.length).min(range.end);
             if extent.mapped {
+                data += end - at;
                 copy_data(&source, &to, at, end)
                     .await
                     .map_err(|failed| match failed {
@@ -69,7 +71,7 @@ pub(crate) async fn copy(
             }
         }
     }
-    Ok(())
+    Ok(data)
 }
 
 enum Failed {

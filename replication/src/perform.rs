@@ -262,7 +262,10 @@ impl Array {
         }
         self.job(token, async move |array| {
             match copy_worker::copy((from, source), destinations, range).await {
-                Ok(()) => Outcome::Ok,
+                Ok(data) if data == range.end - range.start => Outcome::Ok,
+                Ok(data) => Outcome::Sparse {
+                    holes: range.end - range.start - data,
+                },
                 Err(failure) => {
                     array.note_failure(failure.volume, &failure.error);
                     failure.outcome

@@ -138,8 +138,8 @@ impl Disk {
     }
 
     /// Copies a range to the same place of another disk; holes become holes. [`IoError::Read`] is this disk's
-    /// failure, every other the destination's. Nothing is flushed.
-    pub fn copy_to(self: &Arc<Self>, to: &Arc<Self>, offset: u64, length: u64) -> IoFuture<()> {
+    /// failure, every other the destination's. Nothing is flushed. Says how many bytes were data.
+    pub fn copy_to(self: &Arc<Self>, to: &Arc<Self>, offset: u64, length: u64) -> IoFuture<u64> {
         let (from, destination) = (self.media.clone(), to.media.clone());
         Box::pin(
             self.threads
@@ -243,7 +243,7 @@ mod tests {
         from.write(65536, Bytes::from(vec![9; 8192]), false)
             .await
             .unwrap();
-        assert_eq!(from.copy_to(&to, 0, 1 << 20).await, Ok(()));
+        assert_eq!(from.copy_to(&to, 0, 1 << 20).await, Ok(8192));
         from_faults.fail_reads(69632..69633);
         assert!(matches!(
             from.copy_to(&to, 0, 1 << 20).await,

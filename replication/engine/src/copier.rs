@@ -239,6 +239,14 @@ impl Engine {
         self.pace.credit <= 0
     }
 
+    /// What was paid for holes comes back.
+    pub(crate) fn refund(&mut self, bytes: u64) {
+        if self.config.limits.pace > 0 {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.pace.credit = self.pace.credit.saturating_add(bytes);
+        }
+    }
+
     fn spend(&mut self, bytes: u64) {
         if self.config.limits.pace > 0 {
             self.pace.credit = self

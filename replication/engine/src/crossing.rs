@@ -156,7 +156,7 @@ impl Engine {
             .get_mut(&crossing.pair)
             .filter(|pair| pair.era == crossing.era);
         match failure {
-            None | Some(Outcome::Ok) => {
+            None | Some(Outcome::Ok | Outcome::Sparse { .. }) => {
                 if let Some(pair) = current {
                     pair.bits.copied(crossing.tracks);
                     pair.settle.copied(crossing.from, now);

@@ -27,6 +27,11 @@ pub enum HostIo {
 pub enum Outcome {
     /// Done.
     Ok,
+    /// A copy is done, and so many bytes of it were holes, which cost nothing.
+    Sparse {
+        /// Bytes.
+        holes: u64,
+    },
     /// Reading failed.
     ReadFailed,
     /// Writing (or flushing) this volume failed.

@@ -215,6 +215,13 @@ impl Engine {
         let Some(wait) = self.waits.remove(&token) else {
             return;
         };
+        let outcome = match outcome {
+            Outcome::Sparse { holes } => {
+                self.refund(holes);
+                Outcome::Ok
+            }
+            outcome => outcome,
+        };
         let journal = matches!(wait, Wait::Hot | Wait::Cleared { .. } | Wait::Change { .. });
         if journal && outcome != Outcome::Ok {
             return self.journal_lost(out);
@@ -226,9 +233,9 @@ impl Engine {
             Wait::Hot => self.hot_written(out),
             Wait::Cool { volume, flushed } => self.cool_flushed(volume, flushed, outcome, out),
             Wait::Change { volumes, command } => self.change_durable(&volumes, command, out),
-            Wait::SplitFlush { pair, command } => {
+            Wait::SplitFlush { volume, command } => {
                 if outcome != Outcome::Ok {
-                    self.cache_lost(pair.0, out);
+                    self.cache_lost(volume, out);
                 }
                 self.answer_part(command, out);
             }

@@ -17,6 +17,8 @@
 //! the line. A command that closes a family waits for the jobs inside, which need nothing from those held back outside. So
 //! everything ends once effects do; the only exception is a failed journal, and then waiting writes are refused.
 
+use std::collections::BTreeSet;
+
 use crate::{
     crossing::{Crossed, Crossing},
     effects::{Effect, Effects, HostError, HostIo, Outcome},
@@ -132,12 +134,13 @@ impl Engine {
         match op.io {
             HostIo::Read => self.plan_read(job, op, out),
             HostIo::Flush => {
-                let volumes = self.with_equal_mirrors(op.volume);
+                let mut volumes = self.content_of(op.volume);
+                volumes.append(&mut self.with_equal_mirrors(op.volume));
                 let plan = WritePlan {
                     legs: Vec::new(),
                     overtakes: None,
                 };
-                self.flush_all(job, plan, volumes, out)
+                self.flush_all(job, plan, volumes.into_iter().collect(), out)
             }
             HostIo::Write | HostIo::Update => self.plan_write(job, op, out),
         }
@@ -275,7 +278,7 @@ impl Engine {
         out: &mut Effects,
     ) -> Next {
         match job.failures.pop().map(|(_, outcome)| outcome) {
-            None | Some(Outcome::Ok) => self.issue_writes(job, op, plan, out),
+            None | Some(Outcome::Ok | Outcome::Sparse { .. }) => self.issue_writes(job, op, plan, out),
             Some(Outcome::Declined) => end(op, Err(HostError::Declined), out),
             Some(Outcome::ReadFailed | Outcome::WriteFailed(_)) => {
                 match self.twin(op.volume, job.tracks).filter(|_| twin.is_none()) {
@@ -324,7 +327,7 @@ impl Engine {
             pair.settle.copied(op.volume, self.now);
         }
         if op.fua {
-            let volumes: std::collections::BTreeSet<VolumeId> = plan
+            let volumes: BTreeSet<VolumeId> = plan
                 .legs
                 .iter()
                 .map(|leg| leg.volume)
@@ -362,10 +365,14 @@ impl Engine {
     ) -> Next {
         let failures = core::mem::take(&mut job.failures);
         let failed: Vec<VolumeId> = failures.iter().map(|(part, _)| volumes[*part]).collect();
+        let content = self.content_of(op.volume);
         for volume in &failed {
             self.cache_lost(*volume, out);
         }
-        if failed.contains(&op.volume) {
+        // A mirror that fails is suspended and the host goes on; not so with what the content is made of.
+        if failed.contains(&op.volume)
+            || (op.io == HostIo::Flush && failed.iter().any(|v| content.contains(v)))
+        {
             return end(op, Err(HostError::Write), out);
         }
         self.end_write(job, op, plan, out)
@@ -393,18 +400,29 @@ impl Engine {
         end(op, Ok(()), out)
     }
 
+    /// Every volume that holds a part of this one's content: itself, and the sources of what it is still owed.
+    fn content_of(&self, volume: VolumeId) -> BTreeSet<VolumeId> {
+        let mut volumes = BTreeSet::from([volume]);
+        let mut line = vec![volume];
+        while let Some(at) = line.pop() {
+            for id in self.incoming(at) {
+                let source = self.pairs[&id].source(id);
+                if !self.pairs[&id].bits.todo.is_empty() && volumes.insert(source) {
+                    line.push(source);
+                }
+            }
+        }
+        volumes
+    }
+
     /// The volume and every mirror that its writes go to.
-    fn with_equal_mirrors(&self, volume: VolumeId) -> Vec<VolumeId> {
-        let mut volumes = vec![volume];
-        let mut next = 0;
-        while let Some(at) = volumes.get(next).copied() {
-            next += 1;
-            let below = &self.volume(at).below;
-            volumes.extend(
-                below
-                    .iter()
-                    .filter(|m| self.pairs[&PairId(**m)].meta.state.keeps_two_legs()),
-            );
+    fn with_equal_mirrors(&self, volume: VolumeId) -> BTreeSet<VolumeId> {
+        let mut volumes = BTreeSet::new();
+        let mut line = vec![volume];
+        while let Some(at) = line.pop() {
+            volumes.insert(at);
+            let below = self.volume(at).below.iter();
+            line.extend(below.filter(|m| self.pairs[&PairId(**m)].meta.state.keeps_two_legs()));
         }
         volumes
     }

@@ -62,14 +62,16 @@ pub trait Media: Send + Sync + 'static {
 /// Copies a range to the same place of another store. Holes become holes; data goes through the kernel where both
 /// are files (which shares blocks on file systems that can), else through a buffer. A failure to read is
 /// [`IoError::Read`], all others are the destination's.
-pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<(), IoError> {
+pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<u64, IoError> {
     let end = offset + length;
     let mut at = offset;
+    let mut data = 0;
     while at < end {
         for extent in from.extents(at, 16)? {
             let stop = (extent.offset + extent.length).min(end);
             if extent.mapped {
                 copy_data(from, to, at, stop - at)?;
+                data += stop - at;
             } else if !is_hole(to, at, stop)? {
                 to.punch(at, stop - at)?;
             }
@@ -79,7 +81,7 @@ pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) ->
             }
         }
     }
-    Ok(())
+    Ok(data)
 }
 
 fn is_hole(media: &dyn Media, start: u64, end: u64) -> Result<bool, IoError> {
