@@ -33,8 +33,8 @@ struct Accepted {
     summary: Summary,
     /// Volumes whose families must be idle first.
     joins: Vec<VolumeId>,
-    /// Mirrors that must be stable before the answer.
-    images: Vec<PairId>,
+    /// Volumes that hold the images taken, and must be stable before the answer.
+    images: BTreeSet<VolumeId>,
 }
 
 /// The tree as it is becoming while the members of one command are looked at.
@@ -96,12 +96,9 @@ impl Engine {
             },
         );
         self.make(accepted.decided, Some(id), out);
-        for pair in accepted.images {
-            let token = self.token(Wait::SplitFlush { pair, command: id });
-            out.push(Effect::Flush {
-                token,
-                volume: pair.0,
-            });
+        for volume in accepted.images {
+            let token = self.token(Wait::SplitFlush { volume, command: id });
+            out.push(Effect::Flush { token, volume });
         }
     }
 
@@ -374,7 +371,7 @@ impl Engine {
                 to = PairState::Splitting;
             }
             accepted.summary.tracks += pair.bits.todo.count() + to_come;
-            accepted.images.push(id);
+            accepted.images.insert(id.0);
         }
         if scratch.stopped.contains(&primary) && scratch.imaged.contains(&primary) {
             return conflict(format!(
@@ -383,6 +380,9 @@ impl Engine {
             ));
         }
         let splitting = to == PairState::Splitting;
+        if splitting {
+            accepted.images.insert(primary);
+        }
         let meta = PairMeta {
             state: to,
             mirror_ready: !splitting || instant,

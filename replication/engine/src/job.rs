@@ -36,8 +36,8 @@ pub(crate) enum Wait {
         volumes: Vec<VolumeId>,
         command: Option<CommandId>,
     },
-    /// The mirror of a split is stable, for this command's answer.
-    SplitFlush { pair: PairId, command: CommandId },
+    /// A volume that holds a part of a split's image is stable, for this command's answer.
+    SplitFlush { volume: VolumeId, command: CommandId },
 }
 
 /// What a job is.
