@@ -35,8 +35,8 @@ mount -o ro,noload /dev/sdb /mnt/backup
 ls /mnt/backup
 umount /mnt/backup
 # Disaster.
-rm /mnt/prod/[1-5].jpg
-dd if=/dev/urandom of=/mnt/prod/6.jpg bs=1M count=40 conv=fsync,notrunc status=none
+rm /mnt/prod/1.jpg
+shred -n 1 /mnt/prod/*.jpg
 umount /mnt/prod
 # The restore is answered at once; the disk already shows the old image while the copy goes on.
 holdfast --device /dev/sda restore prod bcv1 --protected
