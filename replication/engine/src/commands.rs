@@ -33,7 +33,7 @@ struct Accepted {
     summary: Summary,
     /// Volumes whose families must be idle first.
     joins: Vec<VolumeId>,
-    /// Volumes that hold the images taken, and must be stable before the answer.
+    /// Volumes that hold the images taken or restored, and must be stable before the answer.
     images: BTreeSet<VolumeId>,
 }
 
@@ -501,6 +501,8 @@ impl Engine {
             ..pair.meta
         };
         accepted.summary.tracks += self.owed_after(id, transition.change);
+        // Tracks that are equal already are not copied: what the primary holds there must not be lost with its cache.
+        accepted.images.insert(primary);
         accepted.decided.restored.push(primary);
         accepted.decided.pairs.push(PairChange {
             pair: id,
