@@ -138,8 +138,8 @@ impl LogicalUnit {
         });
     }
 
-    pub(crate) fn reset(&self, by: Option<NexusId>) {
-        self.change(|server| server.device.logical_unit_reset(by));
+    pub(crate) fn reset(&self) {
+        self.change(|server| server.device.logical_unit_reset());
     }
 
     pub(crate) fn raise_for(&self, id: NexusId, attention: UnitAttention) {

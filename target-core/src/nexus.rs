@@ -109,14 +109,14 @@ impl Nexus {
     /// LOGICAL UNIT RESET (SAM-5 6.3.3): the state effects only, the caller ends the tasks of all nexuses.
     pub fn logical_unit_reset(&self, lun: [u8; 8]) -> Result<(), TmfRefusal> {
         let unit = self.logical_unit(lun).ok_or(TmfRefusal::LunDoesNotExist)?;
-        unit.reset(Some(self.id));
+        unit.reset();
         Ok(())
     }
 
     /// TARGET WARM RESET and COLD RESET: every logical unit this initiator sees is reset.
     pub fn target_reset(&self) {
         for seen in self.luns.load().units() {
-            seen.unit.reset(Some(self.id));
+            seen.unit.reset();
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// MAXIMUM TRANSFER LENGTH in bytes, of every command that carries its blocks.
-pub const MAX_TRANSFER_BYTES: u32 = 16 << 20;
+pub const MAX_TRANSFER_BYTES: u32 = 32 << 20;
 
 /// MAXIMUM COMPARE AND WRITE LENGTH in blocks.
 pub const MAX_COMPARE_AND_WRITE_BLOCKS: u8 = 255;
@@ -215,7 +215,9 @@ fn compare_and_write(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Resu
         count: u64::from(cdb[13]),
         count_byte: 13,
     };
-    if blocks.count > u64::from(MAX_COMPARE_AND_WRITE_BLOCKS) {
+    // The field holds eight bits: an initiator that wants more blocks shows it only by the data it sends.
+    let most = 2 * u64::from(MAX_COMPARE_AND_WRITE_BLOCKS) * u64::from(facts.identity.block_size);
+    if data_out.len() as u64 > most {
         return Err(Sense::invalid_cdb_field(13, Some(7)).into());
     }
     let (offset, length) = blocks.range(facts)?;
@@ -243,7 +245,7 @@ fn or_write(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, 
 
 /// WRITE SAME: a block of zeros (or none, NDOB) becomes a zeroed range; with UNMAP the space is given back, with
 /// ANCHOR as well it stays allocated. A block of anything else is written, UNMAP or not, for what is read later
-/// must be what was sent. WSNZ is one: a count of zero is refused.
+/// must be what was sent. WSNZ is zero: a count of zero is the rest of the unit, if that is not too long.
 fn write_same(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
     let block = facts.identity.block_size as usize;
     let flags = cdb[1];
@@ -257,11 +259,14 @@ fn write_same(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan
         return Err(Sense::invalid_cdb_field(1, Some(3)).into());
     }
     let blocks = Blocks::of(cdb);
-    let too_long = blocks.count > MAX_WRITE_SAME_BYTES / block as u64;
-    if blocks.count == 0 || too_long {
-        return Err(Sense::invalid_cdb_field(blocks.count_byte, Some(7)).into());
+    let wrong_count = Sense::invalid_cdb_field(blocks.count_byte, Some(7));
+    if blocks.count > MAX_WRITE_SAME_BYTES / block as u64 {
+        return Err(wrong_count.into());
     }
-    let (offset, length) = blocks.range(facts)?;
+    let (offset, length) = to_the_end(blocks, facts)?;
+    if length > MAX_WRITE_SAME_BYTES {
+        return Err(wrong_count.into());
+    }
     if data_out.len() != if no_data { 0 } else { block } {
         return Err(wrong_data_length());
     }

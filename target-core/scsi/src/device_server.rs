@@ -70,15 +70,14 @@ impl DeviceServer {
         }
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 6.3.3), asked for by `by` or by nobody here. Persistent reservations stay.
-    pub fn logical_unit_reset(&mut self, by: Option<NexusId>) {
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3): every nexus hears of it, also the one that asked. Persistent reservations
+    /// stay, and a SANITIZE goes on.
+    pub fn logical_unit_reset(&mut self) {
         self.reserved_by = None;
         self.modes.current = self.modes.saved;
-        for (nexus, state) in &mut self.nexuses {
+        for state in self.nexuses.values_mut() {
             state.reset();
-            if Some(*nexus) != by {
-                state.attentions.raise(UnitAttention::Reset);
-            }
+            state.attentions.raise(UnitAttention::Reset);
         }
     }
 
@@ -419,6 +418,10 @@ impl DeviceServer {
         if load_eject && !facts.identity.removable {
             return Err(Sense::invalid_cdb_field(4, Some(1)).into());
         }
+        // PREVENT locks the medium where it is, inside or outside.
+        if load_eject && self.nexuses.values().any(|state| state.prevents_removal) {
+            return Err(Sense::illegal(sense_codes::MEDIUM_REMOVAL_PREVENTED).into());
+        }
         match (load_eject, start) {
             (false, true) => good,
             (true, true) => {
@@ -428,9 +431,6 @@ impl DeviceServer {
                 good
             }
             (true, false) => {
-                if self.nexuses.values().any(|state| state.prevents_removal) {
-                    return Err(Sense::illegal(sense_codes::MEDIUM_REMOVAL_PREVENTED).into());
-                }
                 self.ejected = true;
                 Ok(Plan::of(flush))
             }

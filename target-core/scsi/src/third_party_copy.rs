@@ -76,17 +76,14 @@ fn parse_targets(list: &[u8]) -> Result<Vec<Option<CopyUnit>>, Failure> {
         if target.len() < TARGET {
             return Err(Sense::invalid_parameter(2, None).into());
         }
-        if target[1] & 0xC0 != 0 {
-            return Err(Sense::invalid_parameter(at + 1, Some(7)).into());
-        }
         targets.push(parse_unit(target));
     }
     Ok(targets)
 }
 
-/// A direct access unit by its NAA type 6 designator; NUL means that it must not be used.
+/// A direct access unit by its NAA type 6 designator. LU ID TYPE and NUL are obsolete in SPC-4 and not looked at.
 fn parse_unit(target: &[u8]) -> Option<CopyUnit> {
-    let direct_access = target[1] << 2 == 0;
+    let direct_access = target[1] & 0x1F == 0;
     let naa = target[4] & 0x0F == 0x01 && target[5] & 0x3F == 0x03 && target[7] == 16;
     (direct_access && naa).then(|| CopyUnit {
         naa: std::array::from_fn(|index| target[8 + index]),
@@ -317,9 +314,9 @@ mod tests {
         assert_eq!(many, (illegal, sense_codes::TOO_MANY_SEGMENT_DESCRIPTORS));
         let both = code(run(&target(0).repeat(17), &segment(0).repeat(65)));
         assert_eq!(both, (illegal, sense_codes::PARAMETER_LIST_LENGTH_ERROR));
-        let nul = code(run(&target(0x20), &segment(0)));
+        let tape = code(run(&target(0x01), &segment(0)));
         assert_eq!(
-            nul,
+            tape,
             (SenseKey::CopyAborted, sense_codes::COPY_TARGET_NOT_REACHABLE)
         );
         let index = code(run(&target(0), &segment(1)));
@@ -327,8 +324,10 @@ mod tests {
             index,
             (SenseKey::CopyAborted, sense_codes::COPY_TARGET_NOT_REACHABLE)
         );
-        let id_type = code(run(&target(0xC0), &segment(0)));
-        assert_eq!(id_type, (illegal, sense_codes::INVALID_FIELD_IN_PARAMETER_LIST));
+        assert!(
+            run(&target(0xE0), &segment(0)).is_ok(),
+            "LU ID TYPE and NUL are obsolete"
+        );
         let mut kind = target(0);
         kind[0] = 0xE0;
         let kind = code(run(&kind, &segment(0)));

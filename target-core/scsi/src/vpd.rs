@@ -122,7 +122,7 @@ fn scsi_ports(port: &TargetPort) -> Vec<u8> {
 fn block_limits(identity: &UnitIdentity) -> Vec<u8> {
     let block = identity.block_size;
     let granularity = identity.physical_block_size / block;
-    let mut body = vec![0x01, MAX_COMPARE_AND_WRITE_BLOCKS];
+    let mut body = vec![0x00, MAX_COMPARE_AND_WRITE_BLOCKS];
     body.extend((granularity as u16).to_be_bytes());
     body.extend((MAX_TRANSFER_BYTES / block).to_be_bytes());
     body.extend((OPTIMAL_TRANSFER_BYTES / block).to_be_bytes());

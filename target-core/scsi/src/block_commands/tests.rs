@@ -157,8 +157,13 @@ fn write_same_tells_zeros_from_data() {
     );
     sixteen[13] = 0;
     assert_eq!(
-        run(Handler::WriteSame, &sixteen, &[]),
-        Err(Sense::invalid_cdb_field(10, Some(7)).into())
+        run(Handler::WriteSame, &sixteen, &[]).unwrap().action,
+        Action::Zero {
+            offset: range.0,
+            length: 2044 * 512,
+            unmap: false
+        },
+        "no count: the rest of the unit"
     );
 }
 

@@ -180,7 +180,8 @@ fn reserve_6_keeps_the_other_out_until_it_ends() {
     assert_eq!(status(&mut server, B, &release), Status::Good);
     assert_eq!(status(&mut server, B, &[0x12, 0, 0, 0, 96, 0]), Status::Good);
     assert!(server.attention_or_reservation(B) && !server.attention_or_reservation(A));
-    server.logical_unit_reset(Some(B));
+    server.logical_unit_reset();
+    assert_eq!(sense(&mut server, B, &WRITE), Some((6, 0x29, 3)));
     assert_eq!(status(&mut server, B, &WRITE), Status::Good);
     assert_eq!(sense(&mut server, A, &READ), Some((6, 0x29, 3)));
     assert_eq!(status(&mut server, A, &reserve), Status::Good);

@@ -95,7 +95,7 @@ fn the_naa_designator_comes_first() {
 fn block_limits_follow_the_block_size() {
     let data = golden(0xB0);
     assert_eq!(data[..4], [0, 0xB0, 0, 0x3C]);
-    assert_eq!(data[4..8], [1, 255, 0, 8]);
+    assert_eq!(data[4..8], [0, 255, 0, 8]);
     assert_eq!(data[8..12], (MAX_TRANSFER_BYTES / 512).to_be_bytes());
     assert_eq!(
         data[20..36],
