@@ -11,6 +11,8 @@ use crate::disk::Stamp;
 pub type Time = u64;
 
 const NEVER: Time = Time::MAX;
+/// Stands for every stamp.
+const ANYTHING: Stamp = Stamp::MAX;
 
 /// One write to one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +73,8 @@ impl Content {
     /// May a read that began at `began` and ends now find this stamp?
     pub fn allows(&self, block: usize, stamp: Stamp, began: Time) -> bool {
         let entries = &self.blocks[block];
-        entries.iter().any(|entry| entry.stamp == stamp && !replaced(entry, entries, began, false))
+        let fits = |entry: &Entry| entry.stamp == stamp || entry.stamp == ANYTHING;
+        entries.iter().any(|entry| fits(entry) && !replaced(entry, entries, began, false))
     }
 
     /// The stamps that a read which began at `began` may find.
@@ -136,10 +139,10 @@ impl Content {
         }
     }
 
-    /// All of it is possible, nothing replaces anything.
-    pub fn doubt(&mut self) {
-        for entry in self.blocks.iter_mut().flatten() {
-            entry.sure = false;
+    /// Whatever is found from now on is right, until it is written over.
+    pub fn anything(&mut self, now: Time) {
+        for block in &mut self.blocks {
+            block.push(Entry { stamp: ANYTHING, began: now, ended: now, sure: false, stable: false });
         }
     }
 

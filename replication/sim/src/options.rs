@@ -29,6 +29,8 @@ pub struct Profile {
     pub command_rate: u64,
     /// Of a thousand events, those that are crashes.
     pub crash_rate: u64,
+    /// Of a hundred events, those that are steps of the journal's disk.
+    pub sync_rate: u64,
     /// Of a thousand crashes, those that are power failures.
     pub power_rate: u64,
     /// Of a thousand steps of effects, those that fail.
@@ -66,6 +68,7 @@ impl Profile {
             depth: *rng.pick(&[1, 4, 12]).expect("not empty"),
             command_rate: *rng.pick(&[5, 20, 60]).expect("not empty"),
             crash_rate: *rng.pick(&[0, 2, 5]).expect("not empty"),
+            sync_rate: *rng.pick(&[8, 8, 1]).expect("not empty"),
             power_rate: *rng.pick(&[1000, 500, 0]).expect("not empty"),
             fault_rate: *rng.pick(&[0, 0, 0, 3]).expect("not empty"),
             quiet_rate: *rng.pick(&[0, 1, 3]).expect("not empty"),

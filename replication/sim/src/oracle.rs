@@ -181,14 +181,12 @@ impl Oracle {
 
     /// A copy to this volume was cut short: it holds what its disk does, and its own writes in flight.
     fn only_bytes(&mut self, volume: VolumeId, bytes: &impl Bytes, now: Time) {
-        let mut content = bytes.content(volume, now);
         if self.is_promised(volume) {
-            // Another copy goes on and still owes it tracks: each block may be of either kind.
-            content.doubt();
-        } else {
-            self.own(volume).forget();
+            // Another copy goes on, and owes it tracks of an image that nobody remembers.
+            return self.own(volume).anything(now);
         }
-        self.own(volume).merge(&content);
+        self.own(volume).forget();
+        self.own(volume).merge(&bytes.content(volume, now));
     }
 
     /// Is a copy running whose data the volume shows in advance?

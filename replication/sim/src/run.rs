@@ -109,7 +109,11 @@ impl World {
     /// One random event.
     fn event(&mut self) -> Checked {
         let rare = self.rng.below(1000);
-        let Profile { crash_rate, quiet_rate, command_rate, power_rate, depth, .. } = self.profile;
+        let Profile { mut crash_rate, quiet_rate, command_rate, power_rate, sync_rate, depth, .. } = self.profile;
+        if !self.oracle.pending.is_empty() {
+            // The best time for it.
+            crash_rate *= 6;
+        }
         if rare < crash_rate {
             let power = self.rng.chance(power_rate);
             return self.crash(power);
@@ -123,8 +127,8 @@ impl World {
         match self.rng.below(100) {
             0..20 if self.ops.len() < depth => self.random_io(),
             0..85 => self.something_ends(),
-            85..93 => self.sync_journal(),
-            93 if self.rng.chance(100) => self.rotate_journal(),
+            roll if roll < 85 + sync_rate => self.sync_journal(),
+            99 if self.rng.chance(100) => self.rotate_journal(),
             _ => {
                 let step = *self.rng.pick(&[1_000_000, 100_000_000, 1_000_000_000]).expect("not empty");
                 self.tick(step)

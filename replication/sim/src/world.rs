@@ -17,7 +17,7 @@ use replication_engine::{
     ids::{ByteRange, CommandId, OpId, Tick, Token, VolumeId},
     journal::{Image, Record, StateChange},
     state::PairState,
-    transition_table::{Decision, decide},
+    transition_table::{Decision, Transition, decide},
 };
 use std::collections::BTreeMap;
 
@@ -347,12 +347,9 @@ impl World {
             !issued.changed
                 && members.len() == change.members.len()
                 && members.iter().zip(&change.members).all(|((primary, mirror), member)| {
-                    let now = self.oracle.state(*primary, *mirror);
-                    let to = match decide(now, *verb) {
-                        Decision::Go(transition) => Some(transition.to),
-                        _ => None,
-                    };
-                    *primary == member.meta.primary && *mirror == member.pair.0 && to == Some(member.meta.state)
+                    let cell = decide(self.oracle.state(*primary, *mirror), *verb);
+                    let made = Transition { to: member.meta.state, change: member.change };
+                    (*primary, *mirror) == (member.meta.primary, member.pair.0) && cell == Decision::Go(made)
                 })
         };
         self.commands.iter().find(|(_, issued)| makes(issued)).map(|(id, _)| *id)
