@@ -8,6 +8,7 @@ mod atomic;
 mod control;
 mod copy;
 mod provisioning;
+mod sanitize;
 mod transfer;
 
 use std::sync::Arc;
@@ -202,6 +203,7 @@ impl Task {
                 compare,
             } => self.write_verify(offset, length, compare).await,
             Action::WriteSame { offset, length } => self.write_same(offset, length).await,
+            Action::Sanitize(sanitize) => self.sanitize(sanitize).await,
             Action::Flush { immediate, .. } => self.flush(immediate).await,
             Action::Prefetch { offset, length } => self.prefetch(offset, length).await,
             Action::Zero {

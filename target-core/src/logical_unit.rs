@@ -76,7 +76,8 @@ impl LogicalUnit {
         let stored = store.load()?;
         let identity = identity_of(&volume.info());
         let server = Server {
-            device: DeviceServer::new(stored.reservations, stored.modes),
+            device: DeviceServer::new(stored.reservations, stored.modes)
+                .with_sanitize_cut_short(stored.unfinished_sanitize),
             nexuses: BTreeMap::new(),
         };
         let unit = Arc::new(Self {
@@ -158,7 +159,9 @@ impl LogicalUnit {
                 .filter_map(|id| server.nexuses.get(id).cloned())
                 .collect();
             Planned {
-                must_store: plan.persist_modes || before.reservations != after.reservations,
+                must_store: plan.persist_modes
+                    || before.reservations != after.reservations
+                    || before.unfinished_sanitize != after.unfinished_sanitize,
                 plan,
                 aborted,
             }
@@ -224,6 +227,7 @@ impl Server {
         UnitState {
             reservations: self.device.reservations().clone(),
             modes: self.device.modes_to_store(),
+            unfinished_sanitize: self.device.sanitize_to_store(),
         }
     }
 }

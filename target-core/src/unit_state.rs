@@ -1,4 +1,5 @@
-//! What a logical unit keeps through a restart of the daemon: its persistent reservations and saved mode pages.
+//! What a logical unit keeps through a restart of the daemon: its persistent reservations and saved mode pages,
+//! and that a SANITIZE has not come to its end.
 //!
 //! They are stored whatever APTPL says. APTPL is about loss of power, and to a host whose session is back within
 //! seconds a restart of the daemon is none: a cluster whose fence has silently gone would write from two nodes.
@@ -25,6 +26,9 @@ pub struct UnitState {
     pub reservations: Reservations,
     /// Saved mode parameters.
     pub modes: ModeParameters,
+    /// A SANITIZE that has not succeeded: may its failure be left by EXIT FAILURE MODE?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished_sanitize: Option<bool>,
 }
 
 /// Where a unit's state is stored.

@@ -23,6 +23,7 @@ use crate::{
     plan::{Action, Answer, ControlCall, CopyOutcome, CopyPlan, Plan},
     reports,
     reservations::{Effects, RegisteredNexus, Reservations},
+    sanitize::{self, SanitizeState},
     sense::{Sense, SenseKey},
     sense_codes,
     status::Status,
@@ -42,6 +43,7 @@ pub struct DeviceServer {
     nexuses: BTreeMap<NexusId, NexusState>,
     /// A removable medium is out.
     ejected: bool,
+    sanitize: SanitizeState,
 }
 
 impl DeviceServer {
@@ -53,6 +55,16 @@ impl DeviceServer {
             modes: ModePages::starting_with(saved),
             ..Self::default()
         }
+    }
+
+    /// The unit was being sanitized when it stopped: it starts as one whose SANITIZE has failed, with what
+    /// [`Self::sanitize_to_store`] said.
+    #[must_use]
+    pub fn with_sanitize_cut_short(mut self, unrestricted: Option<bool>) -> Self {
+        if let Some(unrestricted) = unrestricted {
+            self.sanitize = SanitizeState::Failed { unrestricted };
+        }
+        self
     }
 
     /// An I_T nexus comes to be; its first command hears 29h/00h.
@@ -108,13 +120,17 @@ impl DeviceServer {
             || self.reserved_by.is_some_and(|holder| holder != nexus)
             || !self.reservations.admits(&state.ports, ReservationRule::Writes)
             || self.ejected
+            || self.sanitize != SanitizeState::None
             || self.modes.current.write_protect
             || !self.modes.current.write_cache
     }
 
-    /// Is the unit kept for somebody, by RESERVE(6) or persistently? (2Ch/86h of replication commands.)
+    /// Is the unit kept for somebody, by RESERVE(6) or persistently, or being sanitized? (2Ch/86h of replication
+    /// commands.)
     pub fn is_reserved(&self) -> bool {
-        self.reserved_by.is_some() || self.reservations.reservation.is_some()
+        self.reserved_by.is_some()
+            || self.reservations.reservation.is_some()
+            || self.sanitize != SanitizeState::None
     }
 
     /// All persistent reservations, kept through power loss or not.
@@ -125,6 +141,35 @@ impl DeviceServer {
     /// What to store when a plan says `persist_reservations`.
     pub fn reservations_to_store(&self) -> Reservations {
         self.reservations.to_store()
+    }
+
+    /// A SANITIZE that has not succeeded, to be stored before it begins and when it has ended: may its failure be
+    /// left by EXIT FAILURE MODE?
+    pub const fn sanitize_to_store(&self) -> Option<bool> {
+        match self.sanitize {
+            SanitizeState::None => None,
+            SanitizeState::Running { unrestricted, .. } | SanitizeState::Failed { unrestricted } => {
+                Some(unrestricted)
+            }
+        }
+    }
+
+    /// How far a SANITIZE is, in 1/65536.
+    pub fn sanitize_progress(&mut self, now: u16) {
+        if let SanitizeState::Running { progress, .. } = &mut self.sanitize {
+            *progress = now;
+        }
+    }
+
+    /// A SANITIZE has ended: everything is overwritten, stably, or not.
+    pub fn sanitize_ended(&mut self, done: bool) {
+        if let SanitizeState::Running { unrestricted, .. } = self.sanitize {
+            self.sanitize = if done {
+                SanitizeState::None
+            } else {
+                SanitizeState::Failed { unrestricted }
+            };
+        }
     }
 
     /// What to store when a plan says `persist_modes`.
@@ -211,7 +256,8 @@ impl DeviceServer {
         if let Some((byte, bit)) = entry.reserved_bit(cdb) {
             return Err(Sense::invalid_cdb_field(byte, Some(bit)).into());
         }
-        self.check_medium(entry.needs, facts)?;
+        self.sanitize.check(entry.handler)?;
+        self.check_medium(entry, facts)?;
         self.dispatch(nexus, entry.handler, cdb, data_out, facts)
     }
 
@@ -254,14 +300,14 @@ impl DeviceServer {
         }
     }
 
-    fn check_medium(&self, needs: Needs, facts: &UnitFacts<'_>) -> Result<(), Failure> {
-        if needs == Needs::Nothing {
+    fn check_medium(&self, entry: &Opcode, facts: &UnitFacts<'_>) -> Result<(), Failure> {
+        if entry.needs == Needs::Nothing {
             return Ok(());
         }
-        if let Some(sense) = self.not_ready(facts) {
+        if let Some(sense) = self.no_medium(facts) {
             return Err(sense.into());
         }
-        if needs == Needs::WritableMedium {
+        if entry.needs == Needs::WritableMedium {
             if facts.read_only {
                 return Err(Sense::new(SenseKey::DataProtect, sense_codes::WRITE_PROTECTED).into());
             }
@@ -272,7 +318,7 @@ impl DeviceServer {
         Ok(())
     }
 
-    fn not_ready(&self, facts: &UnitFacts<'_>) -> Option<Sense> {
+    fn no_medium(&self, facts: &UnitFacts<'_>) -> Option<Sense> {
         if self.ejected {
             return Some(Sense::new(SenseKey::NotReady, sense_codes::MEDIUM_NOT_PRESENT));
         }
@@ -350,6 +396,11 @@ impl DeviceServer {
                 copy_allocation_length(cdb),
             ),
             Handler::Unmap => return unmap::plan(cdb, data_out, facts),
+            Handler::Sanitize => return self.begin_sanitize(cdb, data_out, facts),
+            Handler::SanitizeExit => {
+                self.sanitize.exit_failure()?;
+                Answer::good()
+            }
             Handler::ReplicationIn | Handler::ReplicationOut => {
                 return self.plan_control(nexus, cdb, data_out, facts);
             }
@@ -375,7 +426,8 @@ impl DeviceServer {
             .and_then(|state| state.attentions.take());
         let sense = pending
             .map(UnitAttention::sense)
-            .or_else(|| self.not_ready(facts))
+            .or_else(|| self.no_medium(facts))
+            .or_else(|| self.sanitize.sense())
             .unwrap_or(Sense::new(SenseKey::NoSense, sense_codes::NO_ADDITIONAL_SENSE));
         let format = if cdb[1] & 0x01 == 0 {
             crate::sense::SenseFormat::Fixed
@@ -437,6 +489,23 @@ impl DeviceServer {
             (false, false) if cdb[4] & 0x04 != 0 || self.ejected => good,
             (false, false) => Ok(Plan::of(flush)),
         }
+    }
+
+    /// Everybody's commands that were begun before end first: none may write behind the sanitizing.
+    fn begin_sanitize(
+        &mut self,
+        cdb: &[u8],
+        data_out: &[u8],
+        facts: &UnitFacts<'_>,
+    ) -> Result<Plan, Failure> {
+        let sanitize = sanitize::parse(cdb, data_out, facts)?;
+        self.sanitize = SanitizeState::Running {
+            progress: 0,
+            unrestricted: sanitize.unrestricted,
+        };
+        let mut plan = Plan::of(Action::Sanitize(sanitize)).expecting(sanitize::list_length(cdb) as u64);
+        plan.abort = self.nexuses.keys().copied().collect();
+        Ok(plan)
     }
 
     fn reserve_out(&mut self, nexus: NexusId, cdb: &[u8], data_out: &[u8]) -> Result<Plan, Failure> {

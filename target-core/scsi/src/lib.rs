@@ -22,6 +22,7 @@ mod persistent_reserve;
 pub mod plan;
 mod reports;
 pub mod reservations;
+mod sanitize;
 pub mod sense;
 pub mod sense_codes;
 pub mod status;

@@ -99,6 +99,8 @@ pub enum Handler {
     ReadBuffer,
     WriteSame,
     Unmap,
+    Sanitize,
+    SanitizeExit,
     LogSense,
     PersistentReserveIn,
     PersistentReserveOut,
@@ -191,6 +193,12 @@ impl Opcode {
         self
     }
 
+    /// A command that goes over the whole unit.
+    const fn lasting(mut self) -> Self {
+        self.timeouts = (600, 36_000);
+        self
+    }
+
     /// A command that may take long.
     const fn long(mut self) -> Self {
         self.timeouts = (10, 120);
@@ -231,6 +239,9 @@ const TABLE: &[Opcode] = &[
     command("READ BUFFER(10)", &[0x3C, 0x1F, F, F, F, F, F, F, F, 0], Reads, Nothing, H::ReadBuffer),
     command("WRITE SAME(10)", &[0x41, 0x18, F, F, F, F, 0, F, F, 0], Writes, WritableMedium, H::WriteSame).long(),
     command("UNMAP", &[0x42, 0x01, 0, 0, 0, 0, 0, F, F, 0], Writes, WritableMedium, H::Unmap).long(),
+    command("SANITIZE, OVERWRITE", &[0x48, 0xA1, 0, 0, 0, 0, 0, F, F, 0], Writes, WritableMedium, H::Sanitize).with_service_action().lasting(),
+    command("SANITIZE, BLOCK ERASE", &[0x48, 0xA2, 0, 0, 0, 0, 0, 0, 0, 0], Writes, WritableMedium, H::Sanitize).with_service_action().lasting(),
+    command("SANITIZE, EXIT FAILURE MODE", &[0x48, 0x9F, 0, 0, 0, 0, 0, 0, 0, 0], Writes, Nothing, H::SanitizeExit).with_service_action(),
     command("LOG SENSE", &[0x4D, 0, F, F, 0, F, F, F, F, 0], Never, Nothing, H::LogSense),
     command("MODE SELECT(10)", &[0x55, 0x11, 0, 0, 0, 0, 0, F, F, 0], Writes, Nothing, H::ModeSelect),
     command("RESERVE(10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Own, Nothing, H::Reserve),

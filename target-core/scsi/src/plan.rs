@@ -18,7 +18,7 @@ pub struct Plan {
     pub persist_modes: bool,
     /// WCE is zero: what the action writes must be stable before the answer, FUA or not.
     pub write_through: bool,
-    /// PREEMPT AND ABORT: tasks of these nexuses on this unit are to be aborted before answering.
+    /// PREEMPT AND ABORT, SANITIZE: tasks of these nexuses on this unit are to be aborted before answering.
     pub abort: Vec<NexusId>,
 }
 
@@ -108,6 +108,9 @@ pub enum Action {
         /// Stable before the answer.
         fua: bool,
     },
+    /// SANITIZE: once the tasks of `abort` have ended go over the whole unit, and tell the device server how far that
+    /// is and how it ended. With IMMED the answer comes before.
+    Sanitize(Sanitize),
     /// SYNCHRONIZE CACHE, or START STOP UNIT that stops.
     Flush {
         /// First byte.
@@ -188,6 +191,33 @@ pub struct ByteRange {
     pub offset: u64,
     /// Bytes, at least 1.
     pub length: u64,
+}
+
+/// A SANITIZE that may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sanitize {
+    /// How the data is made unreadable.
+    pub method: SanitizeMethod,
+    /// IMMED: answer GOOD when it has begun.
+    pub immediate: bool,
+    /// AUSE: after a failure EXIT FAILURE MODE is allowed.
+    pub unrestricted: bool,
+}
+
+/// How SANITIZE makes data unreadable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SanitizeMethod {
+    /// OVERWRITE.
+    Overwrite {
+        /// What goes to every block: one block.
+        pattern: Vec<u8>,
+        /// OVERWRITE COUNT, at least 1.
+        passes: u8,
+        /// INVERT: every second pass writes the complement.
+        invert: bool,
+    },
+    /// BLOCK ERASE: everything becomes a hole.
+    Erase,
 }
 
 /// An EXTENDED COPY (LID1) with its segments resolved to designators.

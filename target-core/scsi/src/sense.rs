@@ -82,6 +82,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// The field in error.
     pub field: Option<FieldPointer>,
+    /// PROGRESS INDICATION in 1/65536, in the place of the field pointer (SPC-4 4.5.2.4.4).
+    pub progress: Option<u16>,
 }
 
 impl Sense {
@@ -92,6 +94,7 @@ impl Sense {
             additional,
             information: None,
             field: None,
+            progress: None,
         }
     }
 
@@ -154,8 +157,8 @@ impl Sense {
             bytes[0] |= 0x80;
             bytes[3..7].copy_from_slice(&information.to_be_bytes());
         }
-        if let Some(field) = self.field {
-            bytes[15..18].copy_from_slice(&field.encode());
+        if let Some(specific) = self.key_specific() {
+            bytes[15..18].copy_from_slice(&specific);
         }
         bytes
     }
@@ -176,13 +179,22 @@ impl Sense {
             bytes.extend([0x00, 0x0A, 0x80, 0x00]);
             bytes.extend(information.to_be_bytes());
         }
-        if let Some(field) = self.field {
+        if let Some(specific) = self.key_specific() {
             bytes.extend([0x02, 0x06, 0x00, 0x00]);
-            bytes.extend(field.encode());
+            bytes.extend(specific);
             bytes.push(0);
         }
         bytes[7] = (bytes.len() - 8) as u8;
         bytes
+    }
+
+    /// SENSE KEY SPECIFIC with SKSV.
+    fn key_specific(&self) -> Option<[u8; 3]> {
+        let progress = self.progress.map(|progress| {
+            let [high, low] = progress.to_be_bytes();
+            [0x80, high, low]
+        });
+        self.field.map(FieldPointer::encode).or(progress)
     }
 
     /// Reads sense data of either format; `None` when it is too short or has a key this crate does not know.
@@ -204,13 +216,10 @@ impl Sense {
             .then(|| bytes.get(3..7))
             .flatten()
             .map(|b| u64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]])));
-        let field = bytes.get(15..18).and_then(FieldPointer::decode);
-        Some(Self {
-            key,
-            additional,
-            information,
-            field,
-        })
+        let mut sense = Self::new(key, additional);
+        sense.information = information;
+        sense.read_key_specific(bytes.get(15..18).unwrap_or_default());
+        Some(sense)
     }
 
     fn decode_descriptor(bytes: &[u8]) -> Option<Self> {
@@ -229,13 +238,24 @@ impl Sense {
                     sense.information = Some(value.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
                 }
                 (0x02, [_, _, pointer @ ..]) if pointer.len() >= 3 => {
-                    sense.field = FieldPointer::decode(&pointer[..3]);
+                    sense.read_key_specific(&pointer[..3]);
                 }
                 _ => {}
             }
             rest = after;
         }
         Some(sense)
+    }
+
+    /// What the bytes mean depends on the sense key: a field pointer, or progress.
+    fn read_key_specific(&mut self, bytes: &[u8]) {
+        match (self.key, bytes) {
+            (SenseKey::IllegalRequest, _) => self.field = FieldPointer::decode(bytes),
+            (SenseKey::NoSense | SenseKey::NotReady, [valid, high, low]) if valid & 0x80 != 0 => {
+                self.progress = Some(u16::from_be_bytes([*high, *low]));
+            }
+            _ => {}
+        }
     }
 }
 
