@@ -20,6 +20,7 @@ pub mod mode_pages;
 pub mod opcode_table;
 mod persistent_reserve;
 pub mod plan;
+pub mod reference;
 mod reports;
 pub mod reservations;
 mod sanitize;

@@ -5,7 +5,7 @@ use crate::{big_endian::field, failure::Failure, plan::Answer, sense::Sense};
 const SUPPORTED: u8 = 0x00;
 const SELF_TEST: u8 = 0x10;
 const EXCEPTIONS: u8 = 0x2F;
-const PAGES: [u8; 3] = [SUPPORTED, SELF_TEST, EXCEPTIONS];
+pub(crate) const PAGES: [u8; 3] = [SUPPORTED, SELF_TEST, EXCEPTIONS];
 
 /// Answers a LOG SENSE. PARAMETER POINTER asks for parameters from that code on.
 pub(crate) fn log_sense(cdb: &[u8]) -> Result<Answer, Failure> {

@@ -53,7 +53,7 @@ pub(crate) struct Selected {
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0A;
 const ALL_PAGES: u8 = 0x3F;
-const PAGES: [u8; 5] = [0x01, CACHING, CONTROL, 0x1A, 0x1C];
+pub(crate) const PAGES: [u8; 5] = [0x01, CACHING, CONTROL, 0x1A, 0x1C];
 
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;

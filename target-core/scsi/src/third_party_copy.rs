@@ -9,13 +9,13 @@ use crate::{
     sense_codes,
 };
 
-const MAX_TARGETS: usize = 16;
-const MAX_SEGMENTS: usize = 64;
+pub(crate) const MAX_TARGETS: usize = 16;
+pub(crate) const MAX_SEGMENTS: usize = 64;
 const MAX_DESCRIPTOR_BYTES: usize = MAX_TARGETS * TARGET + MAX_SEGMENTS * SEGMENT;
 /// Most that a segment's 16-bit block count can say, with blocks of 4096 bytes.
 const MAX_SEGMENT_BYTES: u32 = 256 << 20;
 /// Copy statuses kept for each nexus, and copies that may run at once.
-const MAX_COPIES: u8 = 32;
+pub(crate) const MAX_COPIES: u8 = 32;
 
 const HEADER: usize = 16;
 const TARGET: usize = 32;

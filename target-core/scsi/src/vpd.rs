@@ -140,10 +140,11 @@ fn block_limits(identity: &UnitIdentity) -> Vec<u8> {
     body
 }
 
-/// B1h: it does not rotate.
+/// B1h: it does not rotate. WABEREQ 01b: blocks erased by SANITIZE are read without an error.
 fn block_device_characteristics() -> Vec<u8> {
     let mut body = vec![0; 60];
     body[1] = 0x01;
+    body[3] = 0x40;
     body
 }
 

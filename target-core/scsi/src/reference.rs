@@ -1,0 +1,233 @@
+//! docs/scsi.md: what this device server implements, told from the tables that implement it.
+
+use std::fmt::Write as _;
+
+use crate::{
+    block_commands::{MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES},
+    log_pages, mode_pages,
+    opcode_table::{self, Handler, Needs, Opcode, ReservationRule},
+    reservations::MAX_REGISTRATIONS,
+    third_party_copy, unmap, vpd,
+};
+
+const HEAD: &str = "# SCSI
+
+Generated from the tables of `target-core/scsi`; a test there fails when the two differ, and rewrites this page when run with
+`HOLDFAST_WRITE_DOCS=1`. The standards are SAM-5, SPC-4 and SBC-3. How `iscsi-test-cu` judges it: `./test conformance`, which
+prints a table of what it executed, skipped and failed on each kind of unit.
+
+## Commands
+
+*CDB* is the CDB USAGE DATA that REPORT SUPPORTED OPERATION CODES gives: the operation code, then a mask of the bits that are
+looked at (the service action stands where its bits are); a bit outside the mask is refused with 5h/24h/00h and a field pointer.
+*Reservation*: whom a reservation of another nexus keeps out. *reads*: with exclusive access types; *writes*: with every type;
+*RESERVE*: only by RESERVE(6) and (10); *never*: nobody; *own*: as the standard says for that command. *Medium*: what the command
+needs. *Timeouts* are the nominal and the recommended one in seconds.
+
+| command | CDB | reservation | medium | timeouts |
+| --- | --- | --- | --- | --- |
+";
+
+/// The page.
+pub fn markdown() -> String {
+    let mut page = String::from(HEAD);
+    for entry in opcode_table::table() {
+        line(
+            &mut page,
+            &[
+                &format!("{}{}", entry.name, note(entry)),
+                &format!("`{}`", usage(entry)),
+                reservation(entry),
+                medium(entry),
+                &format!("{}, {}", entry.timeouts.0, entry.timeouts.1),
+            ],
+        );
+    }
+    page.push_str(
+        "\n¹ of thin units only. ² where replication is configured and the initiator's rule has `control = true`; \
+         see [control-cdb.md](control-cdb.md).\n",
+    );
+    pages(&mut page, "Vital product data pages", &vpd::PAGES, vpd_name);
+    pages(&mut page, "Mode pages", &mode_pages::PAGES, mode_name);
+    page.push_str(
+        "\nMODE SELECT changes WCE, D\\_SENSE and SWP, saved with SP; the other initiators hear 6h/2Ah/01h. Any other bit must be as \
+         it is. All four values of PC are answered, the block descriptor short or (LLBAA) long.\n",
+    );
+    pages(&mut page, "Log pages", &log_pages::PAGES, log_name);
+    limits(&mut page);
+    page.push_str(ABSENT);
+    page
+}
+
+fn note(entry: &Opcode) -> &'static str {
+    match entry.handler {
+        Handler::Unmap => " ¹",
+        Handler::ReplicationIn | Handler::ReplicationOut => " ²",
+        _ => "",
+    }
+}
+
+fn usage(entry: &Opcode) -> String {
+    let bytes: Vec<String> = entry.usage.iter().map(|byte| format!("{byte:02X}")).collect();
+    bytes.join(" ")
+}
+
+const fn reservation(entry: &Opcode) -> &'static str {
+    match entry.reservation {
+        ReservationRule::Never => "never",
+        ReservationRule::Reserve => "RESERVE",
+        ReservationRule::Reads => "reads",
+        ReservationRule::Writes => "writes",
+        ReservationRule::Own => "own",
+    }
+}
+
+const fn medium(entry: &Opcode) -> &'static str {
+    match entry.needs {
+        Needs::Nothing => "",
+        Needs::Medium => "ready",
+        Needs::WritableMedium => "writable",
+    }
+}
+
+fn pages(page: &mut String, title: &str, codes: &[u8], name: fn(u8) -> &'static str) {
+    write!(page, "\n## {title}\n\n| page | |\n| --- | --- |\n").expect("a String takes all");
+    for code in codes {
+        line(page, &[&format!("{code:02X}h"), name(*code)]);
+    }
+}
+
+fn vpd_name(code: u8) -> &'static str {
+    match code {
+        0x00 => "Supported VPD Pages",
+        0x80 => "Unit Serial Number",
+        0x83 => {
+            "Device Identification: NAA 6 and T10 of the unit, relative port, target port group and SCSI name of the port, SCSI name of the target"
+        }
+        0x86 => "Extended INQUIRY Data: simple, ordered and head of queue tasks",
+        0x87 => "Mode Page Policy: shared",
+        0x88 => "SCSI Ports: the port of this nexus",
+        0x8F => "Third-party Copy: EXTENDED COPY(LID1)",
+        0xB0 => "Block Limits: the limits below",
+        0xB1 => "Block Device Characteristics: does not rotate, WABEREQ 01b",
+        0xB2 => "Logical Block Provisioning: LBPU, LBPWS, LBPWS10, LBPRZ, ANC_SUP; thin",
+        _ => "",
+    }
+}
+
+fn mode_name(code: u8) -> &'static str {
+    match code {
+        0x01 => "Read-Write Error Recovery",
+        0x08 => "Caching: WCE",
+        0x0A => "Control: D_SENSE, SWP; GLTSD, unrestricted reordering",
+        0x1A => "Power Condition",
+        0x1C => "Informational Exceptions Control: DEXCPT",
+        _ => "",
+    }
+}
+
+fn log_name(code: u8) -> &'static str {
+    match code {
+        0x00 => "Supported Log Pages, with and without subpages",
+        0x10 => "Self-Test Results: no self-test but the default one, which keeps no result",
+        0x2F => "Informational Exceptions: none",
+        _ => "",
+    }
+}
+
+fn limits(page: &mut String) {
+    page.push_str("\n## Limits\n\n| | |\n| --- | --- |\n");
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let rows = [
+        (
+            "blocks moved by a command (MAXIMUM TRANSFER LENGTH)",
+            mib(MAX_TRANSFER_BYTES.into()),
+        ),
+        (
+            "WRITE SAME (WSNZ 0: no count is the rest of the unit)",
+            mib(MAX_WRITE_SAME_BYTES),
+        ),
+        (
+            "COMPARE AND WRITE",
+            format!("{MAX_COMPARE_AND_WRITE_BLOCKS} blocks"),
+        ),
+        (
+            "UNMAP",
+            format!(
+                "{} descriptors, {} blocks",
+                unmap::MAX_UNMAP_DESCRIPTORS,
+                unmap::MAX_UNMAP_BLOCKS
+            ),
+        ),
+        (
+            "EXTENDED COPY",
+            format!(
+                "{} targets, {} segments",
+                third_party_copy::MAX_TARGETS,
+                third_party_copy::MAX_SEGMENTS
+            ),
+        ),
+        (
+            "copy statuses kept for a nexus",
+            third_party_copy::MAX_COPIES.to_string(),
+        ),
+        ("persistent registrations", MAX_REGISTRATIONS.to_string()),
+    ];
+    for (what, most) in rows {
+        line(page, &[what, &most]);
+    }
+}
+
+const ABSENT: &str = "
+## SANITIZE
+
+OVERWRITE and BLOCK ERASE wait for the commands begun before, then go over the whole unit. Meanwhile the unit answers INQUIRY,
+REPORT LUNS, REQUEST SENSE (with the progress), LOG SENSE, MODE SENSE, PERSISTENT RESERVE IN and the reports; everything else is
+2h/04h/1Bh, also with the progress. Resets and the end of the session do not stop it. That it has begun is stored before: a daemon
+that was stopped in the middle starts with the unit in the failed state (3h/31h/03h), which another SANITIZE ends, or EXIT FAILURE MODE
+if AUSE was set. Every pass of an OVERWRITE is flushed. What lies under the file or device (snapshots, copy on write, flash wear) is
+beyond its reach, and mirrors of the volume are volumes of their own, not sanitized with it. ABORT TASK and resets wait for a SANITIZE
+without IMMED: use IMMED.
+
+## Not there
+
+- WRITE ATOMIC(16): it promises all or nothing through a loss of power, which nothing here keeps for more than the disk does.
+- SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted. FORMAT UNIT: SANITIZE and the configuration do what it would.
+- Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
+- ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN; log pages 0Ch, 0Dh, 0Eh, 15h, 19h; mode pages 02h, 07h, 0Ah-01h, 0Ah-05h,
+  1Ch-02h and with it the thin provisioning threshold (6h/38h/07h). A full backing store is 7h/27h/07h.
+- PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
+  [decisions/0004](decisions/0004-reservations-survive-a-restart.md)).
+";
+
+fn line(page: &mut String, cells: &[&str]) {
+    for cell in cells {
+        write!(page, "| {cell} ").expect("a String takes all");
+    }
+    page.push_str("|\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_shows_these_tables() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scsi.md");
+        if std::env::var_os("HOLDFAST_WRITE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(
+            page == markdown(),
+            "docs/scsi.md is out of date: HOLDFAST_WRITE_DOCS=1 rewrites it"
+        );
+    }
+
+    #[test]
+    fn every_page_has_its_name() {
+        assert!(vpd::PAGES.iter().all(|code| !vpd_name(*code).is_empty()));
+        assert!(mode_pages::PAGES.iter().all(|code| !mode_name(*code).is_empty()));
+        assert!(log_pages::PAGES.iter().all(|code| !log_name(*code).is_empty()));
+    }
+}
