@@ -177,8 +177,11 @@ impl Task {
         must_store: bool,
         action: Action,
     ) -> Result<Outcome, IoError> {
-        if must_store {
-            self.unit.store_state().await?;
+        if must_store && let Err(error) = self.unit.store_state().await {
+            if matches!(action, Action::Sanitize(_)) {
+                self.unit.with_device(|device| device.sanitize_ended(false));
+            }
+            return Err(error);
         }
         for itl in aborted {
             drop(itl.tasks.clone().exclusive().await);

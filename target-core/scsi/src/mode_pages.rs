@@ -53,7 +53,7 @@ pub(crate) struct Selected {
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0A;
 const ALL_PAGES: u8 = 0x3F;
-pub(crate) const PAGES: [u8; 5] = [0x01, CACHING, CONTROL, 0x1A, 0x1C];
+pub(crate) const PAGES: [u8; 7] = [0x01, 0x02, 0x07, CACHING, CONTROL, 0x1A, 0x1C];
 
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;
@@ -238,12 +238,11 @@ fn check_block_descriptor(
 
 /// The page with its PS bit. Pages without changeable bits are all zeros but for what they must say.
 fn encode_page(code: u8, parameters: ModeParameters) -> Vec<u8> {
-    let length = if code == 0x1A {
-        0x26
-    } else if code == CACHING {
-        0x12
-    } else {
-        0x0A
+    let length = match code {
+        0x02 => 0x0E,
+        CACHING => 0x12,
+        0x1A => 0x26,
+        _ => 0x0A,
     };
     let mut page = vec![0; 2 + usize::from(length)];
     page[0] = 0x80 | code;
@@ -328,7 +327,7 @@ mod tests {
         assert_eq!(sense6(pages, 0x4A).unwrap()[12..17], [0x8A, 0x0A, 4, 0, 8]);
         assert_eq!(sense6(pages, 0x0A).unwrap()[12..17], [0x8A, 0x0A, 2, 0x10, 0]);
         assert_eq!(
-            sense6(pages, 0x02),
+            sense6(pages, 0x03),
             Err(Sense::invalid_cdb_field(2, Some(5)).into())
         );
     }
@@ -341,10 +340,10 @@ mod tests {
             .sense(&cdb, &facts(&identity))
             .unwrap()
             .data_in;
-        assert_eq!(data[..8], [0, 118, 0, 0x10, 1, 0, 0, 16]);
+        assert_eq!(data[..8], [0, 146, 0, 0x10, 1, 0, 0, 16]);
         assert_eq!(data[8..24], [0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
         assert_eq!(data[24..26], [0x81, 0x0A]);
-        assert_eq!(data.len(), 24 + 12 + 20 + 12 + 40 + 12);
+        assert_eq!(data.len(), 24 + 12 + 16 + 12 + 20 + 12 + 40 + 12);
     }
 
     #[test]

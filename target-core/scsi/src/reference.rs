@@ -118,6 +118,8 @@ fn vpd_name(code: u8) -> &'static str {
 fn mode_name(code: u8) -> &'static str {
     match code {
         0x01 => "Read-Write Error Recovery",
+        0x02 => "Disconnect-Reconnect: no limits",
+        0x07 => "Verify Error Recovery",
         0x08 => "Caching: WCE",
         0x0A => "Control: D_SENSE, SWP; GLTSD, unrestricted reordering",
         0x1A => "Power Condition",
@@ -194,7 +196,7 @@ without IMMED: use IMMED.
 - WRITE ATOMIC(16): it promises all or nothing through a loss of power, which nothing here keeps for more than the disk does.
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted. FORMAT UNIT: SANITIZE and the configuration do what it would.
 - Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
-- ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN; log pages 0Ch, 0Dh, 0Eh, 15h, 19h; mode pages 02h, 07h, 0Ah-01h, 0Ah-05h,
+- ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN; log pages 0Ch, 0Dh, 0Eh, 15h, 19h; mode pages 0Ah-01h, 0Ah-05h,
   1Ch-02h and with it the thin provisioning threshold (6h/38h/07h). A full backing store is 7h/27h/07h.
 - PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
   [decisions/0004](decisions/0004-reservations-survive-a-restart.md)).

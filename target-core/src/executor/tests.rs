@@ -2,6 +2,7 @@
 
 mod blocks;
 mod nexuses;
+mod sanitize;
 
 use std::sync::Arc;
 
