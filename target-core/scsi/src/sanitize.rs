@@ -54,13 +54,10 @@ impl SanitizeState {
     /// Checks a command against the state. A failed unit takes another SANITIZE, and in unrestricted completion
     /// mode EXIT FAILURE MODE.
     pub(crate) fn check(self, handler: Handler) -> Result<(), Failure> {
-        let sanitizes = matches!(handler, Handler::Sanitize | Handler::SanitizeExit);
+        let ends_failure = matches!(handler, Handler::Sanitize | Handler::SanitizeExit)
+            && matches!(self, Self::Failed { .. });
         match self.sense() {
-            Some(sense)
-                if !leaves_medium_alone(handler) && !(sanitizes && matches!(self, Self::Failed { .. })) =>
-            {
-                Err(sense.into())
-            }
+            Some(sense) if !ends_failure && !leaves_medium_alone(handler) => Err(sense.into()),
             _ => Ok(()),
         }
     }

@@ -83,7 +83,7 @@ fn parse_targets(list: &[u8]) -> Result<Vec<Option<CopyUnit>>, Failure> {
 
 /// A direct access unit by its NAA type 6 designator. LU ID TYPE and NUL are obsolete in SPC-4 and not looked at.
 fn parse_unit(target: &[u8]) -> Option<CopyUnit> {
-    let direct_access = target[1] & 0x1F == 0;
+    let direct_access = target[1] << 3 == 0;
     let naa = target[4] & 0x0F == 0x01 && target[5] & 0x3F == 0x03 && target[7] == 16;
     (direct_access && naa).then(|| CopyUnit {
         naa: std::array::from_fn(|index| target[8 + index]),
