@@ -229,9 +229,11 @@ impl Daemon {
                 }
             }
         });
-        if ready.recv_timeout(Duration::from_secs(60)).is_err() {
-            panic!("holdfastd did not become ready:\n{}", self.log());
-        }
+        assert!(
+            ready.recv_timeout(Duration::from_secs(60)).is_ok(),
+            "holdfastd did not become ready:\n{}",
+            self.log()
+        );
     }
 
     /// SIGKILL, and wait for the end.
@@ -254,7 +256,7 @@ impl Daemon {
                 let status = status.expect("our child");
                 assert!(status.success(), "holdfastd ended with {status}:\n{}", self.log());
             }
-            Err(_) => panic!("holdfastd does not stop:\n{}", self.log()),
+            Err(error) => panic!("holdfastd does not stop ({error}):\n{}", self.log()),
         }
         let _ = waiter.join();
     }

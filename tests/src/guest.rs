@@ -78,9 +78,9 @@ fn requests(share: &Path) -> Vec<String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.starts_with("host-") || name == "restart-target")
         .filter(|name| {
-            !Path::new(name)
+            Path::new(name)
                 .extension()
-                .is_some_and(|extension| extension == "done")
+                .is_none_or(|extension| extension != "done")
         })
         .filter(|name| !share.join(format!("{name}.done")).exists())
         .collect()

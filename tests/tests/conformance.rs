@@ -196,7 +196,7 @@ impl Unit {
         });
         let mut url = daemon.url(0);
         if self.chap {
-            let plain = self.run_suite("TestUnitReady", &url);
+            let plain = run_suite("TestUnitReady", &url);
             assert!(
                 plain.values().all(|outcome| *outcome != Outcome::Executed),
                 "a login without CHAP: {plain:?}"
@@ -206,18 +206,18 @@ impl Unit {
         let wanted = suites
             .iter()
             .filter(|suite| self.suites.is_none_or(|only| only.contains(&suite.as_str())));
-        wanted.flat_map(|suite| self.run_suite(suite, &url)).collect()
+        wanted.flat_map(|suite| run_suite(suite, &url)).collect()
     }
+}
 
-    fn run_suite(&self, suite: &str, url: &str) -> BTreeMap<String, Outcome> {
-        let mut command = Command::new("timeout");
-        command.args(["120", "iscsi-test-cu", "--verbose", "--Verbose-scsi"]);
-        command.args(["--dataloss", "--allow-sanitize"]);
-        // Twice the same: two paths to one unit.
-        command.arg("--test").arg(format!("ALL.{suite}")).args([url, url]);
-        let run = tool::run(&mut command, Duration::from_secs(130));
-        read_report(suite, &run.said())
-    }
+fn run_suite(suite: &str, url: &str) -> BTreeMap<String, Outcome> {
+    let mut command = Command::new("timeout");
+    command.args(["120", "iscsi-test-cu", "--verbose", "--Verbose-scsi"]);
+    command.args(["--dataloss", "--allow-sanitize"]);
+    // Twice the same: two paths to one unit.
+    command.arg("--test").arg(format!("ALL.{suite}")).args([url, url]);
+    let run = tool::run(&mut command, Duration::from_secs(130));
+    read_report(suite, &run.said())
 }
 
 fn restrict(file: &std::path::Path) {
