@@ -12,10 +12,21 @@ use replication_engine::{
 impl World {
     /// The engine shows the pairs that the oracle knows.
     pub(crate) fn check_pairs(&self) -> Checked {
-        let shown: Vec<_> = self.engine.pairs().iter().map(|view| (view.primary, view.mirror, view.state)).collect();
-        let known: Vec<_> =
-            self.oracle.pairs.iter().map(|(pair, meta)| (meta.primary, pair.0, meta.state)).collect();
-        ensure(shown == known, || format!("the engine shows {shown:?}, the records said {known:?}"))
+        let shown: Vec<_> = self
+            .engine
+            .pairs()
+            .iter()
+            .map(|view| (view.primary, view.mirror, view.state))
+            .collect();
+        let known: Vec<_> = self
+            .oracle
+            .pairs
+            .iter()
+            .map(|(pair, meta)| (meta.primary, pair.0, meta.state))
+            .collect();
+        ensure(shown == known, || {
+            format!("the engine shows {shown:?}, the records said {known:?}")
+        })
     }
 
     /// No two tracks of a pair differ without a mark.
@@ -51,7 +62,8 @@ impl World {
         let size = self.profile.track_blocks;
         let start = track as usize * size;
         let (primary, mirror) = (&self.disks[&primary], &self.disks[&mirror]);
-        (start..(start + size).min(primary.blocks())).find(|block| primary.read(*block) != mirror.read(*block))
+        (start..(start + size).min(primary.blocks()))
+            .find(|block| primary.read(*block) != mirror.read(*block))
     }
 
     /// Replaying the journal gives what the engine has in memory, but for marks in hot regions.
@@ -59,9 +71,14 @@ impl World {
         let live = self.live_image()?;
         let replayed = &self.image;
         ensure(live.hot == replayed.hot, || {
-            format!("hot in memory: {:?}, in the journal: {:?}", live.hot, replayed.hot)
+            format!(
+                "hot in memory: {:?}, in the journal: {:?}",
+                live.hot, replayed.hot
+            )
         })?;
-        ensure(live.pairs.keys().eq(replayed.pairs.keys()), || "other pairs in the journal".to_owned())?;
+        ensure(live.pairs.keys().eq(replayed.pairs.keys()), || {
+            "other pairs in the journal".to_owned()
+        })?;
         for (pair, live) in &live.pairs {
             self.check_replayed_pair(*pair, live, &replayed.pairs[pair])?;
         }
@@ -70,20 +87,38 @@ impl World {
 
     fn check_replayed_pair(&self, pair: PairId, live: &PairImage, replayed: &PairImage) -> Checked {
         let mirror = pair.0.0;
-        ensure(live.meta == replayed.meta, || format!("{:?} in memory, {:?} in the journal", live.meta, replayed.meta))?;
+        ensure(live.meta == replayed.meta, || {
+            format!("{:?} in memory, {:?} in the journal", live.meta, replayed.meta)
+        })?;
         ensure(live.bits.todo == replayed.bits.todo, || {
             let runs = |image: &PairImage| image.bits.todo.runs().collect::<Vec<TrackRange>>();
-            format!("mirror {mirror} is owed {:?} in memory, {:?} in the journal", runs(live), runs(replayed))
+            format!(
+                "mirror {mirror} is owed {:?} in memory, {:?} in the journal",
+                runs(live),
+                runs(replayed)
+            )
         })?;
-        for region in (TrackRange { start: 0, end: live.bits.tracks() }).regions() {
-            let hot = [live.meta.primary, pair.0].iter().any(|volume| self.image.hot.contains(&(*volume, region)));
+        for region in (TrackRange {
+            start: 0,
+            end: live.bits.tracks(),
+        })
+        .regions()
+        {
+            let hot = [live.meta.primary, pair.0]
+                .iter()
+                .any(|volume| self.image.hot.contains(&(*volume, region)));
             let words = |image: &PairImage| {
-                [image.bits.primary_changed.word(region), image.bits.mirror_changed.word(region)]
+                [
+                    image.bits.primary_changed.word(region),
+                    image.bits.mirror_changed.word(region),
+                ]
             };
             let (memory, journal) = (words(live), words(replayed));
             let covered = memory[0] & journal[0] == journal[0] && memory[1] & journal[1] == journal[1];
             ensure(memory == journal || (hot && covered), || {
-                format!("marks of mirror {mirror} in {region:?} are {memory:x?} in memory, {journal:x?} in the journal")
+                format!(
+                    "marks of mirror {mirror} in {region:?} are {memory:x?} in memory, {journal:x?} in the journal"
+                )
             })?;
         }
         Ok(())
@@ -92,7 +127,9 @@ impl World {
     fn live_image(&self) -> Result<Image, Broken> {
         let mut image = Image::new(self.profile.track_size());
         for record in self.engine.snapshot() {
-            image.apply(&record).map_err(|why| Broken(format!("a snapshot that does not fit: {why}")))?;
+            image
+                .apply(&record)
+                .map_err(|why| Broken(format!("a snapshot that does not fit: {why}")))?;
         }
         Ok(image)
     }
@@ -122,7 +159,8 @@ impl World {
                 self.time += 1;
                 for (block, stamp) in found.into_iter().enumerate() {
                     let now = self.time;
-                    self.oracle.tell(volume, |content| content.settle(block, stamp, now));
+                    self.oracle
+                        .tell(volume, |content| content.settle(block, stamp, now));
                 }
                 self.time += 1;
             }

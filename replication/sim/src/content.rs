@@ -35,13 +35,29 @@ pub struct Content {
 impl Content {
     /// Exactly these stamps, since before the beginning.
     pub fn new(stamps: &[Stamp]) -> Self {
-        let block = |stamp: &Stamp| vec![Entry { stamp: *stamp, began: 0, ended: 0, sure: true, stable: true }];
-        Self { blocks: stamps.iter().map(block).collect() }
+        let block = |stamp: &Stamp| {
+            vec![Entry {
+                stamp: *stamp,
+                began: 0,
+                ended: 0,
+                sure: true,
+                stable: true,
+            }]
+        };
+        Self {
+            blocks: stamps.iter().map(block).collect(),
+        }
     }
 
     /// A write of a stamp to a block begins.
     pub fn begin(&mut self, block: usize, stamp: Stamp, now: Time) {
-        self.blocks[block].push(Entry { stamp, began: now, ended: NEVER, sure: false, stable: false });
+        self.blocks[block].push(Entry {
+            stamp,
+            began: now,
+            ended: NEVER,
+            sure: false,
+            stable: false,
+        });
     }
 
     /// That write is acknowledged.
@@ -74,13 +90,19 @@ impl Content {
     pub fn allows(&self, block: usize, stamp: Stamp, began: Time) -> bool {
         let entries = &self.blocks[block];
         let fits = |entry: &Entry| entry.stamp == stamp || entry.stamp == ANYTHING;
-        entries.iter().any(|entry| fits(entry) && !replaced(entry, entries, began, false))
+        entries
+            .iter()
+            .any(|entry| fits(entry) && !replaced(entry, entries, began, false))
     }
 
     /// The stamps that a read which began at `began` may find.
     pub fn possible(&self, block: usize, began: Time) -> Vec<Stamp> {
         let entries = &self.blocks[block];
-        entries.iter().filter(|entry| !replaced(entry, entries, began, false)).map(|entry| entry.stamp).collect()
+        entries
+            .iter()
+            .filter(|entry| !replaced(entry, entries, began, false))
+            .map(|entry| entry.stamp)
+            .collect()
     }
 
     /// The image of this content at the time `now`: writes in flight may be in it or not, and never will be acknowledged
@@ -101,11 +123,18 @@ impl Content {
         for (own, new) in self.blocks.iter_mut().zip(&image.blocks) {
             own.retain(|entry| entry.ended == NEVER);
             // The image's writes keep their order, but all are made now: whatever is in flight here does not surely replace them.
-            let mut times: Vec<Time> = new.iter().flat_map(|entry| [entry.began, entry.ended.min(now)]).collect();
+            let mut times: Vec<Time> = new
+                .iter()
+                .flat_map(|entry| [entry.began, entry.ended.min(now)])
+                .collect();
             times.sort_unstable();
             times.dedup();
             let moved = |time: Time| now + times.partition_point(|other| *other < time.min(now)) as Time;
-            own.extend(new.iter().map(|entry| Entry { began: moved(entry.began), ended: moved(entry.ended), ..*entry }));
+            own.extend(new.iter().map(|entry| Entry {
+                began: moved(entry.began),
+                ended: moved(entry.ended),
+                ..*entry
+            }));
             last = last.max(now + times.len() as Time);
         }
         last + 1
@@ -113,23 +142,30 @@ impl Content {
 
     /// One more stamp that a block may hold, from `now` on.
     pub fn also(&mut self, block: usize, stamp: Stamp, now: Time) {
-        self.blocks[block].push(Entry { stamp, began: now, ended: now, sure: true, stable: false });
+        self.blocks[block].push(Entry {
+            stamp,
+            began: now,
+            ended: now,
+            sure: true,
+            stable: false,
+        });
     }
 
     /// The block holds the last of these versions since `now`; each of the others may come back with a power failure.
     pub fn versions(&mut self, block: usize, versions: impl Iterator<Item = Stamp>, now: Time) {
         let entries = &mut self.blocks[block];
-        let entry = |stamp| Entry { stamp, began: 0, ended: 0, sure: true, stable: true };
+        let entry = |stamp| Entry {
+            stamp,
+            began: 0,
+            ended: 0,
+            sure: true,
+            stable: true,
+        };
         *entries = versions.map(entry).collect();
         let only = entries.len() == 1;
         if let Some(last) = entries.last_mut() {
             (last.began, last.ended, last.stable) = (now, now, only);
         }
-    }
-
-    /// Number of blocks.
-    pub fn len(&self) -> usize {
-        self.blocks.len()
     }
 
     /// What the other content allows is possible as well.
@@ -142,7 +178,13 @@ impl Content {
     /// Whatever is found from now on is right, until it is written over.
     pub fn anything(&mut self, now: Time) {
         for block in &mut self.blocks {
-            block.push(Entry { stamp: ANYTHING, began: now, ended: now, sure: false, stable: false });
+            block.push(Entry {
+                stamp: ANYTHING,
+                began: now,
+                ended: now,
+                sure: false,
+                stable: false,
+            });
         }
     }
 
@@ -173,7 +215,13 @@ impl Content {
 
     /// This is what the block holds and, everything being flushed, will hold after a power failure.
     pub fn settle(&mut self, block: usize, stamp: Stamp, now: Time) {
-        self.blocks[block] = vec![Entry { stamp, began: now, ended: now, sure: true, stable: true }];
+        self.blocks[block] = vec![Entry {
+            stamp,
+            began: now,
+            ended: now,
+            sure: true,
+            stable: true,
+        }];
     }
 
     /// Forgets writes that are surely and stably replaced for everybody who began at `oldest` or later.
@@ -185,7 +233,9 @@ impl Content {
     }
 
     fn in_flight(&mut self, block: usize, stamp: Stamp) -> impl Iterator<Item = &mut Entry> {
-        self.blocks[block].iter_mut().filter(move |entry| entry.stamp == stamp && entry.ended == NEVER)
+        self.blocks[block]
+            .iter_mut()
+            .filter(move |entry| entry.stamp == stamp && entry.ended == NEVER)
     }
 }
 
@@ -214,7 +264,10 @@ mod tests {
         assert_eq!(possible(&content, 11), [1, 2]);
         content.acknowledge(0, 2, false, 12);
         assert_eq!(possible(&content, 13), [2]);
-        assert!(content.allows(0, 1, 11), "a read that began before the answer may have been served before");
+        assert!(
+            content.allows(0, 1, 11),
+            "a read that began before the answer may have been served before"
+        );
         content.begin(0, 3, 20);
         content.fail(0, 3, 21);
         assert_eq!(possible(&content, 22), [2, 3]);
@@ -258,7 +311,11 @@ mod tests {
         let after = primary.restore(&mirror.image(10), 10);
         assert_eq!(possible(&primary, after), [3, 4]);
         primary.acknowledge(0, 4, false, after);
-        assert_eq!(possible(&primary, after + 1), [3, 4], "the write may have come before the restore");
+        assert_eq!(
+            possible(&primary, after + 1),
+            [3, 4],
+            "the write may have come before the restore"
+        );
         primary.begin(0, 5, after + 2);
         primary.acknowledge(0, 5, true, after + 3);
         assert_eq!(possible(&primary, after + 4), [5]);

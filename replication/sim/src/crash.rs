@@ -35,14 +35,21 @@ impl World {
     fn drop_tasks(&mut self) {
         for mut task in core::mem::take(&mut self.tasks) {
             // A flush that was not answered has promised nothing.
-            while self.rng.chance(400) && matches!(task.step(&mut self.disks, &mut self.rng, false), Stepped::More) {}
+            while self.rng.chance(400)
+                && matches!(task.step(&mut self.disks, &mut self.rng, false), Stepped::More)
+            {}
         }
     }
 
     fn start(&mut self, power: bool) -> Checked {
-        let found = self.journal.parse().map_err(|why| Broken(format!("the journal cannot be read: {why}")))?;
+        let found = self
+            .journal
+            .parse()
+            .map_err(|why| Broken(format!("the journal cannot be read: {why}")))?;
         let last = found.entries.last().map_or(0, |entry| entry.seq);
-        ensure(last >= self.journal.durable(), || "a durable record is lost".to_owned())?;
+        ensure(last >= self.journal.durable(), || {
+            "a durable record is lost".to_owned()
+        })?;
         let image = Image::replay(self.profile.track_size(), &found.entries)
             .map_err(|why| Broken(format!("the journal cannot be replayed: {why}")))?;
         self.check_groups(last)?;
@@ -68,7 +75,9 @@ impl World {
         let records = self.engine.snapshot();
         self.image = Image::new(self.profile.track_size());
         for record in &records {
-            self.image.apply(record).map_err(|why| Broken(format!("a snapshot that does not fit: {why}")))?;
+            self.image
+                .apply(record)
+                .map_err(|why| Broken(format!("a snapshot that does not fit: {why}")))?;
         }
         self.journal = JournalDisk::new(self.journal.epoch() + 1, self.profile.track_size(), &records);
         self.check_recovered_states()?;
@@ -93,19 +102,28 @@ impl World {
 
     /// Every durable state is in force, but for what a crash does to two volumes that were equal.
     fn check_recovered_states(&mut self) -> Checked {
-        let recovered: BTreeMap<PairId, PairMeta> =
-            self.image.pairs.iter().map(|(pair, image)| (*pair, image.meta)).collect();
+        let recovered: BTreeMap<PairId, PairMeta> = self
+            .image
+            .pairs
+            .iter()
+            .map(|(pair, image)| (*pair, image.meta))
+            .collect();
         ensure(recovered.keys().eq(self.oracle.pairs.keys()), || {
-            format!("pairs {:?} became {:?}", self.oracle.pairs.keys(), recovered.keys())
+            format!(
+                "pairs {:?} became {:?}",
+                self.oracle.pairs.keys(),
+                recovered.keys()
+            )
         })?;
         for (pair, meta) in &recovered {
             let before = self.oracle.pairs[pair];
             let excused = matches!(before.state, PairState::Duplex | PairState::Restored)
                 && meta.state == PairState::Copy
                 && meta.reason == 4;
-            ensure(before.primary == meta.primary && (before.state == meta.state || excused), || {
-                format!("the pair of mirror {} was {before:?} and is {meta:?}", pair.0.0)
-            })?;
+            ensure(
+                before.primary == meta.primary && (before.state == meta.state || excused),
+                || format!("the pair of mirror {} was {before:?} and is {meta:?}", pair.0.0),
+            )?;
         }
         let configs: Vec<VolumeId> = self.image.volumes.keys().copied().collect();
         for volume in configs {

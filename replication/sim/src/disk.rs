@@ -22,7 +22,11 @@ pub struct Disk {
 impl Disk {
     /// A disk with this content, all of it durable.
     pub fn new(content: Vec<Stamp>) -> Self {
-        Self { durable: content, cache: BTreeMap::new(), writes: 0 }
+        Self {
+            durable: content,
+            cache: BTreeMap::new(),
+            writes: 0,
+        }
     }
 
     /// Number of blocks.
@@ -32,12 +36,20 @@ impl Disk {
 
     /// What a read finds.
     pub fn read(&self, block: usize) -> Stamp {
-        self.cache.get(&block).and_then(|versions| versions.last()).map_or(self.durable[block], |(_, stamp)| *stamp)
+        self.cache
+            .get(&block)
+            .and_then(|versions| versions.last())
+            .map_or(self.durable[block], |(_, stamp)| *stamp)
     }
 
     /// Every stamp that a read may find after a power failure.
     pub fn versions(&self, block: usize) -> impl Iterator<Item = Stamp> + '_ {
-        let cached = self.cache.get(&block).into_iter().flatten().map(|(_, stamp)| *stamp);
+        let cached = self
+            .cache
+            .get(&block)
+            .into_iter()
+            .flatten()
+            .map(|(_, stamp)| *stamp);
         core::iter::once(self.durable[block]).chain(cached)
     }
 
@@ -70,7 +82,11 @@ impl Disk {
         let keep = *rng.pick(&[0, 1000, 500, 100, 900]).expect("not empty");
         for (block, versions) in core::mem::take(&mut self.cache) {
             if rng.chance(keep) {
-                let version = if rng.chance(700) { versions.last() } else { rng.pick(&versions) };
+                let version = if rng.chance(700) {
+                    versions.last()
+                } else {
+                    rng.pick(&versions)
+                };
                 self.durable[block] = version.map_or(self.durable[block], |(_, stamp)| *stamp);
             }
         }

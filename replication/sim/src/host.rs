@@ -1,14 +1,13 @@
-//! Host I/O and commands in flight.
+//! Hosts: I/O from its beginning to the check of what it found.
 
 use crate::{
     content::{Content, Time},
     disk::Stamp,
+    world::{BLOCK, Broken, Checked, World, ensure, show},
 };
 use replication_engine::{
-    command::Command,
-    effects::HostIo,
-    ids::VolumeId,
-    state::PairState,
+    effects::{HostError, HostIo, Input},
+    ids::{ByteRange, OpId, VolumeId},
 };
 use std::ops::Range;
 
@@ -54,13 +53,131 @@ impl Op {
     }
 }
 
-/// A command that was not answered yet.
-#[derive(Debug)]
-pub struct Issued {
-    /// What was asked.
-    pub command: Command,
-    /// The states of its members then.
-    pub states: Vec<PairState>,
-    /// It changed something.
-    pub changed: bool,
+impl World {
+    /// A host I/O begins.
+    pub(crate) fn begin(&mut self, volume: VolumeId, io: HostIo, range: Range<usize>, fua: bool) -> Checked {
+        let id = OpId(self.name());
+        self.time += 1;
+        let (began, ready) = (self.time, self.oracle.ready(volume));
+        let writes = matches!(io, HostIo::Write | HostIo::Update);
+        let stamps: Vec<Stamp> = if writes {
+            range.clone().map(|block| id.0 << 20 | block as u64).collect()
+        } else {
+            Vec::new()
+        };
+        let found = if io == HostIo::Flush {
+            Vec::new()
+        } else {
+            vec![None; range.len()]
+        };
+        let op = Op {
+            volume,
+            io,
+            blocks: range.clone(),
+            began,
+            fua,
+            stamps,
+            found,
+            was_ready: ready,
+            was_unready: !ready,
+            replaced: Vec::new(),
+        };
+        for (block, stamp) in op.stamped() {
+            self.oracle
+                .tell(volume, |content| content.begin(block, stamp, began));
+        }
+        self.ops.insert(id, op);
+        let range = ByteRange {
+            start: range.start as u64 * BLOCK,
+            end: range.end as u64 * BLOCK,
+        };
+        self.feed(Input::Host {
+            op: id,
+            volume,
+            io,
+            range,
+            fua,
+        })
+    }
+
+    pub(crate) fn reply(&mut self, id: OpId, result: Result<(), HostError>) -> Checked {
+        let op = self
+            .ops
+            .remove(&id)
+            .ok_or_else(|| Broken(format!("a second answer to {id:?}")))?;
+        self.counts.ops += 1;
+        self.time += 1;
+        let (now, volume) = (self.time, op.volume);
+        match result {
+            Ok(()) => {
+                ensure(op.was_ready, || {
+                    format!("{id:?} succeeded on {}, which is not ready", volume.0)
+                })?;
+                if op.reads() {
+                    self.check_read(id, &op)?;
+                    self.last_read = op.found.iter().flatten().copied().collect();
+                }
+                for (block, stamp) in op.stamped() {
+                    self.oracle
+                        .tell(volume, |content| content.acknowledge(block, stamp, op.fua, now));
+                }
+                if op.io == HostIo::Flush {
+                    self.oracle.tell(volume, |content| content.flush(op.began));
+                }
+            }
+            Err(HostError::Write) => {
+                ensure(self.profile.fault_rate > 0, || {
+                    format!("{id:?} failed although nothing did")
+                })?;
+                for (block, stamp) in op.stamped() {
+                    self.oracle
+                        .tell(volume, |content| content.fail(block, stamp, now));
+                }
+            }
+            Err(error) => {
+                let reason = match error {
+                    HostError::NotReady => op.was_unready,
+                    HostError::Declined => op.io == HostIo::Update,
+                    _ => self.profile.fault_rate > 0,
+                };
+                ensure(reason, || {
+                    format!("{id:?} on {} failed without a reason: {error:?}", volume.0)
+                })?;
+                if error == HostError::Declined {
+                    self.check_read(id, &op)?;
+                }
+                for (block, stamp) in op.stamped() {
+                    self.oracle.tell(volume, |content| content.refuse(block, stamp));
+                }
+            }
+        }
+        let oldest = self.ops.values().map(|op| op.began).min().unwrap_or(now);
+        if op.writes() {
+            self.oracle.tell(volume, |content| content.prune(oldest));
+        }
+        Ok(())
+    }
+
+    fn check_read(&self, id: OpId, op: &Op) -> Checked {
+        let content = &self.oracle.contents[&op.volume];
+        for (block, found) in op.blocks.clone().zip(&op.found) {
+            let stamp = found.ok_or_else(|| Broken(format!("{id:?} did not read block {block}")))?;
+            let fits = |content: &Content| content.allows(block, stamp, op.began);
+            // An update may find its own stamp only after it was answered.
+            let own = op.stamps.contains(&stamp);
+            ensure(!own && (fits(content) || op.replaced.iter().any(fits)), || {
+                format!(
+                    "{id:?} found {} in block {block} of volume {}; possible: {:?}",
+                    show(stamp),
+                    op.volume.0,
+                    content
+                        .possible(block, op.began)
+                        .into_iter()
+                        .map(show)
+                        .collect::<Vec<_>>()
+                )
+            })?;
+        }
+        Ok(())
+    }
 }

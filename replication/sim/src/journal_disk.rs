@@ -26,7 +26,11 @@ pub struct JournalDisk {
 impl JournalDisk {
     /// A new file that begins with these records, durably.
     pub fn new(epoch: u64, track_size: u32, records: &[Record]) -> Self {
-        let header = Header { epoch, system_id: *b"SIMULATOR       ", track_size };
+        let header = Header {
+            epoch,
+            system_id: *b"SIMULATOR       ",
+            track_size,
+        };
         let mut writer = Writer::new(&header);
         let mut bytes = header.encode().to_vec();
         for record in records {
@@ -34,7 +38,14 @@ impl JournalDisk {
         }
         writer.synced(writer.last());
         let durable = (bytes.len(), writer.last());
-        Self { header, writer, bytes, durable, syncing: None, waiting: VecDeque::new() }
+        Self {
+            header,
+            writer,
+            bytes,
+            durable,
+            syncing: None,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Replaces the file, atomically and durably. Whoever waited for the old one is answered.
@@ -47,11 +58,6 @@ impl JournalDisk {
     /// The epoch of the file.
     pub fn epoch(&self) -> u64 {
         self.header.epoch
-    }
-
-    /// Bytes in the file.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
     }
 
     /// The number of the last record that is durable.

@@ -11,6 +11,7 @@
 //! - [`world`], `workload`, `crash`: the machine, its users, its end and its beginning.
 //! - [`run`]: a run from seed to verdict.
 
+pub mod commands;
 pub mod content;
 pub mod disk;
 pub mod host;

@@ -47,7 +47,7 @@ impl Profile {
     /// The profile of a seed.
     pub fn new(rng: &mut Rng) -> Self {
         let track_blocks = *rng.pick(&[4, 4, 2, 8]).expect("not empty");
-        let tracks = *rng.pick(&[6, 40, 70, 130, 200]).expect("not empty") as usize;
+        let tracks: usize = *rng.pick(&[6, 40, 70, 130, 200]).expect("not empty");
         let limits = Limits {
             pairs_per_volume: 8,
             copy_run_bytes: rng.between(1, 12) * track_blocks as u64 * BLOCK,
@@ -57,14 +57,16 @@ impl Profile {
             front: 16,
             settle_tracks: *rng.pick(&[1, 8, 64, 1000]).expect("not empty"),
             settle_after: *rng.pick(&[0, 200_000_000, 1_000_000_000]).expect("not empty"),
-            cool_after: *rng.pick(&[100_000_000, 500_000_000, 5_000_000_000]).expect("not empty"),
+            cool_after: *rng
+                .pick(&[100_000_000, 500_000_000, 5_000_000_000])
+                .expect("not empty"),
             hot_regions: rng.between(1, 6) as usize,
         };
         Self {
             volumes: rng.between(2, 6) as u32,
             // The last track may be short.
             blocks: tracks * track_blocks - rng.below(track_blocks as u64) as usize,
-            track_blocks: track_blocks as usize,
+            track_blocks,
             depth: *rng.pick(&[1, 4, 12]).expect("not empty"),
             command_rate: *rng.pick(&[5, 20, 60]).expect("not empty"),
             crash_rate: *rng.pick(&[0, 2, 5]).expect("not empty"),
@@ -84,6 +86,9 @@ impl Profile {
 
     /// The engine's configuration.
     pub fn config(&self) -> EngineConfig {
-        EngineConfig { track_size: self.track_size(), limits: self.limits }
+        EngineConfig {
+            track_size: self.track_size(),
+            limits: self.limits,
+        }
     }
 }

@@ -50,7 +50,12 @@ pub trait Bytes {
 impl Oracle {
     /// Volumes in no pair.
     pub fn new(contents: BTreeMap<VolumeId, Content>) -> Self {
-        Self { contents, pairs: BTreeMap::new(), configs: BTreeMap::new(), pending: Vec::new() }
+        Self {
+            contents,
+            pairs: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            pending: Vec::new(),
+        }
     }
 
     /// The state of a pair.
@@ -69,7 +74,9 @@ impl Oracle {
 
     /// Nobody promised anything about what it holds.
     pub fn inconsistent(&self, volume: VolumeId) -> bool {
-        self.configs.get(&volume).is_some_and(|config| config.inconsistent)
+        self.configs
+            .get(&volume)
+            .is_some_and(|config| config.inconsistent)
     }
 
     /// Tells the content of a volume, in every world that may turn out to be the real one.
@@ -114,26 +121,37 @@ impl Oracle {
         }
         let mut last = now;
         for member in &change.members {
-            let old = before.pairs.get(&member.pair).filter(|meta| meta.primary == member.meta.primary);
+            let old = before
+                .pairs
+                .get(&member.pair)
+                .filter(|meta| meta.primary == member.meta.primary);
             let (mirror, primary) = (member.pair.0, member.meta.primary);
             let from = old.map_or(PairState::Simplex, |meta| meta.state);
             let to = member.meta.state;
             match (from, to) {
-                (PairState::Copy | PairState::Duplex | PairState::Restored, PairState::Splitting | PairState::Split) => {
+                (
+                    PairState::Copy | PairState::Duplex | PairState::Restored,
+                    PairState::Splitting | PairState::Split,
+                ) => {
                     let image = before.content_of(primary, bytes, now).image(now);
                     last = last.max(self.own(mirror).restore(&image, now));
                 }
                 (PairState::Suspended, PairState::Split) if old.is_some_and(|meta| !meta.mirror_ready) => {
                     self.only_bytes(mirror, bytes, now);
                 }
-                (PairState::Split | PairState::Suspended, PairState::Restoring | PairState::ProtectedRestoring) => {
+                (
+                    PairState::Split | PairState::Suspended,
+                    PairState::Restoring | PairState::ProtectedRestoring,
+                ) => {
                     let image = before.content_of(mirror, bytes, now).image(now);
                     last = last.max(self.own(primary).restore(&image, now));
                     if to == PairState::ProtectedRestoring && old.is_some_and(|meta| !meta.mirror_ready) {
                         self.only_bytes(mirror, bytes, now);
                     }
                 }
-                (PairState::ProtectedRestoring, PairState::Split) if member.change == Change::StopIntoPrimary => {
+                (PairState::ProtectedRestoring, PairState::Split)
+                    if member.change == Change::StopIntoPrimary =>
+                {
                     self.only_bytes(primary, bytes, now);
                 }
                 (PairState::Restoring | PairState::ProtectedRestoring, PairState::Suspended) => {
@@ -161,7 +179,9 @@ impl Oracle {
     /// What a volume holds: its own content, or that of the primary it is kept equal to, or whatever its bytes are.
     fn content_of(&self, volume: VolumeId, bytes: &impl Bytes, now: Time) -> Content {
         let own = || self.contents[&volume].clone();
-        let Some(meta) = self.pairs.get(&PairId(volume)) else { return own() };
+        let Some(meta) = self.pairs.get(&PairId(volume)) else {
+            return own();
+        };
         match meta.state {
             PairState::Duplex | PairState::Restored => self.content_of(meta.primary, bytes, now),
             PairState::Restoring => {
@@ -176,7 +196,9 @@ impl Oracle {
     }
 
     fn own(&mut self, volume: VolumeId) -> &mut Content {
-        self.contents.get_mut(&volume).expect("every volume has a content")
+        self.contents
+            .get_mut(&volume)
+            .expect("every volume has a content")
     }
 
     /// A copy to this volume was cut short: it holds what its disk does, and its own writes in flight.

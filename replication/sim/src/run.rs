@@ -30,14 +30,20 @@ pub struct Failure {
 /// Runs a seed. When something is found the run is repeated with a trace, of which the last lines are kept.
 pub fn run(options: Options) -> Result<Counts, Box<Failure>> {
     let mut counts = Counts::default();
-    let Err(Broken(what)) = guarded(options, None, &mut counts).0 else { return Ok(counts) };
+    let Err(Broken(what)) = guarded(options, None, &mut counts).0 else {
+        return Ok(counts);
+    };
     let (again, mut trace) = guarded(options, Some(Vec::new()), &mut counts);
     let what = match again {
         Err(Broken(again)) if again == what => what,
         _ => format!("{what} (but not when run again: the engine is not deterministic)"),
     };
     let keep = trace.len().saturating_sub(TRACE);
-    Err(Box::new(Failure { options, what, trace: trace.split_off(keep) }))
+    Err(Box::new(Failure {
+        options,
+        what,
+        trace: trace.split_off(keep),
+    }))
 }
 
 const TRACE: usize = 4000;
@@ -58,11 +64,15 @@ impl World {
     fn new(options: Options, trace: Option<Vec<String>>) -> Self {
         let mut rng = Rng::new(options.seed);
         let profile = Profile::new(&mut rng);
-        let first = |volume: u32| (0..profile.blocks).map(move |block| u64::from(volume) << 20 | block as u64);
+        let first =
+            |volume: u32| (0..profile.blocks).map(move |block| u64::from(volume) << 20 | block as u64);
         let volumes = 1..=profile.volumes;
-        let disks: BTreeMap<VolumeId, Disk> =
-            volumes.clone().map(|volume| (VolumeId(volume), Disk::new(first(volume).collect()))).collect();
-        let contents = volumes.map(|volume| (VolumeId(volume), Content::new(&first(volume).collect::<Vec<_>>())));
+        let disks: BTreeMap<VolumeId, Disk> = volumes
+            .clone()
+            .map(|volume| (VolumeId(volume), Disk::new(first(volume).collect())))
+            .collect();
+        let contents =
+            volumes.map(|volume| (VolumeId(volume), Content::new(&first(volume).collect::<Vec<_>>())));
         let mut engine = Engine::new(profile.config());
         if let Some(mutation) = options.mutation {
             engine = engine.with_mutation(mutation);
@@ -109,7 +119,15 @@ impl World {
     /// One random event.
     fn event(&mut self) -> Checked {
         let rare = self.rng.below(1000);
-        let Profile { mut crash_rate, quiet_rate, command_rate, power_rate, sync_rate, depth, .. } = self.profile;
+        let Profile {
+            mut crash_rate,
+            quiet_rate,
+            command_rate,
+            power_rate,
+            sync_rate,
+            depth,
+            ..
+        } = self.profile;
         if !self.oracle.pending.is_empty() {
             // The best time for it.
             crash_rate *= 6;
@@ -130,7 +148,10 @@ impl World {
             roll if roll < 85 + sync_rate => self.sync_journal(),
             99 if self.rng.chance(100) => self.rotate_journal(),
             _ => {
-                let step = *self.rng.pick(&[1_000_000, 100_000_000, 1_000_000_000]).expect("not empty");
+                let step = *self
+                    .rng
+                    .pick(&[1_000_000, 100_000_000, 1_000_000_000])
+                    .expect("not empty");
                 self.tick(step)
             }
         }
@@ -141,7 +162,11 @@ impl World {
             return self.sync_journal();
         }
         // Near the front, so that nothing waits for ever; or anything.
-        let most = if self.rng.chance(500) { 2 } else { self.tasks.len() as u64 };
+        let most = if self.rng.chance(500) {
+            2
+        } else {
+            self.tasks.len() as u64
+        };
         let index = self.rng.below(most.min(self.tasks.len() as u64)) as usize;
         self.work(index)
     }
@@ -180,13 +205,23 @@ impl World {
                 self.something_ends()?;
             }
         }
-        let ops: Vec<_> = self.ops.iter().map(|(id, op)| (id.0, op.volume.0, op.io, op.blocks.clone())).collect();
-        let pairs: Vec<_> =
-            self.oracle.pairs.iter().map(|(pair, meta)| (meta.primary.0, pair.0.0, meta.state)).collect();
+        let ops: Vec<_> = self
+            .ops
+            .iter()
+            .map(|(id, op)| (id.0, op.volume.0, op.io, op.blocks.clone()))
+            .collect();
+        let pairs: Vec<_> = self
+            .oracle
+            .pairs
+            .iter()
+            .map(|(pair, meta)| (meta.primary.0, pair.0.0, meta.state))
+            .collect();
         let commands: Vec<_> = self.commands.values().map(|issued| &issued.command).collect();
         let tasks: Vec<_> = self.tasks.iter().map(Task::name).collect();
         ensure(false, || {
-            format!("it does not settle: ops {ops:?}, commands {commands:?}, pairs {pairs:?}, effects {tasks:?}")
+            format!(
+                "it does not settle: ops {ops:?}, commands {commands:?}, pairs {pairs:?}, effects {tasks:?}"
+            )
         })
     }
 }

@@ -95,8 +95,8 @@ impl Task {
                 }
                 let disk = disks.get_mut(to).expect("effects name known volumes");
                 let until = self.done + piece(stamps.len() - self.done, rng);
-                for index in self.done..until {
-                    disk.write(blocks.start + index, stamps[index]);
+                for (block, stamp) in blocks.clone().zip(stamps.iter()).take(until).skip(self.done) {
+                    disk.write(block, *stamp);
                 }
                 self.done = until;
                 Stepped::More
@@ -105,7 +105,12 @@ impl Task {
                 Some(to) if !stamps.is_empty() => Stepped::Ended(Outcome::WriteFailed(*to)),
                 _ => Stepped::Ended(Outcome::ReadFailed),
             },
-            Work::Copy { from, to, blocks, stamps } => {
+            Work::Copy {
+                from,
+                to,
+                blocks,
+                stamps,
+            } => {
                 if stamps.len() < blocks.len() {
                     let next = blocks.start + stamps.len();
                     let until = next + piece(blocks.end - next, rng);
@@ -127,21 +132,37 @@ impl Task {
             }
             Work::Flush { volume, .. } if fail => Stepped::Ended(Outcome::WriteFailed(*volume)),
             Work::Flush { volume, covered } => {
-                disks.get_mut(volume).expect("effects name known volumes").flush_ends(*covered);
+                disks
+                    .get_mut(volume)
+                    .expect("effects name known volumes")
+                    .flush_ends(*covered);
                 Stepped::Ended(Outcome::Ok)
             }
         }
     }
 
     /// The stamps that the task may still write to a block of this volume.
-    pub fn may_write(&self, volume: VolumeId, block: usize, disks: &BTreeMap<VolumeId, Disk>) -> Option<Stamp> {
+    pub fn may_write(
+        &self,
+        volume: VolumeId,
+        block: usize,
+        disks: &BTreeMap<VolumeId, Disk>,
+    ) -> Option<Stamp> {
         match &self.work {
             Work::Write { to, blocks, stamps } if *to == volume && blocks.contains(&block) => {
                 Some(stamps[block - blocks.start])
             }
-            Work::Copy { from, to, blocks, stamps } if to.contains(&volume) && blocks.contains(&block) => {
-                Some(stamps.get(block - blocks.start).copied().unwrap_or_else(|| disks[from].read(block)))
-            }
+            Work::Copy {
+                from,
+                to,
+                blocks,
+                stamps,
+            } if to.contains(&volume) && blocks.contains(&block) => Some(
+                stamps
+                    .get(block - blocks.start)
+                    .copied()
+                    .unwrap_or_else(|| disks[from].read(block)),
+            ),
             _ => None,
         }
     }
@@ -152,7 +173,11 @@ impl Task {
             Work::Read { op, from, blocks, .. } => format!("read {blocks:?} of {} for {op:?}", from.0),
             Work::Write { to, blocks, .. } => format!("write {blocks:?} of {}", to.0),
             Work::Copy { from, to, blocks, .. } => {
-                format!("copy {blocks:?} from {} to {:?}", from.0, to.iter().map(|v| v.0).collect::<Vec<_>>())
+                format!(
+                    "copy {blocks:?} from {} to {:?}",
+                    from.0,
+                    to.iter().map(|v| v.0).collect::<Vec<_>>()
+                )
             }
             Work::Flush { volume, .. } => format!("flush {}", volume.0),
         }
@@ -161,5 +186,9 @@ impl Task {
 
 /// All of it, or a part.
 fn piece(left: usize, rng: &mut Rng) -> usize {
-    if rng.chance(700) { left } else { rng.between(1, left as u64) as usize }
+    if rng.chance(700) {
+        left
+    } else {
+        rng.between(1, left as u64) as usize
+    }
 }

@@ -64,32 +64,63 @@ impl World {
             };
             let volume = self.random_volume();
             let dry_run = self.rng.chance(DRY_RUNS);
-            return self.command(Command::Config { condition, volume, dry_run });
+            return self.command(Command::Config {
+                condition,
+                volume,
+                dry_run,
+            });
         }
         let verb = self.random_verb();
         let members = self.random_members(verb);
         let dry_run = self.rng.chance(DRY_RUNS);
-        self.command(Command::Pair { verb, members, dry_run })
+        self.command(Command::Pair {
+            verb,
+            members,
+            dry_run,
+        })
     }
 
     fn random_verb(&mut self) -> Verb {
         let coin = self.rng.chance(500);
         match self.rng.below(100) {
-            0..25 => Verb::Establish { full: self.rng.chance(150) },
-            25..60 => Verb::Split { instant: coin, strict_hold: self.rng.chance(30), force: self.rng.chance(200) },
-            60..90 => Verb::Restore { full: self.rng.chance(150), protected: coin },
+            0..25 => Verb::Establish {
+                full: self.rng.chance(150),
+            },
+            25..60 => Verb::Split {
+                instant: coin,
+                strict_hold: self.rng.chance(30),
+                force: self.rng.chance(200),
+            },
+            60..90 => Verb::Restore {
+                full: self.rng.chance(150),
+                protected: coin,
+            },
             _ => Verb::Cancel { force: coin },
         }
     }
 
     fn random_members(&mut self, verb: Verb) -> Vec<(VolumeId, VolumeId)> {
-        let known: Vec<_> = self.oracle.pairs.iter().map(|(pair, meta)| (meta.primary, pair.0)).collect();
-        let new = matches!(verb, Verb::Establish { .. }) && self.rng.chance(if known.is_empty() { 1000 } else { 400 });
-        let count = if self.rng.chance(600) { 1 } else { self.rng.between(1, 3) };
+        let known: Vec<_> = self
+            .oracle
+            .pairs
+            .iter()
+            .map(|(pair, meta)| (meta.primary, pair.0))
+            .collect();
+        let new = matches!(verb, Verb::Establish { .. })
+            && self.rng.chance(if known.is_empty() { 1000 } else { 400 });
+        let count = if self.rng.chance(600) {
+            1
+        } else {
+            self.rng.between(1, 3)
+        };
         let mut members = Vec::new();
         for _ in 0..count {
             let any = (self.random_volume(), self.random_volume());
-            let member = if new || self.rng.chance(20) { any } else { self.rng.pick(&known).copied().unwrap_or(any) };
+            let member = if new || self.rng.chance(20) {
+                any
+            } else {
+                self.rng.pick(&known).copied().unwrap_or(any)
+            };
             if !members.contains(&member) {
                 members.push(member);
             }

@@ -1,9 +1,10 @@
 //! The simulated machine: an engine, its disks and its journal, hosts, time, and the oracle that watches.
 
 use crate::{
+    commands::Issued,
     content::{Content, Time},
     disk::{Disk, Stamp},
-    host::{Issued, Op},
+    host::Op,
     journal_disk::JournalDisk,
     options::Profile,
     oracle::{Bytes, Oracle},
@@ -12,12 +13,10 @@ use crate::{
 };
 use replication_engine::{
     Engine, Mutation,
-    command::{Command, Refused, Summary, VolumeSpec, Why},
-    effects::{Effect, HostError, HostIo, Input, Outcome},
+    command::VolumeSpec,
+    effects::{Effect, Input, Outcome},
     ids::{ByteRange, CommandId, OpId, Tick, Token, VolumeId},
-    journal::{Image, Record, StateChange},
-    state::PairState,
-    transition_table::{Decision, Transition, decide},
+    journal::{Image, Record},
 };
 use std::collections::BTreeMap;
 
@@ -78,9 +77,11 @@ pub struct Counts {
     pub quiet: u64,
 }
 
-struct Machine<'a> {
-    disks: &'a BTreeMap<VolumeId, Disk>,
-    tasks: &'a [Task],
+/// Disks and what is under way to them, for the oracle.
+pub(crate) struct Machine<'a> {
+    pub(crate) disks: &'a BTreeMap<VolumeId, Disk>,
+    pub(crate) tasks: &'a [Task],
+    pub(crate) ops: &'a BTreeMap<OpId, Op>,
 }
 
 impl Bytes for Machine<'_> {
@@ -95,6 +96,15 @@ impl Bytes for Machine<'_> {
                     content.also(block, stamp, now);
                 }
             }
+        }
+        // A host's write to a volume above may have planned this one as a leg, and not have issued it yet.
+        for (block, stamp) in self
+            .ops
+            .values()
+            .filter(|op| op.volume != volume)
+            .flat_map(Op::stamped)
+        {
+            content.also(block, stamp, now);
         }
         content
     }
@@ -131,26 +141,61 @@ impl World {
 
     fn perform(&mut self, effect: Effect, command: Option<CommandId>) -> Checked {
         match effect {
-            Effect::Read { token, op, from, range } => {
-                self.issue(token, Work::Read { op, from, blocks: blocks(range), prepare: false })
-            }
+            Effect::Read {
+                token,
+                op,
+                from,
+                range,
+            } => self.issue(
+                token,
+                Work::Read {
+                    op,
+                    from,
+                    blocks: blocks(range),
+                    prepare: false,
+                },
+            ),
             Effect::Prepare { token, op, from } => {
                 let blocks = self.op(op)?.blocks.clone();
-                self.issue(token, Work::Read { op, from, blocks, prepare: true })
+                self.issue(
+                    token,
+                    Work::Read {
+                        op,
+                        from,
+                        blocks,
+                        prepare: true,
+                    },
+                )
             }
             Effect::Write { token, op, to, range } => {
                 let op = self.op(op)?;
                 let blocks = blocks(range);
-                ensure(op.blocks.start <= blocks.start && blocks.end <= op.blocks.end, || {
-                    format!("a write of {blocks:?} for an I/O of {:?}", op.blocks)
-                })?;
+                ensure(
+                    op.blocks.start <= blocks.start && blocks.end <= op.blocks.end,
+                    || format!("a write of {blocks:?} for an I/O of {:?}", op.blocks),
+                )?;
                 let first = blocks.start - op.blocks.start;
                 let stamps = op.stamps[first..first + blocks.len()].to_vec();
                 self.issue(token, Work::Write { to, blocks, stamps })
             }
-            Effect::Copy { token, from, to, range } => {
-                ensure(!to.is_empty() && !to.contains(&from), || "a copy to nowhere, or to itself".to_owned())?;
-                self.issue(token, Work::Copy { from, to, blocks: blocks(range), stamps: Vec::new() })
+            Effect::Copy {
+                token,
+                from,
+                to,
+                range,
+            } => {
+                ensure(!to.is_empty() && !to.contains(&from), || {
+                    "a copy to nowhere, or to itself".to_owned()
+                })?;
+                self.issue(
+                    token,
+                    Work::Copy {
+                        from,
+                        to,
+                        blocks: blocks(range),
+                        stamps: Vec::new(),
+                    },
+                )
             }
             Effect::Flush { token, volume } => {
                 let covered = self.disks[&volume].flush_begins();
@@ -158,7 +203,9 @@ impl World {
             }
             Effect::Journal { record, token } => {
                 let seq = self.journal.append(&record, token);
-                self.image.apply(&record).map_err(|why| Broken(format!("a record that does not fit: {why}")))?;
+                self.image
+                    .apply(&record)
+                    .map_err(|why| Broken(format!("a record that does not fit: {why}")))?;
                 match record {
                     Record::StateChange(change) => self.change(seq, command, &change),
                     Record::Config(config) => {
@@ -185,14 +232,18 @@ impl World {
         };
         for volume in volumes {
             let size = self.disks.get(&volume).map_or(0, Disk::blocks);
-            ensure(blocks.start < blocks.end && blocks.end <= size, || format!("{} leaves the disk", task.name()))?;
+            ensure(blocks.start < blocks.end && blocks.end <= size, || {
+                format!("{} leaves the disk", task.name())
+            })?;
         }
         self.tasks.push(task);
         Ok(())
     }
 
     fn op(&self, id: OpId) -> Result<&Op, Broken> {
-        self.ops.get(&id).ok_or_else(|| Broken(format!("an effect for {id:?}, which ended")))
+        self.ops
+            .get(&id)
+            .ok_or_else(|| Broken(format!("an effect for {id:?}, which ended")))
     }
 
     /// A step of a task.
@@ -205,191 +256,35 @@ impl World {
             Stepped::Read(stamps) => self.read(index, &stamps)?,
         };
         let task = self.tasks.swap_remove(index);
-        self.feed(Input::Done { token: task.token, outcome })
+        self.feed(Input::Done {
+            token: task.token,
+            outcome,
+        })
     }
 
     fn read(&mut self, index: usize, stamps: &[Stamp]) -> Result<Outcome, Broken> {
-        let Work::Read { op: id, blocks, prepare, .. } = self.tasks[index].work.clone() else {
+        let Work::Read {
+            op: id,
+            blocks,
+            prepare,
+            ..
+        } = self.tasks[index].work.clone()
+        else {
             return Ok(Outcome::Ok);
         };
         let decline = prepare && self.rng.chance(250);
-        let op = self.ops.get_mut(&id).ok_or_else(|| Broken(format!("a read for {id:?}, which ended")))?;
+        let op = self
+            .ops
+            .get_mut(&id)
+            .ok_or_else(|| Broken(format!("a read for {id:?}, which ended")))?;
         for (block, stamp) in blocks.zip(stamps) {
-            let at = block.checked_sub(op.blocks.start).filter(|at| *at < op.found.len());
+            let at = block
+                .checked_sub(op.blocks.start)
+                .filter(|at| *at < op.found.len());
             let at = at.ok_or_else(|| Broken(format!("a read of block {block} for {id:?}")))?;
             op.found[at] = Some(*stamp);
         }
         Ok(if decline { Outcome::Declined } else { Outcome::Ok })
-    }
-
-    /// A host I/O begins.
-    pub(crate) fn begin(&mut self, volume: VolumeId, io: HostIo, range: core::ops::Range<usize>, fua: bool) -> Checked {
-        let id = OpId(self.name());
-        self.time += 1;
-        let (began, ready) = (self.time, self.oracle.ready(volume));
-        let writes = matches!(io, HostIo::Write | HostIo::Update);
-        let stamps: Vec<Stamp> =
-            if writes { range.clone().map(|block| id.0 << 20 | block as u64).collect() } else { Vec::new() };
-        let found = if io == HostIo::Flush { Vec::new() } else { vec![None; range.len()] };
-        let op = Op {
-            volume,
-            io,
-            blocks: range.clone(),
-            began,
-            fua,
-            stamps,
-            found,
-            was_ready: ready,
-            was_unready: !ready,
-            replaced: Vec::new(),
-        };
-        for (block, stamp) in op.stamped() {
-            self.oracle.tell(volume, |content| content.begin(block, stamp, began));
-        }
-        self.ops.insert(id, op);
-        let range = ByteRange { start: range.start as u64 * BLOCK, end: range.end as u64 * BLOCK };
-        self.feed(Input::Host { op: id, volume, io, range, fua })
-    }
-
-    fn reply(&mut self, id: OpId, result: Result<(), HostError>) -> Checked {
-        let op = self.ops.remove(&id).ok_or_else(|| Broken(format!("a second answer to {id:?}")))?;
-        self.counts.ops += 1;
-        self.time += 1;
-        let (now, volume) = (self.time, op.volume);
-        match result {
-            Ok(()) => {
-                ensure(op.was_ready, || format!("{id:?} succeeded on {}, which is not ready", volume.0))?;
-                if op.reads() {
-                    self.check_read(id, &op)?;
-                    self.last_read = op.found.iter().flatten().copied().collect();
-                }
-                for (block, stamp) in op.stamped() {
-                    self.oracle.tell(volume, |content| content.acknowledge(block, stamp, op.fua, now));
-                }
-                if op.io == HostIo::Flush {
-                    self.oracle.tell(volume, |content| content.flush(op.began));
-                }
-            }
-            Err(HostError::Write) => {
-                ensure(self.profile.fault_rate > 0, || format!("{id:?} failed although nothing did"))?;
-                for (block, stamp) in op.stamped() {
-                    self.oracle.tell(volume, |content| content.fail(block, stamp, now));
-                }
-            }
-            Err(error) => {
-                let reason = match error {
-                    HostError::NotReady => op.was_unready,
-                    HostError::Declined => op.io == HostIo::Update,
-                    _ => self.profile.fault_rate > 0,
-                };
-                ensure(reason, || format!("{id:?} on {} failed without a reason: {error:?}", volume.0))?;
-                if error == HostError::Declined {
-                    self.check_read(id, &op)?;
-                }
-                for (block, stamp) in op.stamped() {
-                    self.oracle.tell(volume, |content| content.refuse(block, stamp));
-                }
-            }
-        }
-        let oldest = self.ops.values().map(|op| op.began).min().unwrap_or(now);
-        if op.writes() {
-            self.oracle.tell(volume, |content| content.prune(oldest));
-        }
-        Ok(())
-    }
-
-    fn check_read(&self, id: OpId, op: &Op) -> Checked {
-        let content = &self.oracle.contents[&op.volume];
-        for (block, found) in op.blocks.clone().zip(&op.found) {
-            let stamp = found.ok_or_else(|| Broken(format!("{id:?} did not read block {block}")))?;
-            let fits = |content: &Content| content.allows(block, stamp, op.began);
-            // An update may find its own stamp only after it was answered.
-            let own = op.stamps.contains(&stamp);
-            ensure(!own && (fits(content) || op.replaced.iter().any(fits)), || {
-                format!(
-                    "{id:?} found {} in block {block} of volume {}; possible: {:?}",
-                    show(stamp),
-                    op.volume.0,
-                    content.possible(block, op.began).into_iter().map(show).collect::<Vec<_>>()
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, seq: u64, command: Option<CommandId>, change: &StateChange) -> Checked {
-        let command = command.or_else(|| self.command_of(change));
-        if let Some(issued) = command.and_then(|id| self.commands.get_mut(&id)) {
-            issued.changed = true;
-        }
-        for member in &change.members {
-            let old = self.oracle.state(member.meta.primary, member.pair.0);
-            ensure(reachable(old, member.meta.state), || format!("a pair went from {old} to {}", member.meta.state))?;
-            let shown = old == PairState::Split && member.meta.state == PairState::ProtectedRestoring;
-            ensure(!shown || member.meta.mirror_ready, || "a protected restore took the mirror away".to_owned())?;
-        }
-        let before = self.oracle.contents.clone();
-        let machine = Machine { disks: &self.disks, tasks: &self.tasks };
-        self.time = self.oracle.change(seq, command, change, &machine, self.time + 1);
-        for op in self.ops.values_mut().filter(|op| op.reads()) {
-            if before[&op.volume] != self.oracle.contents[&op.volume] {
-                op.replaced.push(before[&op.volume].clone());
-            }
-        }
-        self.note_readiness();
-        Ok(())
-    }
-
-    /// The command that waited for its families to be still, and makes this change now.
-    fn command_of(&self, change: &StateChange) -> Option<CommandId> {
-        let makes = |issued: &Issued| {
-            let Command::Pair { verb, members, dry_run: false } = &issued.command else { return false };
-            !issued.changed
-                && members.len() == change.members.len()
-                && members.iter().zip(&change.members).all(|((primary, mirror), member)| {
-                    let cell = decide(self.oracle.state(*primary, *mirror), *verb);
-                    let made = Transition { to: member.meta.state, change: member.change };
-                    (*primary, *mirror) == (member.meta.primary, member.pair.0) && cell == Decision::Go(made)
-                })
-        };
-        self.commands.iter().find(|(_, issued)| makes(issued)).map(|(id, _)| *id)
-    }
-
-    fn note_readiness(&mut self) {
-        for op in self.ops.values_mut() {
-            let ready = self.oracle.ready(op.volume);
-            op.was_ready |= ready;
-            op.was_unready |= !ready;
-        }
-    }
-
-    /// A command arrives.
-    pub(crate) fn command(&mut self, command: Command) -> Checked {
-        let id = CommandId(self.name());
-        let states = match &command {
-            Command::Pair { members, .. } => members.iter().map(|(p, m)| self.oracle.state(*p, *m)).collect(),
-            Command::Config { .. } => Vec::new(),
-        };
-        self.commands.insert(id, Issued { command: command.clone(), states, changed: false });
-        self.feed(Input::Command { id, command, now_ms: 1_000_000 + self.now / 1_000_000 })
-    }
-
-    fn answer(&mut self, id: CommandId, result: &Result<Summary, Refused>) -> Checked {
-        let issued = self.commands.remove(&id).ok_or_else(|| Broken(format!("a second answer to {id:?}")))?;
-        self.counts.commands += u64::from(issued.changed);
-        self.oracle.durable(self.journal.durable());
-        let undone = self.oracle.pending.iter().any(|pending| pending.command == Some(id));
-        ensure(!(result.is_ok() && undone), || format!("{id:?} was answered before it was durable"))?;
-        ensure(!(result.is_err() && issued.changed), || format!("{id:?} was refused, but changed something"))?;
-        let Command::Pair { verb, dry_run, members } = &issued.command else { return Ok(()) };
-        ensure(!(*dry_run && issued.changed), || format!("{id:?} was a dry run, but changed something"))?;
-        if let Err(Refused { member, why: Why::State { state, .. } }) = result {
-            let cell = decide(*state, *verb);
-            ensure(cell == Decision::Refuse, || {
-                format!("{verb:?} of {:?} was refused in {state}, which accepts it", members[*member])
-            })?;
-        }
-        Ok(())
     }
 
     /// One more sync of the journal begins or ends.
@@ -401,13 +296,18 @@ impl World {
     /// The journal begins a new file.
     pub(crate) fn rotate_journal(&mut self) -> Checked {
         let records = self.engine.snapshot();
-        self.note(format!("= rotate the journal, epoch {}", self.journal.epoch() + 1));
+        self.note(format!(
+            "= rotate the journal, epoch {}",
+            self.journal.epoch() + 1
+        ));
         let tokens = self.journal.rotate(&records);
         // The numbers begin anew, and nothing can be undone.
         self.oracle.durable(u64::MAX);
         self.image = Image::new(self.profile.track_size());
         for record in &records {
-            self.image.apply(record).map_err(|why| Broken(format!("a snapshot that does not fit: {why}")))?;
+            self.image
+                .apply(record)
+                .map_err(|why| Broken(format!("a snapshot that does not fit: {why}")))?;
         }
         self.durable(tokens)
     }
@@ -415,7 +315,10 @@ impl World {
     fn durable(&mut self, tokens: Vec<Token>) -> Checked {
         self.oracle.durable(self.journal.durable());
         for token in tokens {
-            self.feed(Input::Done { token, outcome: Outcome::Ok })?;
+            self.feed(Input::Done {
+                token,
+                outcome: Outcome::Ok,
+            })?;
         }
         Ok(())
     }
@@ -432,22 +335,10 @@ impl World {
     }
 
     pub(crate) fn spec(&self) -> VolumeSpec {
-        VolumeSpec { bytes: self.profile.blocks as u64 * BLOCK, block_size: BLOCK as u32 }
-    }
-}
-
-/// Can a pair get from one state to the other at all? (The cells of the table are the engine's tests.)
-fn reachable(from: PairState, to: PairState) -> bool {
-    use PairState::{Copy, ProtectedRestoring, Restoring, Simplex, Split, Splitting, Suspended};
-    match to {
-        Simplex | Copy => true,
-        // DUPLEX and RESTORED: when a restore to the primary is running, the mirror is still owed its tracks.
-        Splitting => matches!(from, Copy | PairState::Duplex | PairState::Restored),
-        PairState::Duplex => from == Copy,
-        PairState::Restored => from == Restoring,
-        Restoring | ProtectedRestoring => matches!(from, Split | Suspended),
-        Split => !matches!(from, Simplex | Copy | Restoring),
-        Suspended => from != Simplex,
+        VolumeSpec {
+            bytes: self.profile.blocks as u64 * BLOCK,
+            block_size: BLOCK as u32,
+        }
     }
 }
 
@@ -459,7 +350,11 @@ fn blocks(range: ByteRange) -> core::ops::Range<usize> {
 /// A stamp, as who wrote it and where.
 pub(crate) fn show(stamp: Stamp) -> String {
     let (writer, block) = (stamp >> 20, stamp & 0xF_FFFF);
-    if writer < FIRST_NAME { format!("the first content of volume {writer} (block {block})") } else { format!("op {writer}'s block {block}") }
+    if writer < FIRST_NAME {
+        format!("the first content of volume {writer} (block {block})")
+    } else {
+        format!("op {writer}'s block {block}")
+    }
 }
 
 /// Names below are volumes.

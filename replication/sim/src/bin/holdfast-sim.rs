@@ -47,7 +47,11 @@ fn main() -> ExitCode {
         }
         known => known.flatten(),
     };
-    let first = if arguments.fresh { from_the_clock() } else { arguments.seed };
+    let first = if arguments.fresh {
+        from_the_clock()
+    } else {
+        arguments.seed
+    };
     println!("seeds from {first}, {} steps each", arguments.steps);
     // What a run panics with is in its report.
     std::panic::set_hook(Box::new(|_| {}));
@@ -63,7 +67,11 @@ fn main() -> ExitCode {
         }
         let seed = first.wrapping_add(runs);
         runs += 1;
-        match run(Options { seed, steps: arguments.steps, mutation }) {
+        match run(Options {
+            seed,
+            steps: arguments.steps,
+            mutation,
+        }) {
             Ok(counts) => {
                 steps += counts.steps;
                 crashes += counts.crashes;
@@ -74,7 +82,10 @@ fn main() -> ExitCode {
                 if !arguments.all {
                     let keep = failure.trace.len().saturating_sub(arguments.trace);
                     failure.trace[keep..].iter().for_each(|line| println!("{line}"));
-                    let bug = arguments.mutation.as_ref().map(|name| format!(" --mutation {name}"));
+                    let bug = arguments
+                        .mutation
+                        .as_ref()
+                        .map(|name| format!(" --mutation {name}"));
                     println!("\nseed {seed}: {}", failure.what);
                     println!(
                         "again: cargo run -p replication-sim --bin holdfast-sim -- --seed {seed} --steps {}{}",
@@ -86,14 +97,25 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{runs} runs, {failed} failed, {steps} steps, {crashes} crashes, {:.1?}", began.elapsed());
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "{runs} runs, {failed} failed, {steps} steps, {crashes} crashes, {:.1?}",
+        began.elapsed()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn planted(name: &str) -> Option<Mutation> {
-    Mutation::ALL.into_iter().find(|mutation| format!("{mutation:?}") == name)
+    Mutation::ALL
+        .into_iter()
+        .find(|mutation| format!("{mutation:?}") == name)
 }
 
 fn from_the_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |time| time.as_nanos() as u64)
 }

@@ -1,0 +1,43 @@
+//! A fixed budget of seeds on every `cargo test`; `holdfast-sim --fresh --seconds N` looks for new ones.
+
+use replication_engine::Mutation;
+use replication_sim::{Options, run};
+
+fn options(seed: u64, mutation: Option<Mutation>) -> Options {
+    Options {
+        seed,
+        steps: 3000,
+        mutation,
+    }
+}
+
+#[test]
+fn the_engine_keeps_its_promises() {
+    for seed in 1..=SEEDS {
+        if let Err(failure) = run(options(seed, None)) {
+            let last = failure.trace.len().saturating_sub(60);
+            panic!(
+                "seed {seed}: {}\n{}\nagain: cargo run -p replication-sim --bin holdfast-sim -- --seed {seed}",
+                failure.what,
+                failure.trace[last..].join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    assert_eq!(run(options(7, None)).ok(), run(options(7, None)).ok());
+}
+
+/// A harness is trusted when it finds what was planted.
+#[test]
+fn every_planted_bug_is_found() {
+    for mutation in Mutation::ALL {
+        let found = (1..=BUDGET).any(|seed| run(options(seed, Some(mutation))).is_err());
+        assert!(found, "{mutation:?} was not found in {BUDGET} runs");
+    }
+}
+
+const SEEDS: u64 = 40;
+const BUDGET: u64 = 300;
