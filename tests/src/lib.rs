@@ -9,6 +9,7 @@
 mod daemon;
 pub mod guest;
 pub mod tool;
+pub mod wire;
 
 pub use daemon::{Daemon, DaemonConfig, VolumeSpec};
 

@@ -1,0 +1,227 @@
+//! An initiator that sends any bytes: PDUs are built field by field, right or wrong, over a plain blocking socket.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use iscsi_proto::{
+    bhs::{BHS_LENGTH, Bhs},
+    digest::{crc32c, crc32c_padded, padding},
+    framer::{Framer, MAX_AHS},
+};
+
+/// T in login, F elsewhere.
+pub const FINAL: u8 = 0x80;
+
+/// The immediate bit of an opcode.
+pub const IMMEDIATE: u8 = 0x40;
+
+/// A PDU to send, or one received. Built with nothing checked.
+#[derive(Debug, Clone)]
+pub struct Pdu {
+    /// The basic header segment.
+    pub bhs: Bhs,
+    /// The data segment without padding.
+    pub data: Vec<u8>,
+}
+
+impl Pdu {
+    /// All zero but for the opcode (with the immediate bit, if wanted) and the flags of byte 1.
+    pub fn new(opcode: u8, flags: u8) -> Self {
+        let mut bhs = Bhs([0; BHS_LENGTH]);
+        bhs.0[0] = opcode;
+        bhs.0[1] = flags;
+        Self {
+            bhs,
+            data: Vec::new(),
+        }
+    }
+
+    /// Puts bytes at a place of the header.
+    #[must_use]
+    pub fn put(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.bhs.0[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    /// Puts a 32-bit field.
+    #[must_use]
+    pub fn word(self, at: usize, value: u32) -> Self {
+        self.put(at, &value.to_be_bytes())
+    }
+
+    /// Sets the data segment and its length.
+    #[must_use]
+    pub fn with_data(mut self, data: &[u8]) -> Self {
+        self.data = data.to_vec();
+        let length = u32::try_from(data.len()).expect("a test's data is short");
+        self.put(5, &length.to_be_bytes()[1..])
+    }
+
+    /// A 32-bit field.
+    pub fn get(&self, at: usize) -> u32 {
+        let bytes = self.bhs.0[at..at + 4].try_into().expect("four bytes");
+        u32::from_be_bytes(bytes)
+    }
+
+    /// As it goes over the wire.
+    pub fn bytes(&self, header_digest: bool, data_digest: bool) -> Vec<u8> {
+        let mut bytes = self.bhs.0.to_vec();
+        if header_digest {
+            bytes.extend_from_slice(&crc32c(&self.bhs.0));
+        }
+        bytes.extend_from_slice(&self.data);
+        bytes.resize(bytes.len() + padding(self.data.len()), 0);
+        if data_digest && !self.data.is_empty() {
+            bytes.extend_from_slice(&crc32c_padded(&self.data));
+        }
+        bytes
+    }
+}
+
+/// One connection, in whatever state the test has brought it to.
+#[derive(Debug)]
+pub struct Wire {
+    socket: TcpStream,
+    received: Vec<u8>,
+    framer: Framer,
+    /// `CmdSN` of the next command.
+    pub cmd_sn: u32,
+    /// `ExpStatSN`, one past the last status received.
+    pub exp_stat_sn: u32,
+    /// TSIH to log in with.
+    pub tsih: u16,
+}
+
+impl Wire {
+    /// Connects, and says nothing.
+    pub fn connect(port: u16) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the daemon listens");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a timeout above zero");
+        Self {
+            socket,
+            received: Vec::new(),
+            framer: Framer {
+                max_ahs: MAX_AHS,
+                max_data_segment: 0xff_ffff,
+                ..Framer::login()
+            },
+            cmd_sn: 1,
+            exp_stat_sn: 0,
+            tsih: 0,
+        }
+    }
+
+    /// Both digests from now on.
+    pub fn use_digests(&mut self) {
+        self.framer.header_digest = true;
+        self.framer.data_digest = true;
+    }
+
+    /// Sends bytes. A connection the target has closed is found out by the next receive.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes);
+    }
+
+    /// Sends a PDU with the digests in force.
+    pub fn send(&mut self, pdu: &Pdu) {
+        self.send_bytes(&pdu.bytes(self.framer.header_digest, self.framer.data_digest));
+    }
+
+    /// The next PDU; `None` when the target has closed the connection. Fails after 10 s of silence.
+    pub fn receive(&mut self) -> Option<Pdu> {
+        loop {
+            let survey = self.framer.survey(&self.received);
+            if survey.expect("the target sends whole PDUs").whole > 0 {
+                break;
+            }
+            let mut piece = [0; 16_384];
+            match self.socket.read(&mut piece) {
+                Ok(0) => return None,
+                Ok(count) => self.received.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("the target is silent: {error}"),
+            }
+        }
+        let frame = self.framer.open(&self.received).expect("surveyed");
+        assert!(frame.data_intact, "the target's data digest is wrong");
+        let pdu = Pdu {
+            bhs: *frame.bhs,
+            data: self.received[frame.data.clone()].to_vec(),
+        };
+        let length = frame.length;
+        self.received.drain(..length);
+        Some(pdu)
+    }
+
+    /// As [`Self::receive`], from a target that must answer.
+    pub fn answer(&mut self) -> Pdu {
+        self.receive().expect("the target closed the connection")
+    }
+
+    /// A Login Request; `stages` is byte 1: T, C, CSG, NSG. Pairs are separated by spaces in `text`.
+    pub fn login_request(&self, stages: u8, text: &str) -> Pdu {
+        let mut data: Vec<u8> = text.bytes().map(|b| if b == b' ' { 0 } else { b }).collect();
+        if !data.is_empty() {
+            data.push(0);
+        }
+        Pdu::new(0x03 | IMMEDIATE, stages)
+            .put(8, &[0x80, 0, 0, 0, 0, 1])
+            .put(14, &self.tsih.to_be_bytes())
+            .word(16, 7)
+            .word(24, self.cmd_sn)
+            .word(28, self.exp_stat_sn)
+            .with_data(&data)
+    }
+
+    /// Sends a Login Request; returns status class and detail, and the text with spaces between the pairs.
+    pub fn login(&mut self, stages: u8, text: &str) -> ((u8, u8), Pdu, String) {
+        let request = self.login_request(stages, text);
+        self.login_with(&request)
+    }
+
+    /// As [`Self::login`], with a request of the test's making.
+    pub fn login_with(&mut self, request: &Pdu) -> ((u8, u8), Pdu, String) {
+        self.send(request);
+        let pdu = self.answer();
+        assert_eq!(pdu.bhs.0[0], 0x23, "not a Login Response");
+        self.exp_stat_sn = pdu.get(24).wrapping_add(1);
+        let text = String::from_utf8_lossy(&pdu.data).replace('\0', " ");
+        ((pdu.bhs.0[36], pdu.bhs.0[37]), pdu, text)
+    }
+
+    /// A connection in full feature phase, by one Login Request with these keys besides the names.
+    pub fn session(port: u16, target: &str, keys: &str) -> Self {
+        let mut wire = Self::connect(port);
+        let text =
+            format!("InitiatorName=iqn.2026-11.test:wire TargetName={target} SessionType=Normal {keys}");
+        let (status, pdu, answer) = wire.login(FINAL | 1 << 2 | 3, text.trim_end());
+        assert_eq!(status, (0, 0), "{answer}");
+        assert_eq!(pdu.bhs.0[1], FINAL | 1 << 2 | 3, "{answer}");
+        wire.tsih = u16::from_be_bytes([pdu.bhs.0[14], pdu.bhs.0[15]]);
+        wire
+    }
+
+    /// A NOP-Out that wants an answer, with the given `CmdSN`.
+    pub fn nop(&self, flags: u8, tag: u32, cmd_sn: u32) -> Pdu {
+        Pdu::new(flags, FINAL)
+            .word(16, tag)
+            .word(20, u32::MAX)
+            .word(24, cmd_sn)
+            .word(28, self.exp_stat_sn)
+    }
+
+    /// An immediate NOP-Out must come back with its data: the connection lives.
+    pub fn assert_alive(&mut self) {
+        let nop = self.nop(IMMEDIATE, 0xa11e, self.cmd_sn).with_data(b"alive");
+        self.send(&nop);
+        let pdu = self.answer();
+        assert_eq!((pdu.bhs.0[0], pdu.get(16)), (0x20, 0xa11e));
+        assert_eq!(pdu.data, b"alive");
+        self.exp_stat_sn = pdu.get(24).wrapping_add(1);
+    }
+}
