@@ -26,9 +26,10 @@ fn session(daemon: &Daemon, keys: &str) -> Wire {
 
 /// Resident memory of the daemon in KiB.
 fn resident(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let figure = line.and_then(|line| line.split_whitespace().nth(1));
+    figure.expect("Linux says VmRSS").parse().expect("a number")
 }
 
 /// RFC 7143 11.13: the T bit is not answered with T unless asked; a TSIH other than 0 comes with the last response only.
