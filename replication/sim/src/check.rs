@@ -134,8 +134,9 @@ impl World {
         Ok(image)
     }
 
-    /// Reads all of every volume that answers, while nobody writes. After a crash what is found is what it is from now on.
-    pub(crate) fn read_everything(&mut self, after_crash: bool) -> Checked {
+    /// Reads all of every volume that answers, while nobody writes. After a kill or a power failure (`true`) what
+    /// is found is what it is from now on.
+    pub(crate) fn read_everything(&mut self, after: Option<bool>) -> Checked {
         let volumes: Vec<VolumeId> = self.disks.keys().copied().collect();
         let faults = core::mem::replace(&mut self.faults, false);
         for volume in volumes {
@@ -154,13 +155,13 @@ impl World {
                     self.work(index)?;
                 }
             }
-            if after_crash {
+            if let Some(power) = after {
                 let found = core::mem::take(&mut self.last_read);
                 self.time += 1;
                 for (block, stamp) in found.into_iter().enumerate() {
                     let now = self.time;
                     self.oracle
-                        .tell(volume, |content| content.settle(block, stamp, now));
+                        .tell(volume, |content| content.settle(block, stamp, power, now));
                 }
                 self.time += 1;
             }

@@ -213,15 +213,25 @@ impl Content {
         }
     }
 
-    /// This is what the block holds and, everything being flushed, will hold after a power failure.
-    pub fn settle(&mut self, block: usize, stamp: Stamp, now: Time) {
-        self.blocks[block] = vec![Entry {
+    /// A read found what the block holds now that the system was started again. After a power failure that is what it
+    /// will hold; after a kill it may be only in a cache, and what was stable before may come back.
+    pub fn settle(&mut self, block: usize, stamp: Stamp, power: bool, now: Time) {
+        let entries = &mut self.blocks[block];
+        let before = core::mem::take(entries);
+        if !power {
+            entries.extend(before.iter().filter(|entry| !replaced(entry, &before, now, true)));
+            for entry in entries.iter_mut() {
+                (entry.began, entry.ended, entry.sure, entry.stable) = (now - 1, now - 1, true, true);
+            }
+        }
+        let stable = entries.iter().all(|entry| entry.stamp == stamp);
+        entries.push(Entry {
             stamp,
             began: now,
             ended: now,
             sure: true,
-            stable: true,
-        }];
+            stable,
+        });
     }
 
     /// Forgets writes that are surely and stably replaced for everybody who began at `oldest` or later.
@@ -299,6 +309,23 @@ mod tests {
         content.stop(40);
         content.lose_power(40);
         assert_eq!(possible(&content, 41), [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_a_kill_left_in_a_cache_may_still_be_lost() {
+        let mut content = Content::new(&[1]);
+        content.begin(0, 2, 10);
+        content.acknowledge(0, 2, false, 11);
+        content.stop(20);
+        assert_eq!(possible(&content, 21), [2]);
+        content.settle(0, 2, false, 22);
+        assert_eq!(possible(&content, 23), [2]);
+        content.stop(30);
+        content.lose_power(30);
+        assert_eq!(possible(&content, 31), [1, 2]);
+        content.settle(0, 2, true, 32);
+        content.lose_power(33);
+        assert_eq!(possible(&content, 34), [2]);
     }
 
     #[test]

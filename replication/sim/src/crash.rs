@@ -58,10 +58,6 @@ impl World {
         self.ops.clear();
         self.commands.clear();
 
-        // Before hosts are let in, whatever the hot regions stand for is made stable: they are forgotten.
-        for disk in self.disks.values_mut() {
-            disk.flush_ends(disk.flush_begins());
-        }
         let spec = self.spec();
         let mut effects = Vec::new();
         let volumes: Vec<_> = self.disks.keys().map(|volume| (*volume, spec)).collect();
@@ -83,7 +79,7 @@ impl World {
         self.check_recovered_states()?;
         self.check_marks()?;
         self.feed(Input::Tick)?;
-        self.read_everything(true)
+        self.read_everything(Some(power))
     }
 
     /// Of a command's records all survive or none: its members changed at one point in time.

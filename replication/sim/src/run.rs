@@ -180,7 +180,7 @@ impl World {
         self.check_pairs()?;
         self.check_marks()?;
         self.check_replay()?;
-        self.read_everything(false)?;
+        self.read_everything(None)?;
         self.faults = faults;
         Ok(())
     }
