@@ -1,5 +1,11 @@
 //! SCSI commands: from the PDU to the executor and back (RFC 7143 11.3, 11.4, 11.7).
 
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
 use bytes::Bytes;
 use iscsi_proto::{
     bhs::{self, AdditionalHeaders, DataIn, FINAL, Header, RESERVED_TAG, ScsiResponse as ResponsePdu},
@@ -139,19 +145,25 @@ impl Connection {
         let Some(nexus) = &self.nexus else { return };
         match begin(nexus, &facts, data_out) {
             Execution::Done(response) => self.respond(&facts, response),
-            Execution::Later(future) => {
-                let completion = Completion {
-                    tag: facts.tag,
-                    events: self.events.clone(),
-                    response: None,
-                };
-                self.tasks.insert_executing(facts);
-                tokio::spawn(async move {
-                    let mut completion = completion;
-                    completion.response = Some(future.await);
-                });
-            }
+            Execution::Later(mut future) => match poll_once(&mut future) {
+                FirstPoll::Ended(response) => self.respond(&facts, response),
+                FirstPoll::Lost => self.target_failure(&facts),
+                FirstPoll::Waits => self.run_on_a_task(facts, future),
+            },
         }
+    }
+
+    fn run_on_a_task(&mut self, facts: CommandFacts, future: Running) {
+        let completion = Completion {
+            tag: facts.tag,
+            events: self.events.clone(),
+            response: None,
+        };
+        self.tasks.insert_executing(facts);
+        tokio::spawn(async move {
+            let mut completion = completion;
+            completion.response = Some(future.await);
+        });
     }
 
     /// A command that was executed on a task of its own has ended.
@@ -285,6 +297,30 @@ fn begin(nexus: &std::sync::Arc<Nexus>, facts: &CommandFacts, data_out: Bytes) -
         data_out,
         data_in_limit: facts.read_expected,
     })
+}
+
+/// A command in progress.
+type Running = Pin<Box<dyn Future<Output = ScsiResponse> + Send>>;
+
+/// What came of looking at a command before a task is made for it.
+enum FirstPoll {
+    Ended(ScsiResponse),
+    Waits,
+    /// It panicked.
+    Lost,
+}
+
+/// Polls a command where it is. I/O on a paired volume mostly ends there, when what the pair needs is in memory and
+/// the data in the page cache: then it costs no task. One that waits is polled again by its task, which leaves
+/// the task's waker with whatever it waits for; so this poll needs none. A panic must end the command only, as on a task.
+fn poll_once(future: &mut Running) -> FirstPoll {
+    let mut context = Context::from_waker(Waker::noop());
+    let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+    match polled {
+        Ok(Poll::Ready(response)) => FirstPoll::Ended(response),
+        Ok(Poll::Pending) => FirstPoll::Waits,
+        Err(_) => FirstPoll::Lost,
+    }
 }
 
 /// Reports the end of a command, whatever ends it.

@@ -220,9 +220,12 @@ impl Connection {
         loop {
             let before = self.batch.len();
             let handled = self.handle_batch();
-            self.counters.bytes_out += send(writer, &mut self.out)?;
+            let sent = send(writer, &mut self.out)?;
+            self.counters.bytes_out += sent;
             handled?;
-            if self.batch.is_empty() || self.batch.len() == before || !self.out.is_empty() {
+            // A full queue stops the handling, so what was sent may have made room for the rest of the batch.
+            let stuck = sent == 0 && self.batch.len() == before;
+            if self.batch.is_empty() || stuck || !self.out.is_empty() {
                 self.statistics.publish(&mut self.counters);
                 return Ok(());
             }

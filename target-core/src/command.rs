@@ -54,7 +54,8 @@ pub struct ScsiResponse {
 pub enum Execution {
     /// It is done: the data was at hand.
     Done(ScsiResponse),
-    /// It waits for a disk or the engine. Run it on a task of its own, to its end, even if it is aborted.
+    /// It may have to wait for a disk or the engine. If it is not done when polled once, run it on a task of its own, to its end,
+    /// even if it is aborted.
     Later(Pin<Box<dyn Future<Output = ScsiResponse> + Send + 'static>>),
 }
 

@@ -339,3 +339,31 @@ async fn a_data_digest_error_fails_the_write_only() {
     assert_eq!(initiator.read(0, &[0; 6], 0).await.status, GOOD);
     rig.stop().await;
 }
+
+/// More answers than may wait to be sent: the handling of the batch pauses, and must go on by itself once they have
+/// left, not when the connection next looks at the clock (every five seconds).
+#[tokio::test]
+async fn large_reads_in_one_batch_keep_flowing() {
+    let rig = Rig::start();
+    let mut initiator = rig.login_with("iqn.test:a", Offer::default()).await;
+    ready(&mut initiator).await;
+    let length = 1_u32 << 20;
+    let mut tags = Vec::new();
+    for number in 0..8 {
+        let command = initiator.command(0, &read_10(number, 2048), FINAL | ScsiCommand::READ, length);
+        tags.push(command.initiator_task_tag.get());
+        initiator.queue(&command, &[]);
+    }
+    initiator.send_queued().await;
+    let all = async {
+        for tag in tags {
+            let end = initiator.end_of(tag, &[]).await;
+            assert_eq!((end.status, end.data.len()), (GOOD, length as usize));
+        }
+    };
+    let limit = std::time::Duration::from_secs(4);
+    assert!(
+        tokio::time::timeout(limit, all).await.is_ok(),
+        "the answers stopped"
+    );
+}
