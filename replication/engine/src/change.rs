@@ -47,7 +47,7 @@ impl Decided {
 }
 
 /// A command that was applied and is not answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) summary: Summary,
     /// What it waits for.
@@ -257,6 +257,10 @@ impl Engine {
         }
         pair.meta = change.meta;
         pair.since = since;
+        // What somebody asks for, or what has come to its end, starts over.
+        if !matches!(change.meta.state, PairState::Copy | PairState::Suspended) {
+            pair.retry = None;
+        }
         pair.bits.apply(change.change);
         if !matches!(change.change, Change::Keep | Change::Part) {
             pair.era = since;

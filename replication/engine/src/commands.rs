@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A command that waits for its turn.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pending {
     pub(crate) id: CommandId,
     pub(crate) command: Command,
@@ -27,7 +27,7 @@ pub(crate) struct Pending {
 }
 
 /// What an accepted command does.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Accepted {
     decided: Decided,
     summary: Summary,
@@ -38,7 +38,7 @@ struct Accepted {
 }
 
 /// The tree as it is becoming while the members of one command are looked at.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Scratch {
     above: BTreeMap<VolumeId, VolumeId>,
     /// Primaries being restored by members before.
@@ -132,6 +132,12 @@ impl Engine {
                 Ok(accepted)
             }
         }
+    }
+
+    /// What a command would change that needs no family to be idle; `None` if it would be refused.
+    pub(crate) fn decide_alone(&self, command: &Command) -> Option<Decided> {
+        let accepted = self.validate(command).ok()?;
+        accepted.joins.is_empty().then_some(accepted.decided)
     }
 
     fn configure(&self, condition: Condition, volume: VolumeId) -> Result<Accepted, Why> {

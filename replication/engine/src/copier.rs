@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a pair copies next.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CopyQueue {
     /// Where the walk goes on.
     cursor: u64,
@@ -258,7 +258,7 @@ impl Engine {
 }
 
 /// What the pace allows now; may be in debt for the last run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Pace {
     credit: i64,
     since: Tick,

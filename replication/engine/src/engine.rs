@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// All pairs of a system.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) mutation: Option<Mutation>,
@@ -59,7 +59,7 @@ pub struct Engine {
 }
 
 /// Numbers that are never given twice: tokens, jobs, changes of state.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Names(u64);
 
 impl Names {
@@ -191,6 +191,7 @@ impl Engine {
             Input::Tick => {
                 self.sample_rates();
                 self.cool(out);
+                self.resume_pairs(out);
             }
         }
         self.run(out);

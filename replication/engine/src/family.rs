@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A volume.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Volume {
     pub(crate) spec: VolumeSpec,
     pub(crate) geometry: Geometry,
@@ -66,7 +66,7 @@ impl Volume {
 }
 
 /// What the volumes of a tree share.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
     pub(crate) locks: LockTable,
     /// I/O admitted and not ended.

@@ -7,6 +7,7 @@ use crate::{
     ids::{PairId, VolumeId},
     journal::PairMeta,
     pair_bits::{Change, Which},
+    resume::Retry,
     state::PairState,
     track::TrackRange,
 };
@@ -67,6 +68,11 @@ impl Engine {
                 meta,
                 change,
             });
+            let certain = matches!(state, PairState::Copy | PairState::Duplex);
+            let (now, limits) = (self.now, self.config.limits);
+            if let Some(pair) = self.pairs.get_mut(&id) {
+                pair.retry = certain.then(|| Retry::next(pair.retry, now, &limits));
+            }
         }
         if !pairs.is_empty() {
             self.make(

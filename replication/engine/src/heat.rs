@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A region that is hot, or about to be.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct HotRegion {
     /// Its record is durable.
     durable: bool,
@@ -33,7 +33,7 @@ pub(crate) struct HotRegion {
 }
 
 /// Regions of a volume whose legs are being flushed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cooling {
     regions: BTreeMap<Region, Tick>,
     left: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Cooling {
 }
 
 /// Regions that wait for their record, and who waits with them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct HeatQueue {
     asked: BTreeSet<(VolumeId, Region)>,
     writing: Vec<(VolumeId, Region)>,

@@ -41,7 +41,7 @@ pub(crate) enum Wait {
 }
 
 /// What a job is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Work {
     /// A host's I/O, and how far it is.
     Host(HostOp, HostFlight),
@@ -60,7 +60,7 @@ pub(crate) enum Work {
 }
 
 /// A job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
     /// The root of its family.

@@ -7,7 +7,7 @@
 //! | what is kept | [`state`], [`transition_table`], [`bitmap`], [`pair_bits`], [`track`], [`journal`], `pair`, `family` |
 //! | the life of an I/O | [`track_lock`], `host_op`, `plan`, `obstacles`, `heat` |
 //! | copies | `copier`, `crossing`, `settle` |
-//! | changes of state | `commands`, `change`, `faults`, `recovery` |
+//! | changes of state | `commands`, `change`, `faults`, `resume`, `recovery` |
 
 pub mod bitmap;
 pub mod command;
@@ -37,6 +37,7 @@ mod job;
 mod obstacles;
 mod pair;
 mod plan;
+mod resume;
 mod settle;
 mod view;
 

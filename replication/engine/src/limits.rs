@@ -33,6 +33,12 @@ pub struct Limits {
     pub cool_after: u64,
     /// Hot regions of one volume; above this, idle ones cool at the next tick.
     pub hot_regions: usize,
+    /// Pairs that a fault suspended resume by themselves where the direction is certain.
+    pub auto_resume: bool,
+    /// Nanoseconds from a fault to the first try; each one that fails doubles it.
+    pub resume_after: u64,
+    /// The longest pause between two tries, in nanoseconds.
+    pub resume_after_most: u64,
 }
 
 impl Default for Limits {
@@ -48,6 +54,9 @@ impl Default for Limits {
             settle_after: 1_000_000_000,
             cool_after: 5_000_000_000,
             hot_regions: 8192,
+            auto_resume: true,
+            resume_after: 1_000_000_000,
+            resume_after_most: 60_000_000_000,
         }
     }
 }

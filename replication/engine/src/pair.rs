@@ -5,13 +5,14 @@ use crate::{
     ids::{PairId, VolumeId},
     journal::PairMeta,
     pair_bits::PairBits,
+    resume::Retry,
     settle::Settle,
     state::PairState,
     track::TrackRange,
 };
 
 /// A pair.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pair {
     /// Everything durable but the bitmaps.
     pub(crate) meta: PairMeta,
@@ -26,6 +27,8 @@ pub(crate) struct Pair {
     pub(crate) queue: CopyQueue,
     /// How the end of copies is made durable.
     pub(crate) settle: Settle,
+    /// When the pair, suspended by a fault, is to resume; kept while it tries.
+    pub(crate) retry: Option<Retry>,
 }
 
 impl Pair {
@@ -38,6 +41,7 @@ impl Pair {
             era,
             queue: CopyQueue::default(),
             settle: Settle::default(),
+            retry: None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     track::TrackRange,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 enum Stage {
     #[default]
     Idle,
@@ -30,7 +30,7 @@ enum Stage {
 }
 
 /// How far a pair's copies are settled.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Settle {
     stage: Stage,
     /// Names the round, so that a flush of one given up is not taken for the next one's.

@@ -70,6 +70,8 @@ pub(super) fn config() -> EngineConfig {
         settle_tracks: 8,
         settle_after: 300,
         cool_after: 500,
+        resume_after: 300,
+        resume_after_most: 3_000,
         ..Limits::default()
     };
     EngineConfig {
@@ -264,6 +266,11 @@ impl Room {
     /// Performs everything there is to do, and what comes of it, until all copies are over.
     pub(super) fn settle(&mut self) {
         self.until(|room| !room.engine.busy() && room.pending.is_empty());
+    }
+
+    /// Performs everything there is to do, without time passing.
+    pub(super) fn settle_effects(&mut self) {
+        while self.perform_one() {}
     }
 
     /// Performs one effect, any of them (journal records in order). `false`: there is none.

@@ -205,6 +205,58 @@ fn a_mirror_that_fails_is_suspended_with_marks() {
 }
 
 #[test]
+fn a_suspended_pair_resumes_by_itself_with_growing_pauses() {
+    let mut room = Room::new(3, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.unwritable.insert(VolumeId(2));
+    room.write(1, (3, 20), 9).unwrap();
+    assert_eq!(room.state(2), PairState::Suspended);
+    let tries = |room: &mut Room, ticks: u32| {
+        (0..ticks)
+            .filter(|_| {
+                room.tick();
+                let tried = room.state(2) == PairState::Copy;
+                room.settle_effects();
+                assert_eq!(room.state(2), PairState::Suspended);
+                tried
+            })
+            .count()
+    };
+    let (early, late) = (tries(&mut room, 100), tries(&mut room, 100));
+    assert!(early > late && late > 0, "{early} {late}");
+    room.unwritable.clear();
+    room.settle();
+    while room.state(2) == PairState::Suspended {
+        room.tick();
+    }
+    room.settle();
+    assert_eq!(room.state(2), PairState::Duplex);
+    assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(2)]);
+}
+
+#[test]
+fn an_image_that_a_resume_would_destroy_waits_for_a_command() {
+    let mut room = Room::new(4, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    room.write(1, (0, BYTES), 50).unwrap();
+    room.unwritable.insert(VolumeId(1));
+    room.verb(FULL_PROTECTED, &[(1, 2)]).unwrap();
+    while room.state(2) != PairState::Suspended {
+        room.perform_one();
+    }
+    room.unwritable.clear();
+    for _ in 0..200 {
+        room.tick();
+        room.settle_effects();
+    }
+    assert_eq!(room.state(2), PairState::Suspended);
+    assert_eq!(room.disks[&VolumeId(2)], all(1));
+}
+
+#[test]
 fn a_journal_that_fails_ends_changes_and_not_reads() {
     let mut room = Room::new(8, 2);
     room.verb(ESTABLISH, &[(1, 2)]).unwrap();
