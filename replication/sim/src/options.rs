@@ -61,6 +61,9 @@ impl Profile {
                 .pick(&[100_000_000, 500_000_000, 5_000_000_000])
                 .expect("not empty"),
             hot_regions: rng.between(1, 6) as usize,
+            auto_resume: true,
+            resume_after: 200_000_000,
+            resume_after_most: 2_000_000_000,
         };
         Self {
             volumes: rng.between(2, 6) as u32,
