@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     bitmap::Bitmap,
-    command::Summary,
+    command::{Refused, Summary, Why},
     effects::{Effect, Effects},
     engine::Engine,
     events::Event,
@@ -52,6 +52,8 @@ pub(crate) struct Answer {
     pub(crate) summary: Summary,
     /// What it waits for.
     pub(crate) left: usize,
+    /// A volume it promises to be stable and whose flush failed.
+    pub(crate) unstable: Option<VolumeId>,
 }
 
 impl Engine {
@@ -310,7 +312,13 @@ impl Engine {
         };
         answer.left -= 1;
         if answer.left == 0 {
-            let result = Ok(answer.summary);
+            let result = match answer.unstable {
+                None => Ok(answer.summary),
+                Some(volume) => Err(Refused {
+                    member: 0,
+                    why: Why::Unstable { volume },
+                }),
+            };
             self.answers.remove(&command);
             out.push(Effect::Answer { id: command, result });
         }

@@ -79,7 +79,7 @@ pub struct Summary {
     pub tracks: u64,
 }
 
-/// A refusal: nothing was changed.
+/// A refusal: nothing was changed (but see [`Why::Unstable`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Index of the first refused member.
@@ -158,6 +158,13 @@ pub enum Why {
         volume: VolumeId,
         /// The limit.
         limit: u32,
+    },
+    /// The change is in force, but an image it promises may be lost with a cache: a flush of this volume failed. Pairs that
+    /// keep two legs with it are suspended.
+    #[error("the command is in force, but volume {} could not be flushed: its content is not safe from a power failure", volume.0)]
+    Unstable {
+        /// Which.
+        volume: VolumeId,
     },
     /// The journal could not be written.
     #[error("the metadata journal could not be written: nothing was changed")]

@@ -93,6 +93,7 @@ impl Engine {
             Answer {
                 summary: accepted.summary,
                 left,
+                unstable: None,
             },
         );
         self.make(accepted.decided, Some(id), out);

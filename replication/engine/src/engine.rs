@@ -237,6 +237,9 @@ impl Engine {
             Wait::SplitFlush { volume, command } => {
                 if outcome != Outcome::Ok {
                     self.cache_lost(volume, out);
+                    if let Some(answer) = self.answers.get_mut(&command) {
+                        answer.unstable = Some(volume);
+                    }
                 }
                 self.answer_part(command, out);
             }

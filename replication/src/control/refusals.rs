@@ -130,7 +130,7 @@ impl Array {
                 );
                 refusal(RefusalKind::Geometry, message)
             }
-            Why::Journal => refusal(RefusalKind::Internal, why.to_string()),
+            Why::Journal | Why::Unstable { .. } => refusal(RefusalKind::Internal, why.to_string()),
         }
     }
 }

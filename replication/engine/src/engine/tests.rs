@@ -243,7 +243,8 @@ fn an_image_that_a_resume_would_destroy_waits_for_a_command() {
     room.verb(SPLIT, &[(1, 2)]).unwrap();
     room.write(1, (0, BYTES), 50).unwrap();
     room.unwritable.insert(VolumeId(1));
-    room.verb(FULL_PROTECTED, &[(1, 2)]).unwrap();
+    // Nor can the primary be flushed: the answer says so.
+    room.verb(FULL_PROTECTED, &[(1, 2)]).unwrap_err();
     while room.state(2) != PairState::Suspended {
         room.perform_one();
     }
@@ -254,6 +255,17 @@ fn an_image_that_a_resume_would_destroy_waits_for_a_command() {
     }
     assert_eq!(room.state(2), PairState::Suspended);
     assert_eq!(room.disks[&VolumeId(2)], all(1));
+}
+
+#[test]
+fn an_image_that_cannot_be_flushed_is_not_answered_good() {
+    let mut room = Room::new(5, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.unwritable.insert(VolumeId(2));
+    let volume = VolumeId(2);
+    assert_eq!(room.verb(SPLIT, &[(1, 2)]).unwrap_err().why, Why::Unstable { volume });
+    assert_eq!(room.state(2), PairState::Split);
 }
 
 #[test]
