@@ -58,7 +58,9 @@ impl Engine {
 
     fn resume(&mut self, id: PairId, out: &mut Effects) {
         let (now, limits) = (self.now, self.config.limits);
-        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        let Some(pair) = self.pairs.get_mut(&id) else {
+            return;
+        };
         if pair.meta.mirror_ready || !pair.bits.mirror_changed.is_empty() {
             pair.retry = None;
             return;

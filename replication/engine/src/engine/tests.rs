@@ -264,7 +264,10 @@ fn an_image_that_cannot_be_flushed_is_not_answered_good() {
     room.settle();
     room.unwritable.insert(VolumeId(2));
     let volume = VolumeId(2);
-    assert_eq!(room.verb(SPLIT, &[(1, 2)]).unwrap_err().why, Why::Unstable { volume });
+    assert_eq!(
+        room.verb(SPLIT, &[(1, 2)]).unwrap_err().why,
+        Why::Unstable { volume }
+    );
     assert_eq!(room.state(2), PairState::Split);
 }
 
