@@ -110,13 +110,7 @@ impl World {
             engine = engine.with_mutation(mutation);
         }
         for number in 1..=volumes {
-            engine.define_volume(
-                VolumeId(number.into()),
-                VolumeSpec {
-                    bytes,
-                    block_size: 1,
-                },
-            );
+            engine.define_volume(VolumeId(number.into()), VolumeSpec { bytes, block_size: 1 });
         }
         Self {
             durable: engine.snapshot(),

@@ -35,7 +35,8 @@ impl World {
         }
     }
 
-    fn perform(&mut self, effect: Effect) -> Option<Token> {
+    /// Does an effect and tells nobody: whose token it is, if anybody waits.
+    pub fn perform(&mut self, effect: Effect) -> Option<Token> {
         match effect {
             Effect::Read {
                 token,
@@ -91,10 +92,7 @@ impl World {
             bytes: disk.len() as u64,
             block_size: 1,
         };
-        let volumes: Vec<_> = (1..)
-            .map(VolumeId)
-            .zip(self.disks.iter().map(spec))
-            .collect();
+        let volumes: Vec<_> = (1..).map(VolumeId).zip(self.disks.iter().map(spec)).collect();
         let (engine, _) =
             Engine::recover(config(), volumes, self.durable.clone(), &mut out).expect("our own journal");
         self.engine = match self.mutation {
