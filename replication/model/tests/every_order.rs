@@ -5,6 +5,9 @@
 //! lose data with the power are the simulator's subject. The bound on states reaches five steps from each moment; longer
 //! histories are the simulator's subject too.
 
+// An image is taken from one volume of a list and put into another.
+#![allow(clippy::assigning_clones)]
+
 use std::hash::{Hash, Hasher};
 
 use replication_engine::{
@@ -90,9 +93,13 @@ impl Moment {
         for seen in &mut possible {
             match (verb, state) {
                 (Verb::Split { .. }, PairState::Copy | PairState::Duplex | PairState::Restored) => {
-                    seen[m] = seen[standard].clone();
+                    let image = seen[standard].clone();
+                    seen[m] = image;
                 }
-                (Verb::Restore { .. }, PairState::Split) => seen[p] = seen[m].clone(),
+                (Verb::Restore { .. }, PairState::Split) => {
+                    let image = seen[m].clone();
+                    seen[p] = image;
+                }
                 _ => {}
             }
         }
@@ -330,9 +337,7 @@ fn hosts_marks_and_copies_in_every_order() {
         checker.max_depth()
     );
     for (name, path) in checker.discoveries() {
-        if name.contains(' ') {
-            panic!("{name}: {:?}", path.into_actions());
-        }
+        assert!(!name.contains(' '), "{name}: {:?}", path.into_actions());
     }
     for state in PairState::ALL {
         if state != PairState::Simplex && state != PairState::Suspended {
@@ -344,15 +349,13 @@ fn hosts_marks_and_copies_in_every_order() {
     }
 }
 
-/// The checker finds planted bugs, or its silence would mean nothing.
+/// The checker finds a planted bug, or its silence would mean nothing.
 #[test]
-fn planted_bugs_are_found() {
-    for mutation in [Mutation::ReadStale] {
-        let pairs = Pairs {
-            mutation: Some(mutation),
-        };
-        let checker = pairs.checker().target_state_count(STATES).spawn_bfs().join();
-        let found = checker.discoveries().into_keys().any(|name| name.contains(' '));
-        assert!(found, "{mutation:?} was not found");
-    }
+fn a_planted_bug_is_found() {
+    let pairs = Pairs {
+        mutation: Some(Mutation::ReadStale),
+    };
+    let checker = pairs.checker().target_state_count(STATES).spawn_bfs().join();
+    let found = checker.discoveries().into_keys().any(|name| name.contains(' '));
+    assert!(found, "stale reads were not found");
 }

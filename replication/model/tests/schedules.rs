@@ -3,6 +3,8 @@
 //!
 //! The oracle knows three things: the image at the command, who wrote what later, and that nobody else may touch the mirror.
 
+#![allow(clippy::unwrap_used)]
+
 use replication_engine::{
     Mutation,
     effects::{Effect, HostIo, Outcome},
@@ -27,6 +29,7 @@ struct Shared {
 }
 
 type Room = Arc<Mutex<Shared>>;
+type Hosts = Vec<Box<dyn FnOnce(&Room) + Send>>;
 
 fn host(room: &Room, volume: u32, io: HostIo, span: Span, byte: u8) -> Vec<u8> {
     let op = room.lock().unwrap().world.begin(volume, io, span, byte);
@@ -53,7 +56,9 @@ fn perform(room: &Room) {
         if matches!(effect, Effect::Journal { .. }) {
             // Records keep their order.
             let token = world.perform(effect);
-            token.into_iter().for_each(|token| world.done(token, Outcome::Ok));
+            if let Some(token) = token {
+                world.done(token, Outcome::Ok);
+            }
             return;
         }
         effect
@@ -75,12 +80,14 @@ fn perform(room: &Room) {
     } else {
         let world = &mut room.lock().unwrap().world;
         let token = world.perform(effect);
-        token.into_iter().for_each(|token| world.done(token, Outcome::Ok));
+        if let Some(token) = token {
+            world.done(token, Outcome::Ok);
+        }
     }
 }
 
 /// Hosts and two performers at once; the world as it is when the last host was answered.
-fn together(world: World, hosts: Vec<Box<dyn FnOnce(&Room) + Send>>) -> World {
+fn together(world: World, hosts: Hosts) -> World {
     let room = Arc::new(Mutex::new(Shared {
         world,
         hosts: hosts.len(),
@@ -134,7 +141,7 @@ fn restore(mutation: Option<Mutation>, crash: bool) {
     let mut world = apart(mutation);
     // In force at once, before its answer: nothing is copied yet.
     world.command(PROTECTED, 1, 2);
-    let hosts: Vec<Box<dyn FnOnce(&Room) + Send>> = vec![
+    let hosts: Hosts = vec![
         Box::new(|room| {
             host(room, 1, HostIo::Write, WRITTEN, LATER);
         }),
@@ -178,7 +185,7 @@ fn instant_split(mutation: Option<Mutation>) {
     let mut world = World::new(2, BYTES, mutation);
     world.command(ESTABLISH, 1, 2);
     world.command(INSTANT, 1, 2);
-    let hosts: Vec<Box<dyn FnOnce(&Room) + Send>> = vec![
+    let hosts: Hosts = vec![
         Box::new(|room| {
             host(room, 1, HostIo::Write, (1, 4), LATER);
         }),
