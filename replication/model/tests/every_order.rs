@@ -1,4 +1,4 @@
-//! The real engine in every order of its effects, from six moments of a pair's life, with one crash (S8-S35, O1, O5-O8).
+//! The real engine in every order of its effects, from six moments of a pair's life, with one crash (S8, S11, S15, S53).
 //!
 //! `seen` is the oracle: what a host must read. A write changes its volume, SPLIT gives the mirror what the primary shows,
 //! RESTORE the primary what the mirror shows. Where a crash leaves two answers open, `possible` has both. Caches that
@@ -322,7 +322,7 @@ impl Model for Pairs {
 
 const STATES: usize = 8_000;
 
-/// S8-S24, S31-S35, O1, O5-O8: hosts' view, marks, and the end of copies, breadth first up to a number of states.
+/// S8, S11, S15, S53: hosts' view, marks, and the end of copies, breadth first up to a number of states.
 #[test]
 fn hosts_marks_and_copies_in_every_order() {
     let checker = Pairs { mutation: None }
