@@ -69,6 +69,14 @@ impl Engine {
                 }
                 Ok(accepted) => accepted,
             };
+            // A no-op says that something is in force already: it waits until that is durable.
+            if !is_dry(&pending.command)
+                && accepted.decided.is_nothing()
+                && self.is_changing(&pending.command)
+            {
+                self.commands.push_front(pending);
+                return;
+            }
             if is_dry(&pending.command) || accepted.decided.is_nothing() {
                 self.reopen(out);
                 out.push(Effect::Answer {
@@ -83,6 +91,17 @@ impl Engine {
             }
             self.apply(pending.id, accepted, out);
             self.reopen(out);
+        }
+    }
+
+    /// Is a change of one of the command's volumes not durable yet?
+    fn is_changing(&self, command: &Command) -> bool {
+        let shut = |id: &VolumeId| self.volumes.get(id).is_some_and(|volume| volume.gate > 0);
+        match command {
+            Command::Config { volume, .. } => shut(volume),
+            Command::Pair { members, .. } => members
+                .iter()
+                .any(|(primary, mirror)| shut(primary) || shut(mirror)),
         }
     }
 

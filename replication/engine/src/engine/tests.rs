@@ -143,6 +143,24 @@ fn a_group_is_refused_whole_with_the_first_bad_member() {
     ));
 }
 
+/// A no-op that is answered GOOD is in force (S48): it waits for the change before it, which is not durable yet.
+#[test]
+fn a_repeated_command_is_not_answered_before_the_first_is_durable() {
+    let mut room = Room::new(4, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    let split = || Command::Pair {
+        verb: SPLIT,
+        members: vec![(VolumeId(1), VolumeId(2))],
+        dry_run: false,
+    };
+    let (first, again) = (room.command(split()), room.command(split()));
+    assert!(room.answers.is_empty(), "nothing is durable yet");
+    room.finish_command(again).unwrap();
+    assert!(room.answers.contains_key(&first) || room.finish_command(first).is_ok());
+    assert_eq!(room.state(2), PairState::Split);
+}
+
 #[test]
 fn holds_and_conditions() {
     let mut room = Room::new(5, 3);
