@@ -125,6 +125,7 @@ impl World {
             .ok_or_else(|| Broken(format!("a second answer to {id:?}")))?;
         self.counts.commands += u64::from(issued.changed);
         self.oracle.durable(self.journal.durable());
+        self.oracle.answered(id);
         let undone = self
             .oracle
             .pending

@@ -6,6 +6,7 @@
 //! failure only writes that are *stable* (flushed, or FUA) replace surely; what they do not replace may come back.
 
 use crate::disk::Stamp;
+use std::ops::Range;
 
 /// A moment. Every event of a run has its own.
 pub type Time = u64;
@@ -168,6 +169,11 @@ impl Content {
         }
     }
 
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// What the other content allows is possible as well.
     pub fn merge(&mut self, other: &Self) {
         for (own, more) in self.blocks.iter_mut().zip(&other.blocks) {
@@ -175,9 +181,9 @@ impl Content {
         }
     }
 
-    /// Whatever is found from now on is right, until it is written over.
-    pub fn anything(&mut self, now: Time) {
-        for block in &mut self.blocks {
+    /// Whatever is found in these blocks from now on is right, until it is written over.
+    pub fn anything(&mut self, blocks: Range<usize>, now: Time) {
+        for block in &mut self.blocks[blocks] {
             block.push(Entry {
                 stamp: ANYTHING,
                 began: now,

@@ -27,6 +27,9 @@ pub struct Oracle {
     pub configs: BTreeMap<VolumeId, VolumeConfig>,
     /// Changes that a crash may undo, oldest first.
     pub pending: Vec<Pending>,
+    /// Primaries of restores that were not answered, and what they held before: not all of what was equal on both sides is
+    /// stable on the primary until then.
+    unanswered: Vec<(Option<CommandId>, VolumeId, Content)>,
 }
 
 /// A change that is not durable, and what was before it.
@@ -55,6 +58,7 @@ impl Oracle {
             pairs: BTreeMap::new(),
             configs: BTreeMap::new(),
             pending: Vec::new(),
+            unanswered: Vec::new(),
         }
     }
 
@@ -81,12 +85,23 @@ impl Oracle {
 
     /// Tells the content of a volume, in every world that may turn out to be the real one.
     pub fn tell(&mut self, volume: VolumeId, mut what: impl FnMut(&mut Content)) {
+        for (_, primary, content) in &mut self.unanswered {
+            if *primary == volume {
+                what(content);
+            }
+        }
         let before = self.pending.iter_mut().map(|pending| &mut pending.contents);
         for contents in before.chain([&mut self.contents]) {
             if let Some(content) = contents.get_mut(&volume) {
                 what(content);
             }
         }
+    }
+
+    /// A command was answered.
+    pub fn answered(&mut self, command: CommandId) {
+        self.unanswered
+            .retain(|(waiting, _, _)| *waiting != Some(command));
     }
 
     /// Records up to this number are durable: nothing undoes them.
@@ -144,6 +159,8 @@ impl Oracle {
                     PairState::Restoring | PairState::ProtectedRestoring,
                 ) => {
                     let image = before.content_of(mirror, bytes, now).image(now);
+                    self.unanswered
+                        .push((command, primary, before.contents[&primary].clone()));
                     last = last.max(self.own(primary).restore(&image, now));
                     if to == PairState::ProtectedRestoring && old.is_some_and(|meta| !meta.mirror_ready) {
                         self.only_bytes(mirror, bytes, now);
@@ -205,7 +222,8 @@ impl Oracle {
     fn only_bytes(&mut self, volume: VolumeId, bytes: &impl Bytes, now: Time) {
         if self.is_promised(volume) {
             // Another copy goes on, and owes it tracks of an image that nobody remembers.
-            return self.own(volume).anything(now);
+            let content = self.own(volume);
+            return content.anything(0..content.blocks(), now);
         }
         self.own(volume).forget();
         self.own(volume).merge(&bytes.content(volume, now));
@@ -233,6 +251,13 @@ impl Oracle {
                 content.lose_power(now);
             }
         }
+        for (_, primary, mut content) in core::mem::take(&mut self.unanswered) {
+            if power {
+                content.stop(now);
+                content.lose_power(now);
+                self.own(primary).merge(&content);
+            }
+        }
     }
 
     fn clone_without_history(&self) -> Self {
@@ -241,6 +266,7 @@ impl Oracle {
             pairs: self.pairs.clone(),
             configs: self.configs.clone(),
             pending: Vec::new(),
+            unanswered: Vec::new(),
         }
     }
 }

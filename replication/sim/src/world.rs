@@ -97,14 +97,10 @@ impl Bytes for Machine<'_> {
                 }
             }
         }
-        // A host's write to a volume above may have planned this one as a leg, and not have issued it yet.
-        for (block, stamp) in self
-            .ops
-            .values()
-            .filter(|op| op.volume != volume)
-            .flat_map(Op::stamped)
-        {
-            content.also(block, stamp, now);
+        // A host's write to a volume above may have planned this one, and those below it, as legs, and have reached
+        // some of them.
+        for op in self.ops.values().filter(|op| op.volume != volume && op.writes()) {
+            content.anything(op.blocks.clone(), now);
         }
         content
     }
