@@ -9,7 +9,7 @@
 //! - [`disk`], [`journal_disk`], [`task`]: what the engine's effects are done to, and how.
 //! - [`content`]: what a block may hold; [`oracle`]: what a volume must hold; `check`: what must hold between them.
 //! - [`world`], `workload`, `crash`: the machine, its users, its end and its beginning.
-//! - [`run`]: a run from seed to verdict.
+//! - [`run()`]: a run from seed to verdict.
 
 pub mod commands;
 pub mod content;

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// The oracle's knowledge.
 #[derive(Debug, Clone)]
 pub struct Oracle {
-    /// What each volume that answers hosts holds. (Of one that does not, see [`Oracle::content_of`].)
+    /// What each volume that answers hosts holds. (Of one that does not, see `content_of`.)
     pub contents: BTreeMap<VolumeId, Content>,
     /// The pairs.
     pub pairs: BTreeMap<PairId, PairMeta>,
