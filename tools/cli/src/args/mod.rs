@@ -69,7 +69,7 @@ pub(crate) struct Way {
     /// The daemon's admin socket [env: HOLDFAST_ADMIN] [default: ./holdfast-data/admin.sock].
     #[arg(long, global = true, value_name = "SOCKET", conflicts_with_all = ["iscsi", "device"])]
     pub(crate) admin: Option<PathBuf>,
-    /// In band, through a session of our own: iscsi://[USER%SECRET@]HOST[:PORT]/IQN/LUN; $HOLDFAST_INITIATOR is our name.
+    /// In band, through a session of our own: `iscsi://[USER%SECRET@]HOST[:PORT]/IQN/LUN`; $HOLDFAST_INITIATOR is our name.
     #[arg(long, global = true, value_name = "URL", conflicts_with = "device")]
     pub(crate) iscsi: Option<String>,
     /// In band, through a SCSI device of the kernel: /dev/sgN or /dev/sdX.
