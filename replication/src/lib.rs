@@ -4,7 +4,7 @@
 //!
 //! | part | modules |
 //! |---|---|
-//! | the whole | [`array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs` |
+//! | the whole | [`mod@array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs` |
 //! | the engine's effects | `perform`, `copy_worker`, `ops` |
 //! | the journal | [`journal_file`], `journal_writer` |
 //! | what hosts see | [`paired_volume`], [`statistics`] |

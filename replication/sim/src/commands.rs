@@ -1,6 +1,9 @@
 //! Users: commands from the request to the check of the answer, and the changes of state they make.
 
-use crate::world::{Broken, Checked, Machine, World, ensure};
+use crate::{
+    oracle::Pending,
+    world::{Broken, Checked, Machine, World, ensure},
+};
 use replication_engine::{
     command::{Command, Refused, Summary, Why},
     effects::Input,
@@ -126,6 +129,14 @@ impl World {
         self.counts.commands += u64::from(issued.changed);
         self.oracle.durable(self.journal.durable());
         self.oracle.answered(id);
+        // One that found its work done by another may be answered when the other could be.
+        let relies = |pending: &Pending| {
+            pending.command.is_some_and(|other| other < id) && pending.concerns(&issued.command)
+        };
+        let early = result.is_ok() && !issued.changed && !is_dry_run(&issued.command);
+        ensure(!(early && self.oracle.pending.iter().any(relies)), || {
+            format!("{id:?} relies on a change that is not durable")
+        })?;
         let undone = self
             .oracle
             .pending
@@ -167,6 +178,13 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn is_dry_run(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Pair { dry_run: true, .. } | Command::Config { dry_run: true, .. }
+    )
 }
 
 /// Can a pair get from one state to the other at all? (The cells of the table are the engine's tests.)

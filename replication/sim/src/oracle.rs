@@ -9,6 +9,7 @@
 
 use crate::content::{Content, Time};
 use replication_engine::{
+    command::Command,
     ids::{CommandId, PairId, VolumeId},
     journal::{PairMeta, StateChange, VolumeConfig},
     pair_bits::Change,
@@ -39,9 +40,23 @@ pub struct Pending {
     pub seq: u64,
     /// The command that made it, when that is known.
     pub command: Option<CommandId>,
+    /// The pairs it changed.
+    members: Vec<PairId>,
     contents: BTreeMap<VolumeId, Content>,
     pairs: BTreeMap<PairId, PairMeta>,
     configs: BTreeMap<VolumeId, VolumeConfig>,
+}
+
+impl Pending {
+    /// Does it change a pair that the command names?
+    pub fn concerns(&self, command: &Command) -> bool {
+        let Command::Pair { members, .. } = command else {
+            return false;
+        };
+        members
+            .iter()
+            .any(|(_, mirror)| self.members.contains(&PairId(*mirror)))
+    }
 }
 
 /// What the bytes of a volume allow at this moment: all versions on its disk, and what effects under way may write.
@@ -121,6 +136,7 @@ impl Oracle {
         self.pending.push(Pending {
             seq,
             command,
+            members: change.members.iter().map(|member| member.pair).collect(),
             contents: self.contents.clone(),
             pairs: self.pairs.clone(),
             configs: self.configs.clone(),

@@ -1,4 +1,4 @@
-//! What volumes are stored on: a sparse file or a block device ([`file`]), or memory ([`memory`]).
+//! What volumes are stored on: a sparse file or a block device ([`mod@file`]), or memory ([`memory`]).
 //!
 //! [`Media`] is the set of blocking calls one store understands. [`crate::disk::Disk`] makes it asynchronous: it
 //! decides what is done inline and what goes to threads, and keeps the memory of a failed flush.
