@@ -460,7 +460,7 @@ impl Engine {
         let Some(pair) = self.pairs.get(&id) else {
             return Next::Over;
         };
-        if !pair.meta.state.keeps_two_legs() || pair.bits.todo.any(job.tracks) {
+        if !pair.meta.state.keeps_two_legs() || !pair.is_equal(job.tracks) {
             return Next::Over;
         }
         let primary = pair.meta.primary;

@@ -160,7 +160,7 @@ impl Engine {
     pub(crate) fn twin(&self, volume: VolumeId, tracks: TrackRange) -> Option<PairId> {
         self.volume(volume).below.iter().copied().map(PairId).find(|id| {
             let pair = &self.pairs[id];
-            pair.meta.state.keeps_two_legs() && !pair.bits.todo.any(tracks)
+            pair.meta.state.keeps_two_legs() && pair.is_equal(tracks)
         })
     }
 }
