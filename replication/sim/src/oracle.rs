@@ -222,10 +222,19 @@ impl Oracle {
                 content.merge(&bytes.content(volume, now));
                 content
             }
-            PairState::Copy => bytes.content(volume, now),
-            PairState::Suspended if !meta.mirror_ready => bytes.content(volume, now),
+            PairState::Copy => self.bytes_of(volume, bytes, now),
+            PairState::Suspended if !meta.mirror_ready => self.bytes_of(volume, bytes, now),
             _ => own(),
         }
+    }
+
+    /// What a volume's disk holds, and its own writes in flight: one that began before the volume stopped answering
+    /// may reach the disk after.
+    fn bytes_of(&self, volume: VolumeId, bytes: &impl Bytes, now: Time) -> Content {
+        let mut content = self.contents[&volume].clone();
+        content.forget();
+        content.merge(&bytes.content(volume, now));
+        content
     }
 
     fn own(&mut self, volume: VolumeId) -> &mut Content {
@@ -241,8 +250,7 @@ impl Oracle {
             let content = self.own(volume);
             return content.anything(0..content.blocks(), now);
         }
-        self.own(volume).forget();
-        self.own(volume).merge(&bytes.content(volume, now));
+        *self.own(volume) = self.bytes_of(volume, bytes, now);
     }
 
     /// Is a copy running whose data the volume shows in advance?

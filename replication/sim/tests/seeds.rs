@@ -25,6 +25,16 @@ fn the_engine_keeps_its_promises() {
     }
 }
 
+/// Seeds that found something once: the first in the engine, the second in the oracle.
+#[test]
+fn what_was_found_stays_fixed() {
+    for seed in [1_795_238_776_969_475_840, 1_795_240_099_348_088_359] {
+        if let Err(failure) = run(options(seed, None)) {
+            panic!("seed {seed}: {}", failure.what);
+        }
+    }
+}
+
 #[test]
 fn a_seed_gives_the_same_run_again() {
     assert_eq!(run(options(7, None)).ok(), run(options(7, None)).ok());
