@@ -74,6 +74,15 @@ pub enum ArrayEvent {
         /// Capacity now, in bytes.
         bytes: u64,
     },
+    /// Whoever serves the array has done, or not done, something of its own.
+    Told {
+        /// In one word, what it is about.
+        kind: &'static str,
+        /// How much it matters.
+        level: Level,
+        /// The sentence for people.
+        text: String,
+    },
 }
 
 impl ArrayEvent {
@@ -103,6 +112,7 @@ impl ArrayEvent {
             | Self::VolumeResized { .. } => Level::Info,
             Self::State { .. } => Level::Warning,
             Self::IoFailed { .. } | Self::JournalFailed { .. } => Level::Error,
+            Self::Told { level, .. } => *level,
         }
     }
 }
@@ -150,6 +160,7 @@ impl fmt::Display for ArrayEvent {
             Self::VolumeAdded { volume } => write!(f, "volume {} was added", volume.0),
             Self::VolumeRemoved { volume } => write!(f, "volume {} was removed", volume.0),
             Self::VolumeResized { volume, bytes } => write!(f, "volume {} has {bytes} bytes now", volume.0),
+            Self::Told { text, .. } => f.write_str(text),
         }
     }
 }

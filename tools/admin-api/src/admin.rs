@@ -170,7 +170,7 @@ pub struct Event {
     pub at: String,
     /// `info`, `warning` or `error`.
     pub level: String,
-    /// What kind: `state`, `fault`, `volume`.
+    /// What kind: `state`, `fault`, `volume`, `generation`.
     pub kind: String,
     /// For people.
     pub text: String,

@@ -16,6 +16,11 @@
 //! | `POST /v1/volume/resize` | [`VolumeResize`] | [`DoneAnswer`] |
 //! | `POST /v1/map`, `POST /v1/unmap` | [`MapRequest`], [`UnmapRequest`] | [`DoneAnswer`] |
 //! | `POST /v1/reload` | | [`DoneAnswer`] |
+//! | `GET /v1/generations` | | [`GenerationsDocument`] |
+//! | `POST /v1/generation/create` | [`GenerationCreate`] | [`Generation`] |
+//! | `POST /v1/generation/delete` | [`GenerationDelete`] | [`DoneAnswer`] |
+//! | `POST /v1/generation/rule/set` | [`GenerationRuleSet`] | [`DoneAnswer`] |
+//! | `POST /v1/generation/rule/clear` | [`GenerationRuleClear`] | [`DoneAnswer`] |
 //! | `GET /metrics` | | Prometheus text |
 //! | `GET /` | | the dashboard, HTML |
 //!
@@ -24,6 +29,8 @@
 
 pub mod admin;
 pub mod control;
+pub mod generations;
+pub mod period;
 pub mod query;
 pub mod size;
 pub mod state;
@@ -35,6 +42,11 @@ pub use admin::{
     UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize,
 };
 pub use control::{ControlAnswer, ControlRequest, WaitAnswer, WaitRequest};
+pub use generations::{
+    Generation, GenerationCreate, GenerationDelete, GenerationMember, GenerationRule, GenerationRuleClear,
+    GenerationRuleSet, GenerationsDocument,
+};
+pub use period::Period;
 pub use query::{QueryDocument, QueryPair, QueryVolume};
 pub use size::Size;
 pub use state::PairState;

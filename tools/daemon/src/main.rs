@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod generations;
 mod greeting;
 mod lock;
 mod reload;

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) remove_portals: Vec<SocketAddr>,
     /// Volumes that go.
     pub(crate) remove_volumes: Vec<u32>,
+    /// The mirrors of generations come from somewhere else.
+    pub(crate) generations: bool,
 }
 
 impl Plan {
@@ -69,6 +71,7 @@ impl Plan {
             .filter(|number| !then.volumes.contains_key(number))
             .copied()
             .collect();
+        plan.generations = now.generations != then.generations;
         plan.set_targets = then
             .targets
             .values()
@@ -127,6 +130,9 @@ impl Plan {
                 .iter()
                 .map(|number| format!("volume {number} removed")),
         );
+        if self.generations {
+            lines.push("generations: pool or directory changed".to_owned());
+        }
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }

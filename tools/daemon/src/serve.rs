@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin,
     config::Config,
-    greeting,
+    generations, greeting,
     lock::StateLock,
     service::{Service, Source},
     systemd,
@@ -37,18 +37,19 @@ pub(crate) async fn serve(source: Source, config: Config) -> anyhow::Result<()> 
         None => return Ok(()),
     };
     let running = tokio::spawn(Arc::clone(&service).run_frontend(stop.clone()));
-    let mut admin_tasks = vec![tokio::spawn(admin::serve_socket(
+    let mut other_tasks = vec![tokio::spawn(admin::serve_socket(
         listener,
         Arc::clone(&service),
         stop.clone().cancelled_owned(),
     ))];
     if let Some(http) = http {
-        admin_tasks.push(tokio::spawn(admin::serve_http(
+        other_tasks.push(tokio::spawn(admin::serve_http(
             http,
             Arc::clone(&service),
             stop.clone().cancelled_owned(),
         )));
     }
+    other_tasks.push(tokio::spawn(generations::run(Arc::clone(&service), stop.clone())));
     announce(&service).await;
     let watchdog = tokio::spawn(systemd::watchdog());
 
@@ -60,7 +61,7 @@ pub(crate) async fn serve(source: Source, config: Config) -> anyhow::Result<()> 
         if let Err(error) = running.await {
             tracing::error!(%error, "the frontend failed");
         }
-        for task in admin_tasks {
+        for task in other_tasks {
             // They end with the token; one that panicked has nothing left to drain.
             let _ = task.await;
         }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Media},
+    generations::Generations,
     reload::Plan,
     runtime::Runtime,
     wiring::{self, Reservations, Units},
@@ -43,9 +44,10 @@ impl Source {
 pub(crate) struct Service {
     pub(crate) array: Arc<Array>,
     pub(crate) frontend: Frontend,
+    pub(crate) generations: Generations,
+    pub(crate) reservations: Arc<Reservations>,
     source: Source,
     identities: IdentityStore,
-    reservations: Arc<Reservations>,
     served: tokio::sync::Mutex<Served>,
     stop: CancellationToken,
 }
@@ -97,6 +99,7 @@ impl Service {
                 Target::new(&target.iqn, wiring::rules(target, &units)),
             );
         }
+        let generations = Generations::open(state_dir)?;
         let frontend = Frontend::bind(wiring::frontend(&config, &targets))?;
         let served = tokio::sync::Mutex::new(Served {
             configured,
@@ -105,15 +108,19 @@ impl Service {
             units,
             targets,
         });
-        Ok(Self {
+        let service = Self {
             array,
             frontend,
+            generations,
+            reservations,
             source,
             identities,
-            reservations,
             served,
             stop,
-        })
+        };
+        let recovered = service.generations.recover(&service).await;
+        recovered.map_err(anyhow::Error::msg)?;
+        Ok(service)
     }
 
     /// Serves the portals until `stop`, and drains them.

@@ -1,6 +1,7 @@
 //! The command line as it is typed. Each verb's help says what TimeFinder and HORCM call it.
 
 mod administration;
+mod generations;
 mod names;
 mod pairs;
 
@@ -10,10 +11,11 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::{
     administration::{Class, EventsArgs, MapArgs, UnmapArgs, VolumeCommand, VolumeCreateArgs},
+    generations::{CreateArgs, GenerationCommand, GenerationRestoreArgs, RuleCommand, RuleSetArgs},
     names::{FarVolume, PairName, VolumeName},
     pairs::{
         CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, PairArgs, PendingArgs,
-        QueryArgs, Reach, RestoreArgs, SplitArgs, VerifyArgs, Wait,
+        QueryArgs, Reach, RestoreArgs, RestoreOptions, SplitArgs, VerifyArgs, Wait,
     },
 };
 
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// One verb over several pairs: all or nothing, one point in time (TimeFinder: -g GROUP; HORCM: consistency group).
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Images of standards at an instant, kept by hand or by a rule (admin socket only; see docs/generations.md).
+    #[command(subcommand)]
+    Generation(GenerationCommand),
     /// Make, remove, enlarge and list volumes (admin socket only).
     #[command(subcommand)]
     Volume(VolumeCommand),

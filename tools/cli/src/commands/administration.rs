@@ -99,7 +99,7 @@ pub(super) fn reload(system: &mut System, output: Output) -> Result<(), Failure>
     post(system, output, "reload", "/v1/reload", &serde_json::json!({}))
 }
 
-fn post(
+pub(super) fn post(
     system: &mut System,
     output: Output,
     command: &str,

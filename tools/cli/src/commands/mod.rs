@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod administration;
+mod generations;
 mod pairs;
 mod reports;
 mod verify;
@@ -39,6 +40,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Pending(args) => reports::pending(system, output, &args),
         Command::Table { volume } => reports::table(system, output, &volume),
         Command::Group(command) => pairs::group(system, output, &command),
+        Command::Generation(command) => generations::run(system, output, &command),
         Command::Volume(command) => administration::volume(system, output, &command),
         Command::Map(args) => administration::map(system, output, &args),
         Command::Unmap(args) => administration::unmap(system, output, &args),

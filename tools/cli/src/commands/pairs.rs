@@ -10,7 +10,7 @@ use super::waiting;
 use crate::{
     args::{
         CancelArgs, ConfigArgs, EstablishArgs, FarVolume, ForceArgs, GroupCommand, How, PairArgs,
-        RestoreArgs, SplitArgs, Wait,
+        RestoreArgs, RestoreOptions, SplitArgs, Wait,
     },
     failure::Failure,
     output::Output,
@@ -117,13 +117,25 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
 
 pub(super) fn restore(system: &mut System, output: Output, args: &RestoreArgs) -> Result<(), Failure> {
     let members = vec![system.pair(&args.pair)?];
+    restore_members(system, output, members, args.options, args.how, args.wait)
+}
+
+/// RESTORE of these pairs, all or none.
+pub(super) fn restore_members(
+    system: &mut System,
+    output: Output,
+    members: Vec<VolumePair>,
+    options: RestoreOptions,
+    how: How,
+    wait: Wait,
+) -> Result<(), Failure> {
     let order = Order {
         verb: OutVerb::Restore,
-        flags: args.options.flags(),
+        flags: options.flags(),
         members,
-        goal: if args.options.protected { SPLIT } else { RESTORED },
+        goal: if options.protected { SPLIT } else { RESTORED },
     };
-    give(system, output, &order, args.how, Some(args.wait))
+    give(system, output, &order, how, Some(wait))
 }
 
 pub(super) fn config(system: &mut System, output: Output, args: &ConfigArgs) -> Result<(), Failure> {

@@ -1,6 +1,9 @@
 //! Tables for people.
 
-use admin_api::{Event, PairState, QueryPair, QueryVolume, Session, Size, VolumeDocument};
+use admin_api::{
+    Event, Generation, GenerationRule, PairState, Period, QueryPair, QueryVolume, Session, Size,
+    VolumeDocument,
+};
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets::NOTHING};
 
 /// A table without lines, so that `awk` can read it too.
@@ -108,6 +111,84 @@ pub(crate) fn eta(seconds: Option<u32>) -> String {
         Some(s) if s >= 60 => format!("{}m{:02}s", s / 60, s % 60),
         Some(s) => format!("{s}s"),
     }
+}
+
+/// `3 (before-upgrade), 2026-11-20T10:00:00.000Z: 1 (prod) on 5 (bcv1)`.
+pub(crate) fn generation(generation: &Generation) -> String {
+    let name = generation
+        .name
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" ({name})"));
+    let members: Vec<String> = generation
+        .members
+        .iter()
+        .map(|member| {
+            format!(
+                "{} on {}",
+                volume(&member.primary, None),
+                volume(&member.mirror, None)
+            )
+        })
+        .collect();
+    format!(
+        "{}{name}, {}: {}",
+        generation.number,
+        generation.at,
+        members.join(", ")
+    )
+}
+
+/// `generation list`: a row for each pair.
+pub(crate) fn generations(generations: &[Generation]) -> String {
+    if generations.is_empty() {
+        return "no generations".to_owned();
+    }
+    let mut table = table(&[
+        "number", "name", "at", "by", "primary", "mirror", "state", "differs", "in use",
+    ]);
+    for generation in generations {
+        for member in &generation.members {
+            let tracks = member.mirror_invalid.saturating_add(member.primary_invalid);
+            table.add_row([
+                generation.number.to_string(),
+                generation.name.clone().unwrap_or_else(dash),
+                generation.at.clone(),
+                if generation.by_rule { "rule" } else { "hand" }.to_owned(),
+                volume(&member.primary, None),
+                volume(&member.mirror, None),
+                member.state.clone(),
+                Size(tracks.saturating_mul(member.track_size.into())).rounded(),
+                generation.in_use.clone().unwrap_or_else(dash),
+            ]);
+        }
+    }
+    right(&mut table, [0, 7]);
+    text(&table)
+}
+
+/// `generation rule show`.
+pub(crate) fn rules(rules: &[GenerationRule]) -> String {
+    if rules.is_empty() {
+        return "no rules".to_owned();
+    }
+    let mut table = table(&["primaries", "every", "keep", "max age", "next at"]);
+    for rule in rules {
+        let primaries: Vec<String> = rule
+            .primaries
+            .iter()
+            .map(|primary| volume(primary, None))
+            .collect();
+        table.add_row([
+            primaries.join(", "),
+            Period(rule.every_seconds).to_string(),
+            rule.keep.to_string(),
+            rule.max_age_seconds
+                .map_or_else(dash, |seconds| Period(seconds).to_string()),
+            rule.next_at.clone(),
+        ]);
+    }
+    right(&mut table, 1..4);
+    text(&table)
 }
 
 /// `setup`.

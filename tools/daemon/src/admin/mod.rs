@@ -3,6 +3,7 @@
 mod changes;
 mod control;
 mod dashboard;
+mod generations;
 mod metrics;
 mod problem;
 mod reports;
@@ -28,6 +29,7 @@ fn reading() -> Router<Arc<Service>> {
         .route("/v1/volumes", get(reports::volumes))
         .route("/v1/sessions", get(reports::sessions))
         .route("/v1/events", get(reports::events))
+        .route("/v1/generations", get(generations::list))
 }
 
 /// What the owner of the socket may do besides.
@@ -41,6 +43,10 @@ fn acting() -> Router<Arc<Service>> {
         .route("/v1/map", post(changes::map))
         .route("/v1/unmap", post(changes::unmap))
         .route("/v1/reload", post(changes::reload))
+        .route("/v1/generation/create", post(generations::create))
+        .route("/v1/generation/delete", post(generations::delete))
+        .route("/v1/generation/rule/set", post(generations::set_rule))
+        .route("/v1/generation/rule/clear", post(generations::clear_rule))
 }
 
 /// Serves the socket until `stop` ends.

@@ -142,6 +142,7 @@ fn event(record: &EventRecord) -> Event {
             ArrayEvent::VolumeAdded { .. }
             | ArrayEvent::VolumeRemoved { .. }
             | ArrayEvent::VolumeResized { .. } => "volume",
+            ArrayEvent::Told { kind, .. } => kind,
         }
         .to_owned(),
         text: record.event.to_string(),

@@ -15,6 +15,9 @@ portals = ["127.0.0.1:3260"]
 [admin]
 http = "127.0.0.1:3280"
 
+[generations]
+directory = "./holdfast-data/generations"
+
 [[volume]]
 number = 1
 name   = "prod"

@@ -16,7 +16,7 @@ mod validate;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -27,7 +27,7 @@ use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
     raw::{RawSize, RawVolume},
     secret::Secret,
-    validate::{clash as validate_clash, volume as validate_volume},
+    validate::{clash as validate_clash, name as validate_name, volume as validate_volume},
 };
 
 /// A configuration that makes sense.
@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// `[replication]`.
     pub(crate) replication: Replication,
+    /// `[generations]`.
+    pub(crate) generations: GenerationsConfig,
     /// `[[volume]]`, by number.
     pub(crate) volumes: BTreeMap<u32, VolumeConfig>,
     /// `[[target]]`, by name.
@@ -76,6 +78,15 @@ pub(crate) struct Admin {
 pub(crate) struct Replication {
     /// Bytes per second that all background copies together may move; `None` as fast as the disks.
     pub(crate) copy_rate: Option<u64>,
+}
+
+/// `[generations]`: where their mirrors come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct GenerationsConfig {
+    /// Mirror volumes that belong to generations.
+    pub(crate) pool: BTreeSet<u32>,
+    /// Where mirrors are made on demand; `None` they are not.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// What a volume lives on.

@@ -12,6 +12,7 @@ pub(super) struct Raw {
     pub(super) iscsi: Option<RawIscsi>,
     pub(super) admin: Option<RawAdmin>,
     pub(super) replication: Option<RawReplication>,
+    pub(super) generations: Option<RawGenerations>,
     /// With the key that messages name it by.
     pub(super) volumes: Vec<(String, RawVolume)>,
     /// A volume did not fit: what else names it is not to blame.
@@ -59,6 +60,14 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawReplication {
     pub(super) copy_rate: Option<RawSize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGenerations {
+    #[serde(default)]
+    pub(super) pool: Vec<u32>,
+    pub(super) directory: Option<String>,
 }
 
 /// `[[volume]]`; volumes made at run time are kept in the same shape.
@@ -121,7 +130,7 @@ pub(super) struct RawChap {
     pub(super) secret_file: String,
 }
 
-const ACCEPTED: &str = "system, iscsi, admin, replication, volume, target";
+const ACCEPTED: &str = "system, iscsi, admin, replication, generations, volume, target";
 
 fn standard() -> String {
     "standard".to_owned()
@@ -145,6 +154,7 @@ impl Raw {
                 "iscsi" => raw.iscsi = fit(&key, value, problems),
                 "admin" => raw.admin = fit(&key, value, problems),
                 "replication" => raw.replication = fit(&key, value, problems),
+                "generations" => raw.generations = fit(&key, value, problems),
                 "volume" => {
                     let before = problems.len();
                     raw.volumes = fit_each(&key, value, problems);

@@ -10,12 +10,12 @@ use admin_api::Size;
 use target_core::{lun_map::LARGEST_LUN, scsi_model::control::SystemId};
 
 use super::{
-    Admin, Chap, Config, InitiatorConfig, LunConfig, Media, Replication, Secret, System, TargetConfig,
-    VolumeConfig,
+    Admin, Chap, Config, GenerationsConfig, InitiatorConfig, LunConfig, Media, Replication, Secret, System,
+    TargetConfig, VolumeConfig,
     problem::Problems,
     raw::{
-        Raw, RawAdmin, RawChap, RawInitiator, RawIscsi, RawReplication, RawSize, RawSystem, RawTarget,
-        RawVolume,
+        Raw, RawAdmin, RawChap, RawGenerations, RawInitiator, RawIscsi, RawReplication, RawSize, RawSystem,
+        RawTarget, RawVolume,
     },
 };
 
@@ -35,6 +35,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let known = (!raw.volumes_incomplete).then_some(&volumes);
     let targets = targets(raw.targets, known, problems);
     let replication = replication(raw.replication.unwrap_or_default(), problems);
+    let generations = generations(raw.generations.unwrap_or_default(), known, problems);
     let raw_admin = raw.admin.unwrap_or_default();
     let state_dir = system.as_ref().map_or(Path::new("."), |system| &system.state_dir);
     let admin = admin(raw_admin, state_dir, problems);
@@ -55,6 +56,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         portals,
         admin,
         replication,
+        generations,
         volumes,
         targets,
     })
@@ -162,6 +164,35 @@ fn replication(raw: RawReplication, problems: &mut Problems) -> Replication {
     Replication { copy_rate }
 }
 
+fn generations(
+    raw: RawGenerations,
+    volumes: Option<&BTreeMap<u32, VolumeConfig>>,
+    problems: &mut Problems,
+) -> GenerationsConfig {
+    const POOL: &str = "generations.pool";
+    for number in &raw.pool {
+        let Some(volumes) = volumes else { continue };
+        match volumes.get(number) {
+            None => problems.add(POOL, format!("there is no volume {number}")),
+            Some(volume) if !volume.mirror => {
+                let text = format!(
+                    "volume {number} ({}) is a standard; mirrors are accepted",
+                    volume.name
+                );
+                problems.add(POOL, text);
+            }
+            Some(_) => {}
+        }
+    }
+    if raw.directory.as_deref() == Some("") {
+        problems.add("generations.directory", "the path of a directory is accepted");
+    }
+    GenerationsConfig {
+        pool: raw.pool.into_iter().collect(),
+        directory: raw.directory.map(PathBuf::from),
+    }
+}
+
 fn size(key: &str, raw: &RawSize, problems: &mut Problems) -> Option<u64> {
     match raw {
         RawSize::Bytes(bytes) => Some(*bytes),
@@ -220,13 +251,7 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
         let text = format!("{} is not accepted: 0 to {LARGEST_NUMBER} is", raw.number);
         problems.add(format!("{key}.number"), text);
     }
-    let digits = raw.name.bytes().all(|byte| byte.is_ascii_digit());
-    let legal = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-    if digits || raw.name.len() > NAME_BYTES || !raw.name.chars().all(legal) {
-        let text = format!(
-            "{:?} is not accepted: 1 to {NAME_BYTES} bytes of letters, digits and - . _ are, and not digits alone",
-            raw.name
-        );
+    if let Err(text) = name(&raw.name) {
         problems.add(format!("{key}.name"), text);
     }
     let mirror = match raw.class.as_str() {
@@ -264,6 +289,18 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
         removable: raw.removable,
         thin: raw.thin,
     }
+}
+
+/// A name that cannot be taken for a number.
+pub(crate) fn name(text: &str) -> Result<(), String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let legal = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if digits || text.len() > NAME_BYTES || !text.chars().all(legal) {
+        return Err(format!(
+            "{text:?} is not accepted: 1 to {NAME_BYTES} bytes of letters, digits and - . _ are, and not digits alone"
+        ));
+    }
+    Ok(())
 }
 
 fn volume_size(key: &str, raw: &RawVolume, problems: &mut Problems) -> Option<u64> {
