@@ -103,6 +103,11 @@ const DEFAULT_IQN: &str = "iqn.2026-11.io.holdfast:default";
 impl Daemon {
     /// Writes the configuration and starts the daemon; returns when it says `ready`.
     pub fn start(config: &DaemonConfig) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// As [`Self::start`], with these variables in the daemon's environment.
+    pub fn start_with(config: &DaemonConfig, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("holdfast-test-")
             .tempdir()
@@ -115,6 +120,9 @@ impl Daemon {
             variables: Vec::new(),
         };
         fs::write(daemon.path("config.toml"), daemon.text(config)).expect("the directory is ours");
+        for (name, value) in variables {
+            daemon.set_variable(name, value);
+        }
         daemon.start_again();
         daemon
     }
@@ -199,6 +207,12 @@ impl Daemon {
         text
     }
 
+    /// Sets a variable in the environment of the next start.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts the daemon on the directory as it is; returns when it says `ready`.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
@@ -242,6 +256,16 @@ impl Daemon {
             child.kill().expect("our child");
             child.wait().expect("our child");
         }
+    }
+
+    /// SIGKILL after some time, by a thread of its own; joining it waits for the end.
+    pub fn kill_after(&mut self, time: Duration) -> thread::JoinHandle<()> {
+        let mut child = self.child.take().expect("it runs");
+        thread::spawn(move || {
+            thread::sleep(time);
+            child.kill().expect("our child");
+            child.wait().expect("our child");
+        })
     }
 
     /// SIGTERM; the daemon must drain, flush and exit 0.

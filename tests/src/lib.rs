@@ -6,10 +6,16 @@
 //!
 //! A test that needs a program fails when the program is missing: `./test` installs them all.
 
+pub mod commands;
 mod daemon;
 pub mod guest;
+pub mod initiator;
+pub mod load;
+pub mod random;
+pub mod stamps;
 pub mod tool;
 pub mod wire;
+pub mod world;
 
 pub use daemon::{Daemon, DaemonConfig, VolumeSpec};
 

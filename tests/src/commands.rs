@@ -1,0 +1,134 @@
+//! CDBs with their data, as an initiator sends them.
+
+use crate::stamps::SECTOR;
+
+/// A command without its LUN and tag.
+#[derive(Debug, Clone, Default)]
+pub struct Command {
+    /// The CDB, padded with zeros.
+    pub cdb: [u8; 16],
+    /// Data for the target.
+    pub data_out: Vec<u8>,
+    /// Bytes expected from the target.
+    pub data_in: u32,
+}
+
+fn command(cdb: &[u8]) -> Command {
+    let mut command = Command::default();
+    command.cdb[..cdb.len()].copy_from_slice(cdb);
+    command
+}
+
+/// A 16-byte CDB with LBA and number of blocks (SBC-3).
+fn block(opcode: u8, flags: u8, lba: u64, blocks: u32) -> Command {
+    let mut command = command(&[opcode, flags]);
+    command.cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    command.cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
+    command
+}
+
+/// READ(16).
+pub fn read(lba: u64, blocks: u32) -> Command {
+    Command {
+        data_in: blocks * SECTOR as u32,
+        ..block(0x88, 0, lba, blocks)
+    }
+}
+
+/// WRITE(16), with or without FUA.
+pub fn write(lba: u64, data: Vec<u8>, fua: bool) -> Command {
+    let blocks = (data.len() / SECTOR) as u32;
+    Command {
+        data_out: data,
+        ..block(0x8a, u8::from(fua) << 3, lba, blocks)
+    }
+}
+
+/// WRITE SAME(16) of one block.
+pub fn write_same(lba: u64, blocks: u32, pattern: Vec<u8>) -> Command {
+    Command {
+        data_out: pattern,
+        ..block(0x93, 0, lba, blocks)
+    }
+}
+
+/// UNMAP of one range.
+pub fn unmap(lba: u64, blocks: u32) -> Command {
+    let mut list = vec![0, 22, 0, 16, 0, 0, 0, 0];
+    list.extend(lba.to_be_bytes());
+    list.extend(blocks.to_be_bytes());
+    list.extend([0; 4]);
+    Command {
+        data_out: list,
+        ..command(&[0x42, 0, 0, 0, 0, 0, 0, 0, 24])
+    }
+}
+
+/// COMPARE AND WRITE: what is expected to be there, then what is to come.
+pub fn compare_and_write(lba: u64, blocks: u8, expected_and_new: Vec<u8>) -> Command {
+    let mut command = block(0x89, 0, lba, 0);
+    command.cdb[13] = blocks;
+    command.data_out = expected_and_new;
+    command
+}
+
+/// SYNCHRONIZE CACHE(16) of everything.
+pub fn flush() -> Command {
+    block(0x91, 0, 0, 0)
+}
+
+/// TEST UNIT READY.
+pub fn test_unit_ready() -> Command {
+    command(&[0x00])
+}
+
+/// A parameter list names the pairs.
+const LIST: u8 = 1 << 7;
+
+/// C1h (docs/control-cdb.md): a service action on these pairs. Several members are a LIST.
+pub fn pair_command(action: u8, flags: u8, members: &[(u32, u32)]) -> Command {
+    let mut command = command(&[0xc1, action, flags]);
+    if let [(primary, mirror)] = members {
+        command.cdb[4..8].copy_from_slice(&primary.to_be_bytes());
+        command.cdb[8..12].copy_from_slice(&mirror.to_be_bytes());
+        return command;
+    }
+    command.cdb[2] |= LIST;
+    let mut list = (members.len() as u16).to_be_bytes().to_vec();
+    list.resize(8, 0);
+    for (primary, mirror) in members {
+        list.extend(primary.to_be_bytes());
+        list.extend(mirror.to_be_bytes());
+    }
+    command.cdb[12..15].copy_from_slice(&(list.len() as u32).to_be_bytes()[1..]);
+    command.data_out = list;
+    command
+}
+
+/// C0h QUERY of one pair: a header of 16 bytes and a descriptor of 96, with the state code at its byte 10.
+pub fn query(primary: u32, mirror: u32) -> Command {
+    let mut command = command(&[0xc0, 0]);
+    command.cdb[4..8].copy_from_slice(&primary.to_be_bytes());
+    command.cdb[8..12].copy_from_slice(&mirror.to_be_bytes());
+    command.cdb[12..15].copy_from_slice(&[0, 0, 112]);
+    command.data_in = 112;
+    command
+}
+
+/// PERSISTENT RESERVE OUT (SPC-4 6.16) with the basic parameter list.
+pub fn reserve_out(action: u8, kind: u8, key: u64, action_key: u64, aptpl: bool) -> Command {
+    let mut list = key.to_be_bytes().to_vec();
+    list.extend(action_key.to_be_bytes());
+    list.extend([0, 0, 0, 0, u8::from(aptpl), 0, 0, 0]);
+    let mut command = command(&[0x5f, action, kind, 0, 0, 0, 0, 0, 24]);
+    command.data_out = list;
+    command
+}
+
+/// PERSISTENT RESERVE IN (SPC-4 6.15).
+pub fn reserve_in(action: u8) -> Command {
+    Command {
+        data_in: 512,
+        ..command(&[0x5e, action, 0, 0, 0, 0, 0, 2, 0])
+    }
+}
