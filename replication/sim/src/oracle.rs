@@ -219,7 +219,7 @@ impl Oracle {
             PairState::Duplex | PairState::Restored => self.content_of(meta.primary, bytes, now),
             PairState::Restoring => {
                 let mut content = self.content_of(meta.primary, bytes, now);
-                content.merge(&bytes.content(volume, now));
+                content.merge(&self.bytes_of(volume, bytes, now));
                 content
             }
             PairState::Copy => self.bytes_of(volume, bytes, now),
@@ -232,6 +232,11 @@ impl Oracle {
     /// may reach the disk after.
     fn bytes_of(&self, volume: VolumeId, bytes: &impl Bytes, now: Time) -> Content {
         let mut content = self.contents[&volume].clone();
+        if self.is_promised(volume) {
+            // A copy to it goes on, and owes it tracks of an image that nobody remembers.
+            content.anything(0..content.blocks(), now);
+            return content;
+        }
         content.forget();
         content.merge(&bytes.content(volume, now));
         content
@@ -245,11 +250,6 @@ impl Oracle {
 
     /// A copy to this volume was cut short: it holds what its disk does, and its own writes in flight.
     fn only_bytes(&mut self, volume: VolumeId, bytes: &impl Bytes, now: Time) {
-        if self.is_promised(volume) {
-            // Another copy goes on, and owes it tracks of an image that nobody remembers.
-            let content = self.own(volume);
-            return content.anything(0..content.blocks(), now);
-        }
         *self.own(volume) = self.bytes_of(volume, bytes, now);
     }
 
