@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ending::{Ending, Phase},
     frontend::Shared,
-    sessions::{Event, SessionHandle},
+    sessions::{CloseReason, Event, SessionHandle},
     socket::{ReceiveBuffer, send, send_all},
     statistics::{Cells, Counters},
     tasks::Tasks,
@@ -82,8 +82,8 @@ pub(crate) struct Connection {
     pub(crate) origin: Instant,
     /// The time at which the batch in hand began.
     pub(crate) now: Duration,
-    /// Until when a logout that was asked for may take.
-    pub(crate) logout_deadline: Option<Duration>,
+    /// Until when a logout that was asked for may take, and why it was.
+    pub(crate) logout_deadline: Option<(Duration, CloseReason)>,
     pub(crate) counters: Counters,
     pub(crate) statistics: Arc<Cells>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
@@ -193,6 +193,9 @@ impl Connection {
                         self.event(event);
                         next = events.try_recv().ok();
                     }
+                    if self.logout_deadline.is_some() {
+                        timer.as_mut().reset(tokio::time::Instant::now());
+                    }
                 }
                 Wake::Received(count) => {
                     let count = count?;
@@ -204,7 +207,7 @@ impl Connection {
                 Wake::Writable(writable) => writable?,
                 Wake::Stop => {
                     stopping = true;
-                    self.stop();
+                    self.close(CloseReason::Stopping);
                     timer.as_mut().reset(tokio::time::Instant::now());
                 }
                 Wake::Time => {
@@ -251,20 +254,8 @@ impl Connection {
             }
             Event::Abort { scope, fence } => self.abort(&scope, &fence),
             Event::TaskManagement(end) => self.end_task_management(end),
-            Event::Close(reason) => self.phase = Phase::Ended(Ending::Closed(reason)),
+            Event::Close(reason) => self.close(reason),
         }
-    }
-
-    /// The target stops: a session is asked to log out, a discovery session just ends.
-    fn stop(&mut self) {
-        let grace = self.shared.config.load().tuning.logout_grace;
-        if self.handle.is_none() || grace.is_zero() {
-            self.phase = Phase::Ended(Ending::Shutdown);
-            return;
-        }
-        self.now = self.origin.elapsed();
-        self.ask_for_logout(u16::try_from(grace.as_secs().max(1)).unwrap_or(u16::MAX));
-        self.logout_deadline = Some(self.now + grace);
     }
 
     /// Does what is due and says when to look again.
@@ -275,11 +266,7 @@ impl Connection {
             receive.shrink();
         }
         let mut next = now + LOOK;
-        if let Some(deadline) = self.logout_deadline {
-            if now >= deadline {
-                self.announce_drop();
-                self.phase = Phase::Ended(Ending::Shutdown);
-            }
+        if let Some(deadline) = self.drop_if_overdue(now) {
             next = next.min(deadline);
         }
         loop {

@@ -1,6 +1,6 @@
 //! Why and how a connection ends.
 
-use std::io;
+use std::{io, time::Duration};
 
 use iscsi_proto::{
     bhs::{AsyncMessage, Header, LogoutRequest, LogoutResponse, RESERVED_TAG},
@@ -26,12 +26,10 @@ pub(crate) enum Ending {
     Frame(#[from] FrameError),
     #[error("more than {0} bytes of commands out of order")]
     TooManyEarly(usize),
-    #[error("closed: {0:?}")]
+    #[error("{0}")]
     Closed(CloseReason),
     #[error("no answer to NOP-In")]
     Silent,
-    #[error("the target stops")]
-    Shutdown,
 }
 
 impl Ending {
@@ -98,8 +96,31 @@ impl Connection {
         self.out.push_copied(&response, &[]);
     }
 
+    /// Ends the connection for a reason from outside. One that the initiator cannot expect is announced: a normal session
+    /// is asked to log out, and dropped when the grace is over (see [`Self::drop_if_overdue`]). A discovery session
+    /// just ends.
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        let grace = self.shared.config.load().tuning.logout_grace;
+        if self.handle.is_none() || grace.is_zero() || !reason.is_announced() {
+            self.phase = Phase::Ended(Ending::Closed(reason));
+        } else if self.logout_deadline.is_none() {
+            self.ask_for_logout(u16::try_from(grace.as_secs().max(1)).unwrap_or(u16::MAX));
+            self.logout_deadline = Some((self.origin.elapsed() + grace, reason));
+        }
+    }
+
+    /// Drops the connection when the logout that was asked for has not come. Gives the time by which it has to.
+    pub(crate) fn drop_if_overdue(&mut self, now: Duration) -> Option<Duration> {
+        let (deadline, reason) = self.logout_deadline?;
+        if now >= deadline {
+            self.announce_drop();
+            self.phase = Phase::Ended(Ending::Closed(reason));
+        }
+        Some(deadline)
+    }
+
     /// Asks the initiator to log out within the grace (RFC 7143 11.9.1, event 1).
-    pub(crate) fn ask_for_logout(&mut self, grace_seconds: u16) {
+    fn ask_for_logout(&mut self, grace_seconds: u16) {
         let mut message = AsyncMessage::new();
         message.event = AsyncMessage::LOGOUT_REQUEST;
         message.parameter3 = grace_seconds.into();
@@ -107,7 +128,7 @@ impl Connection {
     }
 
     /// Says that the connection is dropped now (event 2).
-    pub(crate) fn announce_drop(&mut self) {
+    fn announce_drop(&mut self) {
         let mut message = AsyncMessage::new();
         message.event = AsyncMessage::DROP_CONNECTION;
         message.parameter1 = self.cid.into();

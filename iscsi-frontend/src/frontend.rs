@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use iscsi_proto::login::Membership;
+use iscsi_proto::login::{Admission, Membership};
 use iscsi_proto::{
     data_flow::TransferLimits,
     framer::{Framer, MAX_AHS},
@@ -33,7 +33,7 @@ use crate::{
     ending::Phase,
     listener::{BindError, listen},
     login::{Entrance, LoggedIn, LoginFailure, login, session_key},
-    sessions::{SessionHandle, SessionInfo, Sessions},
+    sessions::{CloseReason, Event, SessionHandle, SessionInfo, Sessions},
     socket::ReceiveBuffer,
     statistics::{Cells, Counters},
     tasks::Tasks,
@@ -186,9 +186,10 @@ impl Frontend {
         self.shared.connections.wait().await;
     }
 
-    /// Replaces the configuration while serving, whole or not at all. Portals are opened and closed, sessions of
-    /// targets that are gone are closed, others go on undisturbed; new rules hold for new logins. The connection limit
-    /// stays as it was.
+    /// Replaces the configuration while serving, whole or not at all. Portals are opened and closed. Sessions whose target
+    /// or portal is gone, or whose initiator is not admitted any more, are asked to log out, and closed after a grace;
+    /// others go on undisturbed. What initiators have to prove holds for new logins. The connection limit stays as
+    /// it was.
     pub async fn reconfigure(&self, config: FrontendConfig) -> Result<(), BindError> {
         config.check()?;
         let closed = {
@@ -232,9 +233,10 @@ impl Frontend {
             portal.close().await;
         }
         let config = self.shared.config.load_full();
+        let open = self.shared.open.load_full();
         self.shared
             .sessions
-            .close_unless(|target| config.target(target).is_some());
+            .close_where(|session| reason_to_close(session, &config, &open));
         Ok(())
     }
 
@@ -251,6 +253,22 @@ impl Frontend {
     fn portals(&self) -> MutexGuard<'_, Portals> {
         self.portals.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a session may not go on, if so.
+fn reason_to_close(session: &SessionHandle, config: &FrontendConfig, open: &[Portal]) -> Option<CloseReason> {
+    let Some(access) = config.target(&session.key.target) else {
+        return Some(CloseReason::TargetRemoved);
+    };
+    let (initiator, group) = (&session.key.initiator, session.key.portal_group);
+    if !matches!(
+        access.admission(initiator, group, session.local.ip()),
+        Admission::Admit(_)
+    ) {
+        return Some(CloseReason::NotAdmitted);
+    }
+    let is_open = open.iter().any(|portal| portal.address == session.portal);
+    (!is_open).then_some(CloseReason::PortalClosed)
 }
 
 fn open(portal: Portal) -> Result<OpenPortal, BindError> {
@@ -375,6 +393,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
             cid: outcome.cid,
             peer,
             local,
+            portal,
             since: SystemTime::now(),
             digests,
             statistics: statistics.clone(),
@@ -387,6 +406,11 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
             .is_err()
         {
             return tracing::warn!(%peer, initiator, "login failed: the old session does not end");
+        }
+        // The configuration may have been replaced since this login was admitted.
+        let (config_now, open) = (shared.config.load(), shared.open.load());
+        if let Some(reason) = reason_to_close(&handle, &config_now, &open) {
+            handle.send(Event::Close(reason));
         }
         seat = Some((
             attach(access, &initiator, outcome.port.isid, entrance.group),

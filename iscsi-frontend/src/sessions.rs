@@ -45,14 +45,28 @@ pub(crate) enum Event {
 }
 
 /// Why a session is closed from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CloseReason {
-    /// The same initiator port logs in again.
+    #[error("the same initiator port has logged in again")]
     Reinstated,
-    /// TARGET COLD RESET.
+    #[error("TARGET COLD RESET")]
     ColdReset,
-    /// Its target is not served any more.
+    #[error("its target is not served any more")]
     TargetRemoved,
+    #[error("its initiator is not admitted any more")]
+    NotAdmitted,
+    #[error("its portal is closed")]
+    PortalClosed,
+    #[error("the target stops")]
+    Stopping,
+}
+
+impl CloseReason {
+    /// Is the initiator asked to log out before its connection is dropped? It is, where it has done nothing to
+    /// expect its end.
+    pub(crate) fn is_announced(self) -> bool {
+        !matches!(self, Self::Reinstated | Self::ColdReset)
+    }
 }
 
 /// A session as others see it.
@@ -63,6 +77,8 @@ pub(crate) struct SessionHandle {
     pub(crate) cid: u16,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// The open portal it came through.
+    pub(crate) portal: SocketAddr,
     pub(crate) since: SystemTime,
     pub(crate) digests: (bool, bool),
     pub(crate) statistics: Arc<Cells>,
@@ -163,10 +179,12 @@ impl Sessions {
         of_target.map(|session| session.value().clone()).collect()
     }
 
-    /// Closes the sessions of targets that `keep` does not want.
-    pub(crate) fn close_unless(&self, keep: impl Fn(&str) -> bool) {
-        for session in self.by_key.iter().filter(|session| !keep(&session.key.target)) {
-            session.send(Event::Close(CloseReason::TargetRemoved));
+    /// Closes each session that `why` has a reason for.
+    pub(crate) fn close_where(&self, why: impl Fn(&SessionHandle) -> Option<CloseReason>) {
+        for session in &self.by_key {
+            if let Some(reason) = why(&session) {
+                session.send(Event::Close(reason));
+            }
         }
     }
 

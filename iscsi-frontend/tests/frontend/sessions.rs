@@ -259,9 +259,21 @@ async fn a_stubborn_initiator_is_dropped_after_the_grace() {
     rig.stop().await;
 }
 
+/// The initiator is asked to log out, and does.
+async fn is_asked_and_logs_out(initiator: &mut Initiator) {
+    let pdu = initiator.receive().await;
+    assert_eq!(pdu.bhs.opcode(), opcode::ASYNC_MESSAGE);
+    let message = pdu.bhs.view::<AsyncMessage>();
+    assert_eq!(
+        (message.event, message.parameter3.get()),
+        (AsyncMessage::LOGOUT_REQUEST, 5)
+    );
+    assert_eq!(initiator.logout().await, 0);
+}
+
 #[tokio::test]
-async fn targets_and_portals_come_and_go_while_serving() {
-    let rig = Rig::start();
+async fn targets_portals_and_initiators_come_and_go_while_serving() {
+    let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_secs(5));
     let mut initiator = rig.login("iqn.test:a").await;
     let mut config = rig.config.clone();
     let second = free_address();
@@ -274,11 +286,37 @@ async fn targets_and_portals_come_and_go_while_serving() {
     config.portals.pop();
     rig.frontend.reconfigure(config.clone()).await.unwrap();
     assert!(tokio::net::TcpStream::connect(second).await.is_err());
-    assert_eq!(other.ping(b"still").await, b"still");
+    is_asked_and_logs_out(&mut other).await;
+    assert_eq!(initiator.ping(b"still").await, b"still");
+
+    let rule = |name: &str| InitiatorRule {
+        name: name.into(),
+        auth: AuthPolicy::none(),
+    };
+    config.targets[0].initiators = vec![rule("iqn.test:a"), rule("iqn.test:b")];
+    rig.frontend.reconfigure(config.clone()).await.unwrap();
+    let mut other = rig.login("iqn.test:b").await;
+    config.targets[0].initiators.pop();
+    rig.frontend.reconfigure(config.clone()).await.unwrap();
+    is_asked_and_logs_out(&mut other).await;
+    assert_eq!(initiator.ping(b"still").await, b"still");
 
     config.targets.clear();
     rig.frontend.reconfigure(config).await.unwrap();
+    is_asked_and_logs_out(&mut initiator).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_of_a_removed_target_that_does_not_log_out_is_dropped() {
+    let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_millis(200));
+    let mut initiator = rig.login("iqn.test:a").await;
+    let mut config = rig.config.clone();
+    config.targets.clear();
+    rig.frontend.reconfigure(config).await.unwrap();
+    for event in [AsyncMessage::LOGOUT_REQUEST, AsyncMessage::DROP_CONNECTION] {
+        assert_eq!(initiator.receive().await.bhs.view::<AsyncMessage>().event, event);
+    }
     assert!(initiator.receive_or_end().await.is_none());
-    assert!(other.receive_or_end().await.is_none());
     rig.stop().await;
 }

@@ -14,7 +14,7 @@ use target_core::{
     control::ArrayControl,
     identities::IdentityStore,
     scsi_model::control::{Flags, OutVerb, Reply, Request, VolumeNumber, VolumePair},
-    target::Target,
+    target::{AccessRules, Target},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -340,6 +340,12 @@ impl Service {
             .reconfigure(wiring::frontend(next, targets))
             .await
             .map_err(|error| error.to_string())?;
+        for (iqn, object) in &served.targets {
+            if !targets.contains_key(iqn) {
+                // Its sessions are asked to log out; what they still send until then reaches no volume.
+                object.set_rules(AccessRules::default());
+            }
+        }
         for target in next.targets.values() {
             if served.config.targets.get(&target.iqn) != Some(target)
                 && let Some(object) = targets.get(&target.iqn)
