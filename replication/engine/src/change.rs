@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use crate::{
     bitmap::Bitmap,
-    command::{Refused, Summary, Why},
     effects::{Effect, Effects},
     engine::Engine,
     events::Event,
@@ -44,16 +43,6 @@ impl Decided {
     pub(crate) fn is_nothing(&self) -> bool {
         self.pairs.is_empty() && self.configs.is_empty()
     }
-}
-
-/// A command that was applied and is not answered.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) summary: Summary,
-    /// What it waits for.
-    pub(crate) left: usize,
-    /// A volume it promises to be stable and whose flush failed.
-    pub(crate) unstable: Option<VolumeId>,
 }
 
 impl Engine {
@@ -275,73 +264,6 @@ impl Engine {
             self.copying.remove(&id);
         }
         woken
-    }
-
-    /// Holds back new writes in the families of these volumes; returns whose gates were closed.
-    fn close_gates(&mut self, volumes: &BTreeSet<VolumeId>) -> Vec<VolumeId> {
-        let roots: BTreeSet<VolumeId> = volumes.iter().map(|id| self.root(*id)).collect();
-        let gated: Vec<VolumeId> = roots.into_iter().flat_map(|root| self.tree(root)).collect();
-        for id in &gated {
-            self.volume_mut(*id).gate += 1;
-        }
-        gated
-    }
-
-    /// The record is durable: gates open, and the command is answered unless it waits for more.
-    pub(crate) fn change_durable(
-        &mut self,
-        gated: &[VolumeId],
-        command: Option<CommandId>,
-        out: &mut Effects,
-    ) {
-        for id in gated {
-            if let Some(volume) = self.volumes.get_mut(id) {
-                volume.gate -= 1;
-            }
-        }
-        self.wake_gated();
-        if let Some(command) = command {
-            self.answer_part(command, out);
-        }
-    }
-
-    /// One thing less that a command's answer waits for.
-    pub(crate) fn answer_part(&mut self, command: CommandId, out: &mut Effects) {
-        let Some(answer) = self.answers.get_mut(&command) else {
-            return;
-        };
-        answer.left -= 1;
-        if answer.left == 0 {
-            let result = match answer.unstable {
-                None => Ok(answer.summary),
-                Some(volume) => Err(Refused {
-                    member: 0,
-                    why: Why::Unstable { volume },
-                }),
-            };
-            self.answers.remove(&command);
-            out.push(Effect::Answer { id: command, result });
-        }
-    }
-
-    /// Must a new write wait for a change of state to be durable? If so the job is woken when it is.
-    pub(crate) fn gated(&mut self, volume: VolumeId, job: JobId) -> bool {
-        self.mutation != Some(Mutation::SkipGate) && self.suspending(volume, job)
-    }
-
-    /// Is a change of state in the volume's family not durable? If so the job is woken when it is.
-    pub(crate) fn suspending(&mut self, volume: VolumeId, job: JobId) -> bool {
-        let closed = self.volume(volume).gate > 0;
-        if closed {
-            self.gate_waiting.push(job);
-        }
-        closed
-    }
-
-    /// Whoever waits at a gate looks again.
-    pub(crate) fn wake_gated(&mut self) {
-        let mut waiting = core::mem::take(&mut self.gate_waiting);
-        self.wake(&mut waiting);
     }
 
     /// A pair's copy has nothing left, durably.

@@ -8,9 +8,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    change::Answer,
     command::{Refused, VolumeSpec, Why},
-    commands::Pending,
+    commands::{Answer, Pending},
     copier::Pace,
     effects::{Effect, Effects, Input, Outcome},
     family::{Family, Volume},

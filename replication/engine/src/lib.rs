@@ -7,7 +7,7 @@
 //! | what is kept | [`state`], [`transition_table`], [`bitmap`], [`pair_bits`], [`track`], [`journal`], `pair`, `family` |
 //! | the life of an I/O | [`track_lock`], `host_op`, `plan`, `obstacles`, `heat` |
 //! | copies | `copier`, `crossing`, `settle` |
-//! | changes of state | `commands`, `change`, `faults`, `resume`, `recovery` |
+//! | changes of state | `commands`, `validation`, `verbs`, `change`, `gates`, `faults`, `resume`, `recovery` |
 
 pub mod bitmap;
 pub mod command;
@@ -31,6 +31,7 @@ mod copier;
 mod crossing;
 mod family;
 mod faults;
+mod gates;
 mod heat;
 mod host_op;
 mod job;
@@ -39,6 +40,8 @@ mod pair;
 mod plan;
 mod resume;
 mod settle;
+mod validation;
+mod verbs;
 mod view;
 
 pub use engine::Engine;
