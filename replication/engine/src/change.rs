@@ -18,6 +18,7 @@ use crate::{
     pair::Pair,
     pair_bits::{Change, PairBits, Which},
     state::PairState,
+    track::TrackRange,
     transition_table::Transition,
 };
 
@@ -78,6 +79,7 @@ impl Engine {
         let mut woken = Vec::new();
         for change in &decided.pairs {
             self.mark_what_is_still_to_come(change, &mut record);
+            self.owe_what_is_not_stable(change);
             self.mark_hot_words(change, &mut record);
             let member = Member {
                 pair: change.pair,
@@ -100,6 +102,11 @@ impl Engine {
             out,
         );
         self.wake(&mut woken);
+        for change in &decided.pairs {
+            if change.change == Change::Part {
+                self.settle_for(change.pair, None, out);
+            }
+        }
 
         for (id, ready, paired) in before {
             if self.volume(id).paired() != paired {
@@ -186,6 +193,27 @@ impl Engine {
         record
             .marks
             .extend(words.into_iter().filter(|word| word.which == which));
+    }
+
+    /// While a restore to the primary runs, what it has brought went to the mirror as well, and is perhaps in the mirror's
+    /// cache only. The primary can get it again after a power failure; a split mirror could not. So as long as the restore
+    /// has not settled these tracks, the split has not either: hosts' writes wait for that, and after a crash they are owed.
+    fn owe_what_is_not_stable(&mut self, change: &PairChange) {
+        if change.change != Change::Part || self.mutation == Some(Mutation::SplitWithoutSettle) {
+            return;
+        }
+        let unsettled: Vec<TrackRange> = self
+            .incoming(change.meta.primary)
+            .filter(|id| *id != change.pair)
+            .flat_map(|id| self.pairs[&id].bits.unsettled.runs().collect::<Vec<_>>())
+            .collect();
+        let now = self.now;
+        if let Some(pair) = self.pairs.get_mut(&change.pair).filter(|_| !unsettled.is_empty()) {
+            for run in unsettled {
+                pair.bits.unsettle(run);
+            }
+            pair.settle.begin_anew(now);
+        }
     }
 
     /// Replay must start from the same words as memory (`pair_bits`).

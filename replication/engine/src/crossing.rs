@@ -159,7 +159,8 @@ impl Engine {
             None | Some(Outcome::Ok | Outcome::Sparse { .. }) => {
                 if let Some(pair) = current {
                     pair.bits.copied(crossing.tracks);
-                    pair.settle.copied(crossing.from, now);
+                    let volumes = crossing.to.iter().copied().chain([crossing.from]);
+                    pair.settle.copied(volumes, now);
                     pair.queue.count(bytes.end - bytes.start);
                 }
                 Crossed::Done

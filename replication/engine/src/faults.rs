@@ -20,7 +20,7 @@ pub(crate) const PRIMARY_IO: u8 = 3;
 impl Engine {
     /// The volumes of the pair may differ in these tracks, and are not kept equal from now on.
     ///
-    /// A pair that is apart already and copies nothing only gets the marks.
+    /// A pair that is apart already and owes nothing only gets the marks.
     pub(crate) fn suspend(&mut self, id: PairId, reason: u8, tracks: TrackRange, out: &mut Effects) {
         if !self.pairs.contains_key(&id) {
             return;
@@ -33,15 +33,15 @@ impl Engine {
             let pair = &self.pairs[&id];
             let known = pairs.iter().any(|change: &PairChange| change.pair == id);
             let state = pair.meta.state;
-            if known || matches!(state, PairState::Split | PairState::Suspended) {
+            let half = pair.is_unfinished();
+            let apart = state == PairState::Suspended || (state == PairState::Split && !half);
+            if known || apart {
                 continue;
             }
             // Splits that live on what this copy was to bring have lost their image with it.
             for other in self.dependents(id) {
                 broken.push((other, reason, TrackRange::new(0, 0)));
             }
-            let unfinished = !pair.bits.todo.is_empty() || !pair.bits.unsettled.is_empty();
-            let half = unfinished && state.is_copying();
             let mirror_half = half && !state.restores();
             let mut meta = PairMeta {
                 state: PairState::Suspended,

@@ -324,7 +324,8 @@ impl Engine {
             && let Some(pair) = self.pairs.get_mut(&pair).filter(|pair| pair.era == era)
         {
             pair.bits.copied(job.tracks);
-            pair.settle.copied(op.volume, self.now);
+            pair.settle
+                .copied(plan.legs.iter().map(|leg| leg.volume), self.now);
         }
         if op.fua {
             let volumes: BTreeSet<VolumeId> = plan

@@ -63,7 +63,8 @@ impl Engine {
                 let pair = &self.pairs[&id];
                 let apart_from_it = Some(id) != target.by && Some(id) != leg.via;
                 let older = oldest.is_none_or(|(since, _)| pair.since < since);
-                if !(apart_from_it && older && pair.reads_through() && pair.since < target.before) {
+                let counts = pair.reads_through() || pair.must_settle();
+                if !(apart_from_it && older && counts && pair.since < target.before) {
                     continue;
                 }
                 if let Some(obstacle) = self.obstacle_at(id, leg.tracks, target) {
@@ -88,7 +89,8 @@ impl Engine {
         {
             return Some(Obstacle::Unsettled(id));
         }
-        if self.mutation == Some(self.mutation_that_skips(id, into_the_target)) {
+        let overlooked = self.mutation == Some(self.mutation_that_skips(id, into_the_target));
+        if overlooked || !pair.reads_through() {
             return None;
         }
         let mut owed = pair.bits.todo.runs_in(tracks);

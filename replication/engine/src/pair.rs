@@ -82,8 +82,14 @@ impl Pair {
     pub(crate) fn must_settle(&self) -> bool {
         matches!(
             self.meta.state,
-            PairState::Splitting | PairState::ProtectedRestoring
+            PairState::Splitting | PairState::Split | PairState::ProtectedRestoring
         )
+    }
+
+    /// Is its mirror half of something, so that a fault must stop it?
+    pub(crate) fn is_unfinished(&self) -> bool {
+        let owes = !self.bits.todo.is_empty() || !self.bits.unsettled.is_empty();
+        owes && (self.meta.state.is_copying() || self.meta.state == PairState::Split)
     }
 
     /// Are copies of these tracks done whose clearing is not durable?

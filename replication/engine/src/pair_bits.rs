@@ -162,6 +162,14 @@ impl PairBits {
         }
     }
 
+    /// These tracks are on the destination, but perhaps not durably: `unsettled` gains those that are not in `todo`.
+    pub fn unsettle(&mut self, range: TrackRange) {
+        self.unsettled.set(range);
+        for owed in self.todo.runs_in(range) {
+            self.unsettled.clear(owed);
+        }
+    }
+
     /// `Cleared` for these tracks is durable (live), or was found (replay): nothing of them is owed.
     ///
     /// Live, the caller passes only runs that are still unsettled, from the batch that was journaled.
@@ -194,7 +202,7 @@ impl PairBits {
 
     /// What the crash may have left different (docs/engine.md, "After a crash"): writes to the hot regions may have
     /// reached one side and not the other, or been lost. Returns the state the pair goes on in; it differs from
-    /// `state` only when two equal volumes may not be equal now (reason 4).
+    /// `state` only when two equal volumes, or a split image and its original, may not be equal now (reason 4).
     pub fn after_crash(
         &mut self,
         state: PairState,
@@ -221,6 +229,8 @@ impl PairBits {
         }
         match state {
             PairState::Duplex | PairState::Restored if !self.todo.is_empty() => PairState::Copy,
+            // What the power failure may have taken from the image is brought again.
+            PairState::Split if !self.todo.is_empty() => PairState::Splitting,
             _ => state,
         }
     }

@@ -1,7 +1,7 @@
 //! Settling: making the end of copies durable, data before marks (O2, O5).
 //!
-//! One round at a time for a pair: flush the destination and every volume that was read (what it holds may itself be only
-//! in a cache: the copy must not outlive its original), then journal `Cleared` with the runs that were unsettled when the round began.
+//! One round at a time for a pair: flush the destination, the mirrors that got the same, and every volume that was read (what
+//! it holds may itself be only in a cache: the copy must not outlive its original), then journal `Cleared` with the runs that were unsettled when the round began.
 //! At the moment the record is given to the journal the tracks leave `unsettled`, so that memory and replay agree at every
 //! record; until it is durable they are still held here.
 
@@ -35,17 +35,25 @@ pub(crate) struct Settle {
     stage: Stage,
     /// Names the round, so that a flush of one given up is not taken for the next one's.
     round: u64,
-    /// Volumes read since the last round.
-    sources: BTreeSet<VolumeId>,
+    /// Volumes read or written since the last round.
+    volumes: BTreeSet<VolumeId>,
     /// When the oldest unsettled copy ended.
     since: Option<Tick>,
     waiting: Vec<JobId>,
 }
 
 impl Settle {
-    /// A copy ended that read this volume.
-    pub(crate) fn copied(&mut self, source: VolumeId, now: Tick) {
-        self.sources.insert(source);
+    /// A copy ended that read or wrote these volumes.
+    pub(crate) fn copied(&mut self, volumes: impl IntoIterator<Item = VolumeId>, now: Tick) {
+        self.volumes.extend(volumes);
+        self.since.get_or_insert(now);
+    }
+
+    /// More is unsettled than the round under way covers: that one no longer counts, and whoever waits for it waits for the
+    /// next.
+    pub(crate) fn begin_anew(&mut self, now: Tick) {
+        self.stage = Stage::Idle;
+        self.round += 1;
         self.since.get_or_insert(now);
     }
 
@@ -89,7 +97,7 @@ impl Engine {
             return self.wake(&mut waiting);
         }
         let runs: Vec<TrackRange> = pair.bits.unsettled.runs().collect();
-        let mut volumes = core::mem::take(&mut pair.settle.sources);
+        let mut volumes = core::mem::take(&mut pair.settle.volumes);
         volumes.insert(pair.destination(id));
         pair.settle.since = None;
         pair.settle.round += 1;
@@ -115,9 +123,16 @@ impl Engine {
         };
         if let Outcome::WriteFailed(volume) = outcome {
             let reason = if volume == id.0 { MIRROR_IO } else { PRIMARY_IO };
+            let own = [pair.source(id), pair.destination(id)].contains(&volume);
             self.cache_lost(volume, out);
-            return self.suspend(id, reason, TrackRange::new(0, 0), out);
+            if own {
+                return self.suspend(id, reason, TrackRange::new(0, 0), out);
+            }
         }
+        // What failed was another pair's mirror, or nothing.
+        let Some(pair) = self.pairs.get_mut(&id).filter(|pair| pair.settle.round == round) else {
+            return;
+        };
         let Stage::Flushing { left, .. } = &mut pair.settle.stage else {
             return;
         };

@@ -113,9 +113,12 @@ impl World {
         })?;
         for (pair, meta) in &recovered {
             let before = self.oracle.pairs[pair];
-            let excused = matches!(before.state, PairState::Duplex | PairState::Restored)
-                && meta.state == PairState::Copy
-                && meta.reason == 4;
+            let known = matches!(
+                (before.state, meta.state),
+                (PairState::Duplex | PairState::Restored, PairState::Copy)
+                    | (PairState::Split, PairState::Splitting)
+            );
+            let excused = known && meta.reason == 4;
             ensure(
                 before.primary == meta.primary && (before.state == meta.state || excused),
                 || format!("the pair of mirror {} was {before:?} and is {meta:?}", pair.0.0),

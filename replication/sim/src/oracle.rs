@@ -190,7 +190,9 @@ impl Oracle {
                 (PairState::Restoring | PairState::ProtectedRestoring, PairState::Suspended) => {
                     self.only_bytes(primary, bytes, now);
                 }
-                (PairState::Splitting, PairState::Suspended) => self.only_bytes(mirror, bytes, now),
+                (PairState::Splitting | PairState::Split, PairState::Suspended) => {
+                    self.only_bytes(mirror, bytes, now)
+                }
                 (from, PairState::Simplex) => {
                     if from.restores() {
                         self.only_bytes(primary, bytes, now);

@@ -128,7 +128,8 @@ impl World {
             depth,
             ..
         } = self.profile;
-        if !self.oracle.pending.is_empty() {
+        let half_done = self.commands.values().any(|issued| issued.changed);
+        if half_done || !self.oracle.pending.is_empty() {
             // The best time for it.
             crash_rate *= 6;
         }
