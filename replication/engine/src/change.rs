@@ -199,7 +199,7 @@ impl Engine {
     /// cache only. The primary can get it again after a power failure; a split mirror could not. So as long as the restore
     /// has not settled these tracks, the split has not either: hosts' writes wait for that, and after a crash they are owed.
     fn owe_what_is_not_stable(&mut self, change: &PairChange) {
-        if change.change != Change::Part || self.mutation == Some(Mutation::SplitWithoutSettle) {
+        if change.change != Change::Part {
             return;
         }
         let unsettled: Vec<TrackRange> = self

@@ -29,15 +29,13 @@ pub enum Mutation {
     CoolWithoutFlush,
     /// A protected restore reads the primary's stale data (S15).
     ReadStale,
-    /// A split's image counts as stable although it may be in the mirror's cache only (O5).
-    SplitWithoutSettle,
     /// Tracks changed on the mirror are left out of what RESTORE and ESTABLISH copy (S9, S14).
     ForgetMirrorChanges,
 }
 
 impl Mutation {
     /// Each of them once.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::SkipRecheck,
         Self::MarkBeforeData,
         Self::ForgetOtherPairs,
@@ -51,7 +49,6 @@ impl Mutation {
         Self::SkipGate,
         Self::CoolWithoutFlush,
         Self::ReadStale,
-        Self::SplitWithoutSettle,
         Self::ForgetMirrorChanges,
     ];
 }

@@ -293,6 +293,17 @@ impl Room {
         true
     }
 
+    /// Performs everything but flushes, and what comes of it.
+    pub(super) fn perform_without_flushes(&mut self) {
+        let flush = |effect: &Effect| matches!(effect, Effect::Flush { .. });
+        while let Some(at) = self.pending.iter().position(|effect| !flush(effect)) {
+            let effect = self.pending.remove(at);
+            if let Some((token, outcome)) = self.perform(effect) {
+                self.step(Input::Done { token, outcome });
+            }
+        }
+    }
+
     fn perform(&mut self, effect: Effect) -> Option<(crate::ids::Token, Outcome)> {
         let span = |range: ByteRange| range.start as usize..range.end as usize;
         Some(match effect {
