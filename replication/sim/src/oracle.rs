@@ -191,7 +191,7 @@ impl Oracle {
                     self.only_bytes(primary, bytes, now);
                 }
                 (PairState::Splitting | PairState::Split, PairState::Suspended) => {
-                    self.only_bytes(mirror, bytes, now)
+                    self.only_bytes(mirror, bytes, now);
                 }
                 (from, PairState::Simplex) => {
                     if from.restores() {
