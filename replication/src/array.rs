@@ -39,7 +39,7 @@ use crate::{
     events::{ArrayEvent, EventLog, unix_ms},
     jobs::Jobs,
     journal_file::JournalDirectory,
-    journal_writer::{JournalWriter, Notice},
+    journal_writer::{DEFAULT_LIMIT, JournalWriter, Notice},
     lock,
     ops::OpTable,
     paired_volume::PairedVolume,
@@ -71,6 +71,25 @@ pub struct Array {
     stopped: AtomicBool,
 }
 
+/// What an array is tuned with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Of the engine.
+    pub limits: Limits,
+    /// Bytes above which the journal's file is replaced by one that begins with a snapshot; one that is not yet four times as
+    /// large as its snapshot is not.
+    pub journal_limit: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            journal_limit: DEFAULT_LIMIT,
+        }
+    }
+}
+
 /// Ticks while the engine is busy.
 const BUSY_TICK: Duration = Duration::from_millis(100);
 /// Ticks otherwise.
@@ -85,18 +104,22 @@ impl Array {
         track_size: u32,
         volumes: Vec<Arc<PlainVolume>>,
     ) -> Result<Arc<Self>, ArrayError> {
-        Self::open_with(state_directory, system, track_size, Limits::default(), volumes)
+        Self::open_with(state_directory, system, track_size, Tuning::default(), volumes)
     }
 
-    /// [`Array::open`] with limits of the caller's.
+    /// [`Array::open`], tuned by the caller.
     pub fn open_with(
         state_directory: &Path,
         system: SystemId,
         track_size: u32,
-        limits: Limits,
+        tuning: Tuning,
         volumes: Vec<Arc<PlainVolume>>,
     ) -> Result<Arc<Self>, ArrayError> {
         let runtime = Handle::try_current().map_err(|_| ArrayError::NoRuntime)?;
+        let Tuning {
+            limits,
+            journal_limit,
+        } = tuning;
         let config = EngineConfig { track_size, limits };
         let (directory, found) = JournalDirectory::open(&state_directory.join("journal"))?;
         let Recovered {
@@ -109,8 +132,8 @@ impl Array {
         let (notices, received) = mpsc::unbounded_channel();
         // The receiver ends with the array, and then nobody needs to hear.
         let notify = move |notice| drop(notices.send(notice));
-        let journal =
-            JournalWriter::start(directory, header, &snapshot, notify).map_err(ArrayError::StartJournal)?;
+        let journal = JournalWriter::start(directory, header, &snapshot, journal_limit, notify)
+            .map_err(ArrayError::StartJournal)?;
 
         let array = Arc::new_cyclic(|me: &Weak<Self>| {
             let paired = |plain: Arc<PlainVolume>| {

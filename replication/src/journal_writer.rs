@@ -4,7 +4,7 @@
 //! mutex, so the queue has the order of the steps. The thread takes all that is queued, writes it at once, and one
 //! `fdatasync` later every token in it is answered. While it waits for the disk the next batch gathers.
 //!
-//! **Rotation.** A file that has outgrown its limit is replaced: the array, asked by [`Notice::Full`], takes the engine's
+//! **Rotation.** A file that has outgrown its limit (never less than four snapshots) is replaced: the array, asked by [`Notice::Full`], takes the engine's
 //! mutex and hands over a snapshot. The snapshot says all that the records queued before it said, so those need not be
 //! written any more: their tokens are answered when the new file is durable. Records queued after it follow it there.
 //!
@@ -50,8 +50,8 @@ pub(crate) enum Notice {
     Broken(String),
 }
 
-/// Never rotate below this size.
-const SMALLEST_LIMIT: u64 = 16 << 20;
+/// Where a file is replaced if nobody says otherwise, in bytes.
+pub(crate) const DEFAULT_LIMIT: u64 = 16 << 20;
 
 /// The queue's end of the journal.
 pub(crate) struct JournalWriter {
@@ -65,6 +65,8 @@ struct Shared {
 }
 
 struct Queue {
+    /// Bytes above which a file is replaced, if it is large against its snapshot, too.
+    limit: u64,
     /// Of the file in force, or of the one to be started.
     header: Header,
     /// Numbers the records of that file.
@@ -90,14 +92,17 @@ enum Stop {
 }
 
 impl JournalWriter {
-    /// Starts the thread, and with it a new file: `snapshot` is what it begins with.
+    /// Starts the thread, and with it a new file: `snapshot` is what it begins with. `limit`: see [`Tuning`].
+    ///
+    /// [`Tuning`]: crate::array::Tuning
     pub(crate) fn start(
         mut store: impl JournalStore,
         header: Header,
         snapshot: &[Record],
+        limit: u64,
         notify: impl Fn(Notice) + Send + 'static,
     ) -> io::Result<Self> {
-        let mut queue = Queue::new(header);
+        let mut queue = Queue::new(header, limit);
         queue.begin(snapshot);
         // The first file is written here and now: nothing is served before it is durable.
         store.replace(queue.header.epoch, &queue.frames)?;
@@ -246,7 +251,7 @@ impl Shared {
         if durable {
             queue.writer.synced(batch.last);
         }
-        let limit = SMALLEST_LIMIT.max(4 * queue.snapshot);
+        let limit = queue.limit.max(4 * queue.snapshot);
         size > limit && !std::mem::replace(&mut queue.asked, true)
     }
 }
@@ -269,10 +274,11 @@ fn commit(store: &mut impl JournalStore, batch: &Batch, sync: bool) -> io::Resul
 }
 
 impl Queue {
-    fn new(header: Header) -> Self {
+    fn new(header: Header, limit: u64) -> Self {
         let writer = Writer::new(&header);
         let (frames, tokens) = (Vec::new(), Vec::new());
         Self {
+            limit,
             header,
             writer,
             frames,

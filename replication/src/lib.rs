@@ -30,7 +30,7 @@ pub mod statistics;
 #[cfg(test)]
 mod tests;
 
-pub use array::Array;
+pub use array::{Array, Tuning};
 pub use array_error::ArrayError;
 pub use control::HostUse;
 pub use paired_volume::PairedVolume;

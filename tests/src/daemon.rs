@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{free_port, program, tool};
+use crate::{free_port, program, store::Store, tool};
 
 /// A volume of a test's configuration.
 #[derive(Debug, Clone)]
@@ -86,6 +86,8 @@ impl DaemonConfig {
 /// A running `holdfastd`. Dropping it kills it.
 #[derive(Debug)]
 pub struct Daemon {
+    /// Go before the directory that they lie in.
+    stores: Vec<Store>,
     directory: TempDir,
     port: u16,
     child: Option<Child>,
@@ -108,11 +110,21 @@ impl Daemon {
 
     /// As [`Self::start`], with these variables in the daemon's environment.
     pub fn start_with(config: &DaemonConfig, variables: &[(&str, &str)]) -> Self {
+        Self::start_on(config, variables, |_| Vec::new())
+    }
+
+    /// As [`Self::start_with`], on stores that are made in the daemon's directory before it starts.
+    pub fn start_on(
+        config: &DaemonConfig,
+        variables: &[(&str, &str)],
+        stores: impl FnOnce(&Path) -> Vec<Store>,
+    ) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("holdfast-test-")
             .tempdir()
             .expect("a temporary directory");
         let mut daemon = Self {
+            stores: stores(directory.path()),
             directory,
             port: free_port(),
             child: None,
@@ -134,6 +146,7 @@ impl Daemon {
             .tempdir()
             .expect("a temporary directory");
         let mut daemon = Self {
+            stores: Vec::new(),
             directory,
             port: free_port(),
             child: None,
@@ -213,8 +226,45 @@ impl Daemon {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// A store that [`Self::start_on`] made.
+    pub fn store(&mut self, index: usize) -> &mut Store {
+        &mut self.stores[index]
+    }
+
     /// Starts the daemon on the directory as it is; returns when it says `ready`.
     pub fn start_again(&mut self) {
+        let ready = self.spawn();
+        assert!(
+            ready.recv_timeout(Duration::from_secs(60)).is_ok(),
+            "holdfastd did not become ready:\n{}",
+            self.log()
+        );
+    }
+
+    /// Starts the daemon, which is expected to end by itself, and says how.
+    pub fn start_in_vain(&mut self) -> ExitStatus {
+        let ready = self.spawn();
+        assert!(
+            ready.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Disconnected),
+            "holdfastd became ready, or does not end:\n{}",
+            self.log()
+        );
+        self.child
+            .take()
+            .expect("it was started")
+            .wait()
+            .expect("our child")
+    }
+
+    /// Starts the daemon and kills it after some time, ready or not.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        let _ready = self.spawn();
+        thread::sleep(after);
+        self.kill();
+    }
+
+    /// Hears `ready` once; ends with the daemon's standard output.
+    fn spawn(&mut self) -> mpsc::Receiver<()> {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options()
             .create(true)
@@ -243,11 +293,7 @@ impl Daemon {
                 }
             }
         });
-        assert!(
-            ready.recv_timeout(Duration::from_secs(60)).is_ok(),
-            "holdfastd did not become ready:\n{}",
-            self.log()
-        );
+        ready
     }
 
     /// SIGKILL, and wait for the end.
@@ -260,9 +306,14 @@ impl Daemon {
 
     /// SIGKILL after some time, by a thread of its own; joining it waits for the end.
     pub fn kill_after(&mut self, time: Duration) -> thread::JoinHandle<()> {
+        self.kill_when(move || thread::sleep(time))
+    }
+
+    /// SIGKILL when `moment` returns, by a thread of its own; joining it waits for the end.
+    pub fn kill_when(&mut self, moment: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
         let mut child = self.child.take().expect("it runs");
         thread::spawn(move || {
-            thread::sleep(time);
+            moment();
             child.kill().expect("our child");
             child.wait().expect("our child");
         })

@@ -13,6 +13,7 @@ pub mod initiator;
 pub mod load;
 pub mod random;
 pub mod stamps;
+pub mod store;
 pub mod tool;
 pub mod wire;
 pub mod world;

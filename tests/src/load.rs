@@ -179,6 +179,11 @@ impl Load {
         self.session = Some(session);
     }
 
+    /// Sends the load to this part of the volumes from now on.
+    pub fn narrow(&mut self, footprint: Range<u64>) {
+        self.shape.footprint = footprint;
+    }
+
     /// What was done so far.
     pub fn tally(&self) -> Tally {
         self.tally
@@ -211,7 +216,7 @@ impl Load {
     /// The target was killed, and the session is lost. What it answered before counts, also what could not be received while
     /// sending failed; what is still open may have been done or not.
     pub fn lose(&mut self) {
-        while self.take(Duration::from_secs(5)).is_ok() {}
+        while self.session.is_some() && self.take(Duration::from_secs(5)).is_ok() {}
         self.session = None;
         self.tally.unanswered += self.ops.values().filter(|op| op.entry.is_some()).count() as u64;
         self.ops.clear();

@@ -1,13 +1,16 @@
-//! A daemon, its pairs, and a load: brought to a state, killed, started again, and looked at.
+//! A daemon, its pairs, and a load: brought to a state, killed, started again, and looked at ([`look`]).
+
+mod look;
+mod phase;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     fs,
-    os::unix::fs::FileExt as _,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
-
-use serde_json::Value;
 
 use crate::{
     Daemon, DaemonConfig, VolumeSpec, commands,
@@ -17,71 +20,11 @@ use crate::{
         cut::{CutEnd, Verb},
     },
     random::Random,
-    stamps::{Picture, SECTOR, Stamp},
+    stamps::SECTOR,
+    store::Store,
 };
-
-/// Where a pair was brought by commands; its copies may have ended since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// ESTABLISH was answered.
-    Copy,
-    /// It was seen in DUPLEX since.
-    Duplex,
-    /// SPLIT was answered; `true` for INSTANT.
-    Splitting(bool),
-    /// It was seen in SPLIT since.
-    Split,
-    /// RESTORE was answered.
-    Restoring,
-    /// It was seen in RESTORED since.
-    Restored,
-    /// RESTORE PROTECTED was answered.
-    Protected,
-}
-
-impl Phase {
-    /// Is the mirror kept equal to the primary, or becoming so?
-    fn is_equal(self) -> bool {
-        matches!(self, Self::Copy | Self::Duplex | Self::Restoring | Self::Restored)
-    }
-
-    /// May hosts use the mirror?
-    fn mirror_is_ready(self) -> bool {
-        matches!(self, Self::Splitting(true) | Self::Split | Self::Protected)
-    }
-
-    /// The states in which a daemon may show such a pair after a kill (docs/engine.md, "After a crash").
-    fn after_kill(self) -> &'static [&'static str] {
-        match self {
-            Self::Copy | Self::Duplex => &["copy", "duplex"],
-            Self::Splitting(_) => &["splitting", "split"],
-            Self::Split => &["split"],
-            Self::Restoring | Self::Restored => &["restoring", "restored", "copy", "duplex"],
-            Self::Protected => &["protected-restoring", "split"],
-        }
-    }
-
-    fn after(self, verb: Verb) -> Self {
-        match verb {
-            Verb::Establish { .. } => Self::Copy,
-            Verb::Split { instant } => Self::Splitting(instant),
-            Verb::Restore { protected: true, .. } => Self::Protected,
-            Verb::Restore { .. } if self == Self::Restored => self,
-            Verb::Restore { .. } => Self::Restoring,
-        }
-    }
-
-    /// The same pair, now that it was seen in this state.
-    fn seen(self, state: &str) -> Self {
-        match (self, state) {
-            (_, "duplex") => Self::Duplex,
-            (_, "copy") => Self::Copy,
-            (_, "split") => Self::Split,
-            (_, "restored") => Self::Restored,
-            (same, _) => same,
-        }
-    }
-}
+use look::differing;
+use phase::Phase;
 
 #[derive(Debug, Clone, Copy)]
 struct Pair {
@@ -102,6 +45,13 @@ const SLOW: &str = "1MiB";
 const FAST: &str = "1GiB";
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A few dozen records, so that the journal's file is replaced again and again.
+const JOURNAL_LIMIT: &str = "16KiB";
+/// Longer than regions stay hot (docs/engine.md), and than it takes them to cool.
+const COOLING: Duration = Duration::from_secs(8);
+/// The volume on a store that can be full, if there is one: a mirror.
+const ON_SMALL_STORE: u32 = 2;
+const SMALL_STORE_MIB: u32 = 10;
 
 /// Volumes, by number: two standards, four mirrors, all of one size.
 const VOLUMES: [(&str, bool); 6] = [
@@ -126,12 +76,45 @@ pub struct World {
     were_duplex: BTreeSet<u32>,
     /// A restore has written to a primary where the load has not.
     restored: bool,
+    /// A mirror lies on a store that can be full.
+    small_store: bool,
     kills: u64,
+    figures: Figures,
+}
+
+/// What was killed.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Pairs by the state they were in shortly before a kill; "simplex" when there was none.
+    pub states: BTreeMap<String, u64>,
+    /// Kills by what was going on.
+    pub moments: BTreeMap<&'static str, u64>,
+}
+
+impl Figures {
+    /// Adds another's numbers.
+    pub fn add(&mut self, other: &Self) {
+        for (state, count) in &other.states {
+            *self.states.entry(state.clone()).or_default() += count;
+        }
+        for (moment, count) in &other.moments {
+            *self.moments.entry(moment).or_default() += count;
+        }
+    }
 }
 
 impl World {
     /// A daemon that copies fast, with these standards filled and under load, and no pair.
     pub fn new(seed: u64, standards: &[u32]) -> Self {
+        Self::on(seed, standards, false)
+    }
+
+    /// The same, with volume 2 on a store that [`Self::fill_store`] fills up.
+    pub fn with_small_store(seed: u64, standards: &[u32]) -> Self {
+        Self::on(seed, standards, true)
+    }
+
+    fn on(seed: u64, standards: &[u32], small_store: bool) -> Self {
         let mut random = Random::new(seed);
         let config = DaemonConfig {
             volumes: VOLUMES
@@ -147,10 +130,20 @@ impl World {
             initiators: String::new(),
             extra: String::new(),
         };
-        let daemon = Daemon::start_with(
-            &config,
-            &[("HOLDFAST__SYSTEM__TRACK_SIZE", "8KiB"), (COPY_RATE, FAST)],
-        );
+        let stores = |directory: &Path| {
+            if !small_store {
+                return Vec::new();
+            }
+            let store = Store::new(&directory.join("small"), SMALL_STORE_MIB);
+            store.hold(&directory.join(file_name(ON_SMALL_STORE)));
+            vec![store]
+        };
+        let variables = [
+            ("HOLDFAST__SYSTEM__TRACK_SIZE", "8KiB"),
+            ("HOLDFAST__REPLICATION__JOURNAL_LIMIT", JOURNAL_LIMIT),
+            (COPY_RATE, FAST),
+        ];
+        let daemon = Daemon::start_on(&config, &variables, stores);
         let begin = random.below(SECTORS / REGION - FOOTPRINT_REGIONS + 1) * REGION;
         let shape = Shape {
             volumes: VOLUMES.len() as u32,
@@ -174,7 +167,9 @@ impl World {
             manner,
             were_duplex: BTreeSet::new(),
             restored: false,
+            small_store,
             kills: 0,
+            figures: Figures::default(),
         };
         world.connect();
         for standard in standards {
@@ -194,6 +189,11 @@ impl World {
         self.kills
     }
 
+    /// What was killed so far.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
     /// What the load did so far.
     pub fn tally(&self) -> Tally {
         self.load.tally()
@@ -207,16 +207,19 @@ impl World {
 
     /// A pair command among the load, to its answer.
     pub fn order(&mut self, verb: Verb, members: &[(u32, u32)]) {
+        alive(self.try_order(verb, members));
+    }
+
+    /// The same, unless the daemon is killed.
+    pub fn try_order(&mut self, verb: Verb, members: &[(u32, u32)]) -> Result<(), Lost> {
         self.make_way(verb, members);
         loop {
-            alive(self.load.begin_cut(verb, members));
-            let end = loop {
-                if let Some(end) = self.load.take_cut_end() {
-                    break end;
-                }
-                alive(self.load.run(Instant::now() + Duration::from_millis(1)));
-            };
-            match end {
+            let end = self.load.begin_cut(verb, members).and_then(|()| self.cut_end());
+            if end.is_err() {
+                self.load.lose();
+                self.heard_before_loss(verb, members);
+            }
+            match end? {
                 CutEnd::Good => break,
                 CutEnd::Again => {}
                 CutEnd::Refused(completion) => {
@@ -225,18 +228,20 @@ impl World {
             }
         }
         self.in_force(verb, members);
+        Ok(())
     }
 
-    /// A pair command among the load, and a kill before, at, or shortly after its end.
-    pub fn order_and_kill(&mut self, verb: Verb, members: &[(u32, u32)]) {
-        self.make_way(verb, members);
-        alive(self.load.begin_cut(verb, members));
-        let moment = Duration::from_micros(self.random.below(6000));
-        self.kill_after(moment);
-        for (_, mirror) in members {
-            self.were_duplex.remove(mirror);
+    fn cut_end(&mut self) -> Result<CutEnd, Lost> {
+        loop {
+            if let Some(end) = self.load.take_cut_end() {
+                return Ok(end);
+            }
+            self.load.run(Instant::now() + Duration::from_millis(1))?;
         }
-        // Answered before the kill came.
+    }
+
+    /// The daemon is dead: its command may have been answered before.
+    fn heard_before_loss(&mut self, verb: Verb, members: &[(u32, u32)]) {
         match self.load.take_cut_end() {
             Some(CutEnd::Good) => self.in_force(verb, members),
             Some(CutEnd::Refused(completion)) => {
@@ -244,6 +249,19 @@ impl World {
             }
             Some(CutEnd::Again) | None => {}
         }
+    }
+
+    /// A pair command among the load, and a kill before, at, or shortly after its end.
+    pub fn order_and_kill(&mut self, verb: Verb, members: &[(u32, u32)]) {
+        self.note_states();
+        self.make_way(verb, members);
+        alive(self.load.begin_cut(verb, members));
+        let moment = Duration::from_micros(self.random.below(6000));
+        self.kill_when(verb.name(), move || thread::sleep(moment));
+        for (_, mirror) in members {
+            self.were_duplex.remove(mirror);
+        }
+        self.heard_before_loss(verb, members);
     }
 
     /// Either, as the dice fall: one time in three the kill comes with the command. True if it came.
@@ -259,27 +277,91 @@ impl World {
 
     /// SIGKILL among the load.
     pub fn kill(&mut self) {
-        self.kill_after(Duration::from_millis(1));
+        self.note_states();
+        let moment = Duration::from_micros(1000 + self.random.below(20_000));
+        self.kill_when("under load", move || thread::sleep(moment));
     }
 
     /// SIGKILL by another thread, while this one goes on sending.
-    fn kill_after(&mut self, moment: Duration) {
+    fn kill_when(&mut self, what: &'static str, moment: impl FnOnce() + Send + 'static) {
         let duplex = self.pairs.iter().filter(|(_, pair)| pair.phase == Phase::Duplex);
         self.were_duplex = duplex.map(|(mirror, _)| *mirror).collect();
-        let killer = self.daemon.kill_after(moment);
+        let killer = self.daemon.kill_when(moment);
         while self.load.run(Instant::now() + PATIENCE).is_ok() {}
         self.load.lose();
         killer.join().expect("it only kills");
+        self.killed(what);
+    }
+
+    /// SIGKILL in the midst of, or shortly after, the replacement of the journal's file, while `orders` goes on ordering.
+    pub fn kill_at_rotation(&mut self, mut orders: impl FnMut(&mut Self) -> Result<Infallible, Lost>) {
+        self.note_states();
+        let directory = self.daemon.path("state/journal");
+        let files = names(&directory);
+        let later = Duration::from_micros(self.random.below(3000));
+        let within = Instant::now() + SETTLED_WITHIN;
+        let killer = self.daemon.kill_when(move || {
+            while names(&directory) == files && Instant::now() < within {
+                thread::sleep(Duration::from_micros(50));
+            }
+            thread::sleep(later);
+        });
+        let Err(Lost(_)) = orders(self);
+        self.load.lose();
+        killer.join().expect("it only kills");
+        assert!(Instant::now() < within, "the journal was not replaced");
+        // Its states are on the move.
+        self.were_duplex.clear();
+        self.killed("at a rotation");
+    }
+
+    /// The states of all pairs go into the figures.
+    fn note_states(&mut self) {
+        let states = self.states();
+        for (state, _) in states.values() {
+            *self.figures.states.entry(state.clone()).or_default() += 1;
+        }
+        if states.is_empty() {
+            *self.figures.states.entry("simplex".to_owned()).or_default() += 1;
+        }
+    }
+
+    fn killed(&mut self, what: &'static str) {
         self.kills += 1;
+        *self.figures.moments.entry(what).or_default() += 1;
+    }
+
+    /// Leaves the small store no room.
+    pub fn fill_store(&mut self) {
+        self.daemon.store(0).fill_up();
+    }
+
+    /// Gives the small store its room back.
+    pub fn free_store(&mut self) {
+        self.daemon.store(0).make_room();
+    }
+
+    /// Lets all regions but one cool, with the load on that one; regions written to count from now on.
+    pub fn cool(&mut self) {
+        let region = self.random.below(SECTORS / REGION) * REGION;
+        self.load.narrow(region..region + REGION);
+        alive(self.load.run(Instant::now() + Duration::from_millis(100)));
+        self.load.touched.clear();
+        alive(self.load.run(Instant::now() + COOLING));
     }
 
     /// Waits, under load, until a pair is in a state.
     pub fn wait(&mut self, primary: u32, mirror: u32, state: &str) {
+        alive(self.try_wait(primary, mirror, state));
+    }
+
+    /// The same, unless the daemon is killed.
+    pub fn try_wait(&mut self, primary: u32, mirror: u32, state: &str) -> Result<(), Lost> {
         let code = STATES.iter().position(|known| *known == state).expect("a state") as u8;
         let until = Instant::now() + SETTLED_WITHIN;
         loop {
             let lun = self.load.content_of(primary) as u16 - 1;
-            let completion = alive(self.load.ask(lun, &commands::query(primary, mirror)));
+            let completion = self.load.ask(lun, &commands::query(primary, mirror))?;
             assert_eq!(completion.status, GOOD, "{completion:?}");
             let is = completion.data[16 + 10];
             if is == code {
@@ -290,9 +372,10 @@ impl World {
                 "pair {primary} {mirror} is {} instead of {state} after {SETTLED_WITHIN:?}",
                 STATES[usize::from(is)]
             );
-            alive(self.load.run(Instant::now() + Duration::from_millis(10)));
+            self.load.run(Instant::now() + Duration::from_millis(10))?;
         }
         self.advance(mirror, state);
+        Ok(())
     }
 
     /// Makes the daemon copy slowly from now on, by a stop in good order and a start.
@@ -316,6 +399,11 @@ impl World {
     pub fn recover(&mut self) {
         let rate = if self.random.chance(50) { SLOW } else { FAST };
         self.daemon.set_variable(COPY_RATE, rate);
+        while self.random.chance(25) {
+            let moment = Duration::from_micros(self.random.below(60_000));
+            self.daemon.start_and_kill(moment);
+            self.killed("in a start");
+        }
         self.daemon.start_again();
         self.recognize();
         self.check_copies_are_incremental();
@@ -327,6 +415,9 @@ impl World {
 
     /// Lets every copy end, looks again, makes all pairs DUPLEX under load, and compares their files.
     pub fn settle(&mut self) {
+        if self.small_store && self.daemon.store(0).is_full() {
+            self.free_store();
+        }
         self.restart_in_order(FAST);
         self.load.targets.clear();
         alive(self.load.quiesce());
@@ -386,250 +477,37 @@ impl World {
         for (primary, mirror) in members {
             let was = self.pairs.get(mirror).map(|pair| pair.phase);
             let phase = match (was, verb) {
-                // A no-op.
+                // No-ops.
                 (Some(Phase::Duplex), Verb::Establish { full: false }) => Phase::Duplex,
                 (Some(Phase::Restored), Verb::Establish { full: false }) => Phase::Restored,
                 (Some(phase), _) => phase.after(verb),
                 (None, _) => Phase::Copy,
             };
-            self.pairs.insert(
-                *mirror,
-                Pair {
-                    primary: *primary,
-                    phase,
-                },
-            );
+            self.set_phase(*primary, *mirror, phase);
             self.restored |= matches!(verb, Verb::Restore { .. });
-            if phase.is_equal() {
-                self.load.equal.insert(*mirror, *primary);
-                self.load.forget_image(*mirror);
-            } else {
-                self.load.equal.remove(mirror);
-            }
         }
         self.aim(&[]);
     }
 
     fn advance(&mut self, mirror: u32, state: &str) {
-        let pair = self.pairs.get_mut(&mirror).expect("a pair of this world");
-        pair.phase = pair.phase.seen(state);
+        let Pair { primary, phase } = self.pairs[&mirror];
+        self.set_phase(primary, mirror, phase.seen(state));
         self.aim(&[]);
+    }
+
+    fn set_phase(&mut self, primary: u32, mirror: u32, phase: Phase) {
+        self.pairs.insert(mirror, Pair { primary, phase });
+        if phase.is_equal() {
+            self.load.equal.insert(mirror, primary);
+            self.load.forget_image(mirror);
+        } else {
+            self.load.equal.remove(&mirror);
+        }
     }
 
     fn connect(&mut self) {
         let session = Initiator::login(self.daemon.port(), self.daemon.iqn(), &self.manner);
         self.load.connect(session);
-    }
-
-    /// The states of all pairs by mirror, as the daemon tells on its admin socket.
-    fn states(&self) -> BTreeMap<u32, (String, Value)> {
-        let text = self.daemon.holdfast_ok(&["--json", "query"]);
-        let document: Value = serde_json::from_str(&text).expect("one JSON document");
-        let pairs = document["pairs"].as_array().expect("a list").iter();
-        pairs
-            .map(|pair| {
-                let mirror = pair["mirror"]["number"].as_u64().expect("a number") as u32;
-                let state = pair["state"].as_str().expect("a state").to_owned();
-                (mirror, (state, pair.clone()))
-            })
-            .collect()
-    }
-
-    /// After a start: every pair is there, in a state it may be in, and a command that was in flight is in force or is not.
-    fn recognize(&mut self) {
-        let states = self.states();
-        let mut verdicts = BTreeSet::new();
-        let open = self.load.open_cut().map(|cut| (cut.verb, cut.members.clone()));
-        if let Some((verb, members)) = &open {
-            for (_, mirror) in members {
-                let was = self.pairs.get(mirror).map(|pair| pair.phase);
-                let state = states.get(mirror).map(|(state, _)| state.as_str());
-                let before = match (was, state) {
-                    (None, None) => true,
-                    (Some(phase), Some(state)) => phase.after_kill().contains(&state),
-                    _ => false,
-                };
-                let phase = was.map_or(Phase::Copy, |phase| phase.after(*verb));
-                let after = state.is_some_and(|state| phase.after_kill().contains(&state));
-                assert!(
-                    before || after,
-                    "pair with mirror {mirror} was {was:?} when {verb:?} was killed, and is {state:?}"
-                );
-                verdicts.insert(match (before, after) {
-                    (true, true) => None,
-                    (_, after) => Some(after),
-                });
-            }
-            assert_eq!(
-                verdicts.len(),
-                1,
-                "half of {verb:?} {members:?} is in force: {states:?}"
-            );
-            let verdict = verdicts.first().copied().flatten();
-            self.load.resolve_cut(verdict);
-            if verdict == Some(true) {
-                self.in_force(*verb, members);
-            } else if verdict.is_none() {
-                self.restored = true;
-            }
-        }
-        assert_eq!(
-            states.keys().collect::<Vec<_>>(),
-            self.pairs.keys().collect::<Vec<_>>(),
-            "pairs came or went: {states:?}"
-        );
-        for (mirror, pair) in &mut self.pairs {
-            let (state, document) = &states[mirror];
-            assert!(
-                pair.phase.after_kill().contains(&state.as_str()),
-                "pair {} {mirror} was {:?} before the kill, and is {state}",
-                pair.primary,
-                pair.phase
-            );
-            assert_eq!(document["primary"]["number"], pair.primary, "{document}");
-            pair.phase = pair.phase.seen(state);
-            assert_eq!(
-                document["mirror_ready"],
-                pair.phase.mirror_is_ready(),
-                "{document}"
-            );
-        }
-    }
-
-    /// After a kill, a pair that was equal is owed at most the regions that were written to.
-    fn check_copies_are_incremental(&mut self) {
-        if self.restored {
-            return;
-        }
-        for mirror in &self.were_duplex {
-            let primary = self.pairs[mirror].primary;
-            // The copy of a pair above writes to a mirror where nobody else has.
-            if self.load.content_of(primary) != primary {
-                continue;
-            }
-            for track in self.pending(primary, *mirror) {
-                let region = track / (REGION / TRACK);
-                assert!(
-                    self.load.touched.contains(&(primary, region)),
-                    "pair {primary} {mirror} was DUPLEX, and owes track {track} of a region that nobody wrote to"
-                );
-            }
-        }
-    }
-
-    /// Looks at everything, with no load.
-    fn check(&mut self) {
-        self.check_marks();
-        let mut seen: BTreeMap<u32, Vec<Stamp>> = BTreeMap::new();
-        for volume in self.volumes() {
-            let content = alive(self.load.read_all(volume));
-            let phase = self.pairs.get(&volume).map(|pair| pair.phase);
-            // Between the states that were seen and now a split may have ended.
-            let ready = phase.is_none_or(Phase::mirror_is_ready);
-            let may_be = ready || matches!(phase, Some(Phase::Splitting(_)));
-            assert!(
-                content.is_some() || !ready,
-                "volume {volume} is not ready, its pair is {phase:?}"
-            );
-            assert!(
-                content.is_none() || may_be,
-                "volume {volume} is ready, its pair is {phase:?}"
-            );
-            if let Some(content) = content {
-                let stamps = self.load.check(volume, &content);
-                seen.insert(
-                    volume,
-                    stamps.unwrap_or_else(|why| panic!("volume {volume}, {phase:?}: {why}")),
-                );
-            }
-        }
-        self.load.judge_images(&seen);
-        // A protected restore, and whatever else goes on elsewhere, leaves a split mirror's file alone.
-        for (mirror, pair) in &self.pairs {
-            if matches!(pair.phase, Phase::Split | Phase::Protected) {
-                let stamps = Picture::of(&self.load.expected(*mirror)).check(&self.image(*mirror));
-                if let Err(why) = stamps {
-                    panic!("the file of volume {mirror}, {:?}: {why}", pair.phase);
-                }
-            }
-        }
-    }
-
-    /// Standards under load, and all mirrors of pairs.
-    fn volumes(&self) -> Vec<u32> {
-        let mirrors = self.pairs.keys().copied();
-        self.standards.iter().copied().chain(mirrors).collect()
-    }
-
-    /// No two tracks of a pair differ without a mark.
-    fn check_marks(&self) {
-        for (mirror, pair) in &self.pairs {
-            // Another pair's copy may be writing to both while we read one after the other; a mark that is missing stays missing.
-            let until = Instant::now() + Duration::from_secs(5);
-            loop {
-                let marked = self.pending(pair.primary, *mirror);
-                let tracks = differing(&self.image(pair.primary), &self.image(*mirror));
-                let unmarked: Vec<_> = tracks.iter().filter(|track| !marked.contains(track)).collect();
-                if unmarked.is_empty() {
-                    break;
-                }
-                assert!(
-                    Instant::now() < until,
-                    "pair {} {mirror}, {:?}: tracks {unmarked:?} differ without a mark",
-                    pair.primary,
-                    pair.phase
-                );
-            }
-        }
-    }
-
-    /// The tracks that a pair has a mark for, of whatever kind.
-    fn pending(&self, primary: u32, mirror: u32) -> BTreeSet<u64> {
-        let mut tracks = BTreeSet::new();
-        for side in ["union", "remaining"] {
-            let (primary, mirror) = (primary.to_string(), mirror.to_string());
-            let text = self
-                .daemon
-                .holdfast_ok(&["--json", "pending", &primary, &mirror, "--side", side]);
-            let document: Value = serde_json::from_str(&text).expect("one JSON document");
-            for extent in document["extents"].as_array().expect("a list") {
-                let [lba, blocks] = ["lba", "blocks"].map(|key| extent[key].as_u64().expect("a number"));
-                tracks.extend(lba / TRACK..(lba + blocks).div_ceil(TRACK));
-            }
-        }
-        tracks
-    }
-
-    /// Waits until no copy runs.
-    fn wait_all(&mut self) {
-        let until = Instant::now() + SETTLED_WITHIN;
-        loop {
-            let states = self.states();
-            let settled = states
-                .values()
-                .all(|(state, _)| ["duplex", "split", "restored"].contains(&state.as_str()));
-            if settled {
-                for (mirror, (state, _)) in states {
-                    self.advance(mirror, &state);
-                }
-                self.load.targets.clear();
-                return;
-            }
-            assert!(
-                Instant::now() < until,
-                "not settled after {SETTLED_WITHIN:?}: {states:?}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The bytes of a volume's file, through the page cache.
-    fn image(&self, volume: u32) -> Vec<u8> {
-        let (name, _) = VOLUMES[volume as usize - 1];
-        let file = fs::File::open(self.daemon.path(format!("{name}.img"))).expect("the volume's file");
-        let mut bytes = vec![0; BYTES as usize];
-        file.read_exact_at(&mut bytes, 0).expect("as long as the volume");
-        bytes
     }
 }
 
@@ -648,17 +526,21 @@ const STATES: [&str; 9] = [
 
 const COPY_RATE: &str = "HOLDFAST__REPLICATION__COPY_RATE";
 
-/// Tracks in which two images differ.
-fn differing(left: &[u8], right: &[u8]) -> Vec<u64> {
-    let track = TRACK_BYTES as usize;
-    let pairs = left.chunks(track).zip(right.chunks(track)).zip(0..);
-    pairs
-        .filter(|((l, r), _)| l != r)
-        .map(|(_, track)| track)
-        .collect()
-}
-
 /// The result of something that needs the daemon, which nobody has killed.
 fn alive<T>(result: Result<T, Lost>) -> T {
     result.unwrap_or_else(|Lost(why)| panic!("the session was lost without a kill: {why}"))
+}
+
+/// The file of a volume, in the daemon's directory.
+fn file_name(volume: u32) -> String {
+    let (name, _) = VOLUMES[volume as usize - 1];
+    format!("{name}.img")
+}
+
+/// What a directory has; nothing while it cannot be listed.
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect()
 }

@@ -6,12 +6,16 @@
 //! them; files of pairs track by track against the marks; that a pair which was equal is owed no more than the regions
 //! written to. Then all copies end, all pairs are established under load again, and their files must be equal byte by byte.
 //!
+//! The daemon of these tests replaces its journal every few dozen records, one test kills it when it does so, and after a
+//! kill it may be killed again while it starts. `killed_in_suspended` needs root for a small file system.
+//!
 //! One seed drives a run and is printed; a failure prints the command that repeats it (the plan, that is: threads and the
-//! moment of the kill are the machine's). `./test e2e` runs every state once, with 12 kills and a few more. The long way:
+//! moment of the kill are the machine's). `./test e2e` runs every test once, with 15 kills and a few more. The long way:
 //!
 //!     HOLDFAST_KILLS=200 HOLDFAST_BIN_DIR=$PWD/target/release cargo nextest run -p holdfast-tests --test crash --no-capture
 //!
-//! goes on until there were that many kills, a twelfth of them in each test, and each test prints what it did.
+//! goes on until there were that many kills, a fifteenth of them in each test, and each test prints what it did: kills, the
+//! states of pairs shortly before them, what was going on, and what the load did.
 
 use std::{
     thread,
@@ -24,7 +28,7 @@ use holdfast_tests::{
     initiator::{Completion, GOOD, Initiator, Manner, RESERVATION_CONFLICT},
     load::{Tally, cut::Verb},
     random::Random,
-    world::World,
+    world::{Figures, World},
 };
 
 const ESTABLISH: Verb = Verb::Establish { full: false };
@@ -191,6 +195,70 @@ fn killed_in_a_cascade() {
     });
 }
 
+#[test]
+fn killed_at_a_rotation() {
+    rounds("killed_at_a_rotation", &[1, 4], |world| {
+        let group = [(1, 2), (4, 5)];
+        duplex(world, &group);
+        world.kill_at_rotation(|world| {
+            loop {
+                world.try_order(SPLIT, &group)?;
+                for (primary, mirror) in group {
+                    world.try_wait(primary, mirror, "split")?;
+                }
+                world.try_order(ESTABLISH, &group)?;
+                for (primary, mirror) in group {
+                    world.try_wait(primary, mirror, "duplex")?;
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn killed_after_cooling() {
+    rounds("killed_after_cooling", &[1], |world| {
+        duplex(world, &[(1, 2)]);
+        if world.random().chance(33) {
+            split(world, &[(1, 2)]);
+        }
+        world.run(150);
+        world.cool();
+        world.kill();
+    });
+}
+
+#[test]
+fn killed_in_suspended() {
+    rounds_in(
+        "killed_in_suspended",
+        |seed| World::with_small_store(seed, &[1]),
+        |world| {
+            if world.random().chance(67) {
+                duplex(world, &[(1, 2)]);
+                world.fill_store();
+            } else {
+                // The image is lost with the room for it; the pair says so.
+                world.slow_down();
+                world.order(ESTABLISH, &[(1, 2)]);
+                world.fill_store();
+                world.order(SPLIT, &[(1, 2)]);
+            }
+            world.wait(1, 2, "suspended");
+            world.run(50);
+            if world.random().chance(25) {
+                world.free_store();
+                world.run(50);
+            }
+            if world.random().chance(25) {
+                world.order_and_kill(ESTABLISH, &[(1, 2)]);
+            } else {
+                world.kill();
+            }
+        },
+    );
+}
+
 /// Pairs in DUPLEX, under load.
 fn duplex(world: &mut World, members: &[(u32, u32)]) {
     for member in members {
@@ -237,20 +305,24 @@ fn restoring(world: &mut World, protected: bool) {
 }
 
 /// Tests that share `HOLDFAST_KILLS`.
-const STATES: u64 = 12;
+const STATES: u64 = 15;
 
-/// Runs a scenario, which ends with a kill, until its share of kills is done.
+/// Runs a scenario, which ends with a kill, until its share of kills is done, in worlds with these standards under load.
 fn rounds(name: &'static str, standards: &[u32], scenario: fn(&mut World)) {
+    rounds_in(name, |seed| World::new(seed, standards), scenario);
+}
+
+fn rounds_in(name: &'static str, world: impl Fn(u64) -> World, scenario: fn(&mut World)) {
     let wanted = number("HOLDFAST_KILLS").unwrap_or(STATES).div_ceil(STATES);
     let given = number("HOLDFAST_CRASH_SEED");
     let started = Instant::now();
     let mut seeds = Random::new(given.unwrap_or_else(Random::fresh_seed));
-    let (mut kills, mut runs, mut tally) = (0, 0, Tally::default());
+    let (mut kills, mut runs, mut tally, mut figures) = (0, 0, Tally::default(), Figures::default());
     while kills < wanted {
         let seed = given.unwrap_or_else(|| seeds.number());
         println!("{name}: seed {seed}");
         let replay = Replay { name, seed };
-        let mut world = World::new(seed, standards);
+        let mut world = world(seed);
         scenario(&mut world);
         world.recover();
         // Again, in whatever has begun since.
@@ -264,13 +336,16 @@ fn rounds(name: &'static str, standards: &[u32], scenario: fn(&mut World)) {
         kills += world.kills();
         runs += 1;
         tally.add(world.tally());
+        figures.add(world.figures());
         if given.is_some() {
             break;
         }
     }
     println!(
-        "{name}: {kills} kills in {runs} runs, {} s: {tally:?}",
-        started.elapsed().as_secs()
+        "{name}: {kills} kills in {runs} runs, {} s; pairs then {:?}; {:?}; {tally:?}",
+        started.elapsed().as_secs(),
+        figures.states,
+        figures.moments
     );
 }
 

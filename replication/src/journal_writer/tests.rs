@@ -65,7 +65,7 @@ fn start(disk: Disk) -> (JournalWriter, Arc<Mutex<Disk>>, Receiver<Notice>) {
         track_size: 65536,
     };
     let store = Store(Arc::clone(&disk));
-    let writer = JournalWriter::start(store, header, &snapshot(), move |notice| {
+    let writer = JournalWriter::start(store, header, &snapshot(), DEFAULT_LIMIT, move |notice| {
         sender.send(notice).unwrap();
     });
     (writer.unwrap(), disk, receiver)
@@ -163,13 +163,13 @@ fn a_journal_that_cannot_begin_does_not_start() {
         fail_sync: true,
         ..Disk::default()
     }));
-    assert!(JournalWriter::start(Store(disk), header, &snapshot(), |_| {}).is_err());
+    assert!(JournalWriter::start(Store(disk), header, &snapshot(), DEFAULT_LIMIT, |_| {}).is_err());
 }
 
 #[test]
 fn a_snapshot_replaces_what_was_queued_and_answers_its_tokens() {
     let (writer, disk, notices) = start(Disk::default());
-    lock(&disk).pretend_size = SMALLEST_LIMIT + 1;
+    lock(&disk).pretend_size = DEFAULT_LIMIT + 1;
     writer.append(&hot(1), Some(Token(1)));
     assert_eq!(await_durable(&notices, 1), [Token(1)]);
     assert_eq!(notices.recv_timeout(SOON).unwrap(), Notice::Full);

@@ -26,7 +26,10 @@ use target_core::{
 };
 use tempfile::TempDir;
 
-use crate::{array::Array, paired_volume::PairedVolume};
+use crate::{
+    array::{Array, Tuning},
+    paired_volume::PairedVolume,
+};
 
 pub(crate) const TRACK: u32 = 8192;
 pub(crate) const SIZE: u64 = 4 << 20;
@@ -52,7 +55,11 @@ impl Rig {
             .unzip();
         let state = TempDir::new().unwrap();
         let system = SystemId::new("HF-A").unwrap();
-        let array = Array::open_with(state.path(), system, TRACK, limits, plain.clone()).unwrap();
+        let tuning = Tuning {
+            limits,
+            ..Tuning::default()
+        };
+        let array = Array::open_with(state.path(), system, TRACK, tuning, plain.clone()).unwrap();
         Self {
             state,
             plain,

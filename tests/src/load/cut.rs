@@ -46,6 +46,16 @@ impl Verb {
         }
     }
 
+    /// For figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Establish { .. } => "in ESTABLISH",
+            Self::Split { .. } => "in SPLIT",
+            Self::Restore { protected: false, .. } => "in RESTORE",
+            Self::Restore { protected: true, .. } => "in RESTORE PROTECTED",
+        }
+    }
+
     /// Does it take the mirror from its hosts?
     pub fn shuts_mirror(self) -> bool {
         matches!(

@@ -50,7 +50,12 @@ impl Plan {
         fixed("system.workers", now.system.workers == then.system.workers);
         fixed("admin.socket", now.admin.socket == then.admin.socket);
         fixed("admin.http", now.admin.http == then.admin.http);
-        fixed("replication.copy_rate", now.replication == then.replication);
+        let (was, will) = (&now.replication, &then.replication);
+        fixed("replication.copy_rate", was.copy_rate == will.copy_rate);
+        fixed(
+            "replication.journal_limit",
+            was.journal_limit == will.journal_limit,
+        );
         let mut plan = Self::default();
         for (number, volume) in &then.volumes {
             match now.volumes.get(number) {

@@ -8,8 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use admin_api::{LunMap, MapRequest, UnmapRequest, VolumeCreate, VolumeDocument, VolumesDocument};
 use iscsi_frontend::Frontend;
-use replication::Array;
-use replication_engine::Limits;
+use replication::{Array, Tuning};
 use target_core::{
     control::ArrayControl,
     identities::IdentityStore,
@@ -78,12 +77,13 @@ impl Service {
         for volume in config.volumes.values() {
             volumes.push(wiring::open_volume(volume, &identities)?);
         }
-        let limits = Limits {
-            pace: config.replication.copy_rate.unwrap_or(0),
-            ..Limits::default()
-        };
+        let mut tuning = Tuning::default();
+        tuning.limits.pace = config.replication.copy_rate.unwrap_or(0);
+        if let Some(bytes) = config.replication.journal_limit {
+            tuning.journal_limit = bytes;
+        }
         let system = config.system.id.clone();
-        let array = Array::open_with(&state_dir, system, config.system.track_size, limits, volumes)?;
+        let array = Array::open_with(&state_dir, system, config.system.track_size, tuning, volumes)?;
         dissolve_pairs_in_memory(&array, &config).await;
         let mut units = Units::new();
         for volume in array.volumes() {

@@ -78,6 +78,8 @@ pub(crate) struct Admin {
 pub(crate) struct Replication {
     /// Bytes per second that all background copies together may move; `None` as fast as the disks.
     pub(crate) copy_rate: Option<u64>,
+    /// Bytes above which the metadata journal is written anew.
+    pub(crate) journal_limit: Option<u64>,
 }
 
 /// `[generations]`: where their mirrors come from.

@@ -14,7 +14,7 @@ enum Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 9] = [
+const SCALARS: [(&str, &str, Kind); 10] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -23,6 +23,7 @@ const SCALARS: [(&str, &str, Kind); 9] = [
     ("admin", "socket", Kind::Text),
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),
+    ("replication", "journal_limit", Kind::Text),
     ("generations", "directory", Kind::Text),
 ];
 

@@ -151,6 +151,9 @@ fn admin(raw: RawAdmin, state_dir: &Path, problems: &mut Problems) -> Admin {
     Admin { socket, http }
 }
 
+/// Bytes; less would replace the file at every command.
+const SMALLEST_JOURNAL: u64 = 4 << 10;
+
 fn replication(raw: RawReplication, problems: &mut Problems) -> Replication {
     let copy_rate = raw
         .copy_rate
@@ -161,7 +164,16 @@ fn replication(raw: RawReplication, problems: &mut Problems) -> Replication {
             "0 is not accepted: bytes per second are, like \"100MiB\"; leave it out for no limit",
         );
     }
-    Replication { copy_rate }
+    let journal_limit = raw
+        .journal_limit
+        .and_then(|raw| size("replication.journal_limit", &raw, problems));
+    if journal_limit.is_some_and(|bytes| bytes < SMALLEST_JOURNAL) {
+        problems.add("replication.journal_limit", "at least \"4KiB\" is accepted");
+    }
+    Replication {
+        copy_rate,
+        journal_limit,
+    }
 }
 
 fn generations(

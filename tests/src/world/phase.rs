@@ -1,0 +1,79 @@
+//! What the world knows of a pair's state.
+
+use crate::load::cut::Verb;
+
+/// Where a pair was brought by commands; its copies may have ended since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// ESTABLISH was answered.
+    Copy,
+    /// It was seen in DUPLEX since.
+    Duplex,
+    /// SPLIT was answered; `true` for INSTANT.
+    Splitting(bool),
+    /// It was seen in SPLIT since.
+    Split,
+    /// RESTORE was answered.
+    Restoring,
+    /// It was seen in RESTORED since.
+    Restored,
+    /// RESTORE PROTECTED was answered.
+    Protected,
+    /// It was seen suspended since: its mirror is the primary's again, once there is room for it.
+    Suspended,
+}
+
+impl Phase {
+    /// Is the mirror kept equal to the primary, or becoming so?
+    pub(super) fn is_equal(self) -> bool {
+        matches!(
+            self,
+            Self::Copy | Self::Duplex | Self::Restoring | Self::Restored | Self::Suspended
+        )
+    }
+
+    /// May hosts use the mirror?
+    pub(super) fn mirror_is_ready(self) -> bool {
+        matches!(self, Self::Splitting(true) | Self::Split | Self::Protected)
+    }
+
+    /// May a daemon show such a pair in this state after a kill (docs/engine.md, "After a crash")? `full`: a store may have been.
+    pub(super) fn may_be_after_kill(self, state: &str, full: bool) -> bool {
+        let states: &[&str] = match self {
+            Self::Copy | Self::Duplex => &["copy", "duplex"],
+            Self::Splitting(_) => &["splitting", "split"],
+            Self::Split => &["split"],
+            Self::Restoring | Self::Restored => &["restoring", "restored", "copy", "duplex"],
+            Self::Protected => &["protected-restoring", "split"],
+            Self::Suspended => &["suspended", "copy", "duplex"],
+        };
+        states.contains(&state) || full && self.may_be_suspended() && state == "suspended"
+    }
+
+    /// Does it write to its mirror by itself?
+    fn may_be_suspended(self) -> bool {
+        self.is_equal() || matches!(self, Self::Splitting(_))
+    }
+
+    pub(super) fn after(self, verb: Verb) -> Self {
+        match verb {
+            Verb::Establish { .. } => Self::Copy,
+            Verb::Split { instant } => Self::Splitting(instant),
+            Verb::Restore { protected: true, .. } => Self::Protected,
+            Verb::Restore { .. } if self == Self::Restored => self,
+            Verb::Restore { .. } => Self::Restoring,
+        }
+    }
+
+    /// The same pair, now that it was seen in this state.
+    pub(super) fn seen(self, state: &str) -> Self {
+        match (self, state) {
+            (_, "duplex") => Self::Duplex,
+            (_, "copy") => Self::Copy,
+            (_, "split") => Self::Split,
+            (_, "restored") => Self::Restored,
+            (_, "suspended") => Self::Suspended,
+            (same, _) => same,
+        }
+    }
+}
