@@ -18,6 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use scsi_model::logical_block_provisioning::Space;
 
 use crate::{
     buffer::Buffer,
@@ -135,6 +136,12 @@ impl Disk {
     pub fn extents(self: &Arc<Self>, offset: u64, limit: usize) -> IoFuture<Vec<Extent>> {
         let media = self.media.clone();
         Box::pin(self.threads.run(move || media.extents(offset, limit)))
+    }
+
+    /// What is allocated, and how much more there is.
+    pub fn space(self: &Arc<Self>) -> IoFuture<Option<Space>> {
+        let media = self.media.clone();
+        Box::pin(self.threads.run(move || Ok(media.space())))
     }
 
     /// Copies a range to the same place of another disk; holes become holes. [`IoError::Read`] is this disk's

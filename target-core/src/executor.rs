@@ -7,6 +7,7 @@
 mod atomic;
 mod control;
 mod copy;
+mod logs;
 mod provisioning;
 mod sanitize;
 mod transfer;
@@ -225,6 +226,8 @@ impl Task {
             }
             Action::OrWrite { offset, length, fua } => self.or_write(offset, length, fua).await,
             Action::Copy(plan) => Ok(Outcome::Answer(self.copy(&plan).await)),
+            Action::LogSense(request) => self.log_sense(request).await,
+            Action::ResetStatistics => Ok(self.reset_statistics()),
             Action::Control(call) => Ok(Outcome::Answer(self.control(call).await)),
         }
     }

@@ -6,6 +6,7 @@ pub mod control;
 pub mod disk;
 mod executor;
 pub mod gate;
+pub mod gauge;
 pub mod identities;
 pub mod logical_unit;
 pub mod lun_map;

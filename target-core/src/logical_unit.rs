@@ -13,14 +13,17 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use scsi_model::{
     device_server::DeviceServer,
+    log_pages::{IoStatistics, LogFacts},
+    logical_block_provisioning::Space,
     plan::{Answer, Plan},
     sense::Sense,
     unit::{NexusId, NexusPorts, UnitFacts, UnitIdentity},
@@ -30,6 +33,7 @@ use scsi_model::{
 use crate::{
     control::ArrayControl,
     gate::Gate,
+    gauge::Gauge,
     state_file::StateFileError,
     unit_state::{UnitState, UnitStateStore},
     volume::{IoError, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
@@ -44,6 +48,10 @@ pub struct LogicalUnit {
     store: UnitStateStore,
     /// Held over a store, so that the newest state is the one that stays.
     storing: tokio::sync::Mutex<()>,
+    gauge: OnceLock<Arc<dyn Gauge>>,
+    /// What the counters were at the last LOG SELECT that reset them.
+    counted_before: Mutex<IoStatistics>,
+    started: Instant,
 }
 
 struct Server {
@@ -87,6 +95,9 @@ impl LogicalUnit {
             server: Mutex::new(server),
             store,
             storing: tokio::sync::Mutex::default(),
+            gauge: OnceLock::new(),
+            counted_before: Mutex::default(),
+            started: Instant::now(),
         });
         unit.volume.watch(Arc::new(Watcher(Arc::downgrade(&unit))));
         // Whatever changed before anybody watched.
@@ -102,6 +113,34 @@ impl LogicalUnit {
     /// Who executes C0h and C1h commands; without it they are invalid operation codes.
     pub fn control(&self) -> Option<&Arc<dyn ArrayControl>> {
         self.control.as_ref()
+    }
+
+    /// Says who knows its statistics and its space; the first one stays.
+    pub fn set_gauge(&self, gauge: Arc<dyn Gauge>) {
+        // A second one is a mistake of the wiring that changes nothing.
+        let _ = self.gauge.set(gauge);
+    }
+
+    /// Looks at its space every `period`, while a host wants to hear of thresholds (6h/38h/07h). Ends with the unit.
+    pub async fn watch_space(unit: Weak<Self>, period: Duration) {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(unit) = unit.upgrade() else { return };
+            if let Err(error) = unit.check_space().await {
+                tracing::warn!(?unit, %error, "cannot find out how much space is left");
+            }
+        }
+    }
+
+    pub(crate) async fn check_space(&self) -> Result<(), IoError> {
+        if self.lock().device.watches_space()
+            && let Some(space) = self.space().await?
+        {
+            self.change(|server| server.device.space(space));
+        }
+        Ok(())
     }
 
     /// Does a host hold a reservation on it, persistent or not?
@@ -176,6 +215,39 @@ impl LogicalUnit {
     /// CHECK CONDITION in the format the initiators chose.
     pub(crate) fn check_condition(&self, sense: &Sense) -> Answer {
         self.lock().device.check_condition(sense)
+    }
+
+    /// What the log pages are about.
+    pub(crate) async fn log_facts(&self) -> Result<LogFacts, IoError> {
+        let space = self.space().await?;
+        let before = *self.counted_before();
+        let statistics = self.gauge.get().map(|gauge| gauge.statistics());
+        Ok(LogFacts {
+            block_size: self.identity().block_size,
+            space,
+            statistics: statistics.unwrap_or_default().since(before),
+            minutes: u32::try_from(self.started.elapsed().as_secs() / 60).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// The counters start at zero again.
+    pub(crate) fn reset_statistics(&self) {
+        if let Some(gauge) = self.gauge.get() {
+            *self.counted_before() = gauge.statistics();
+        }
+    }
+
+    /// The space under a thin unit, if its store can tell.
+    async fn space(&self) -> Result<Option<Space>, IoError> {
+        let thin = self.with_identity(|identity| identity.thin);
+        match self.gauge.get().filter(|_| thin) {
+            Some(gauge) => gauge.space().await,
+            None => Ok(None),
+        }
+    }
+
+    fn counted_before(&self) -> MutexGuard<'_, IoStatistics> {
+        self.counted_before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores reservations and saved mode pages as they are now.

@@ -16,7 +16,9 @@ use crate::{
     block_commands, buffers, capacity,
     control::{self, Refusal, Reply, VolumeNumber},
     failure::Failure,
-    inquiry, log_pages,
+    inquiry,
+    log_pages::{self, LogFacts, LogRequest},
+    logical_block_provisioning::Space,
     mode_pages::{self, ModePages, ModeParameters},
     opcode_table::{self, Handler, Lookup, Needs, Opcode, ReservationRule},
     persistent_reserve,
@@ -44,6 +46,10 @@ pub struct DeviceServer {
     /// A removable medium is out.
     ejected: bool,
     sanitize: SanitizeState,
+    /// Thresholds reached, the available and the used one, that have not been left since.
+    reached: [bool; 2],
+    /// START STOP UNIT commands that stopped it.
+    stops: u32,
 }
 
 impl DeviceServer {
@@ -169,6 +175,30 @@ impl DeviceServer {
             } else {
                 SanitizeState::Failed { unrestricted }
             };
+        }
+    }
+
+    /// Does a threshold want the space to be looked at from time to time?
+    pub const fn watches_space(&self) -> bool {
+        self.modes.current.thresholds.any()
+    }
+
+    /// The space of the unit is this now: a threshold that has been reached is told to every nexus (6h/38h/07h).
+    pub fn space(&mut self, space: Space) {
+        let reached = self.modes.current.thresholds.reached(space);
+        let newly = (0..reached.len()).any(|index| reached[index] && !self.reached[index]);
+        self.reached = reached;
+        if newly {
+            self.raise(UnitAttention::ThresholdReached, None);
+        }
+    }
+
+    /// Answers a LOG SENSE with what was gathered for it.
+    pub fn log_sense(&self, request: LogRequest, facts: &LogFacts) -> Answer {
+        match log_pages::sense(request, facts, self.stops) {
+            Ok(answer) => answer,
+            Err(Failure::Check(sense)) => self.check_condition(&sense),
+            Err(Failure::Conflict) => Answer::status(Status::ReservationConflict),
         }
     }
 
@@ -368,7 +398,8 @@ impl DeviceServer {
                 return Ok(Plan::answer(Answer::good()).expecting(length));
             }
             Handler::ReadBuffer => self.state(nexus)?.buffers.read(cdb)?,
-            Handler::LogSense => log_pages::log_sense(cdb)?,
+            Handler::LogSense => return Ok(Plan::of(Action::LogSense(log_pages::parse_sense(cdb)?))),
+            Handler::LogSelect => return self.log_select(nexus, cdb),
             Handler::PersistentReserveIn => {
                 let length = usize::from(u16::from_be_bytes([cdb[7], cdb[8]]));
                 Answer::data(persistent_reserve::data_in(cdb, &self.reservations)?, length)
@@ -446,11 +477,27 @@ impl DeviceServer {
     ) -> Result<Plan, Failure> {
         let selected = self.modes.select(cdb, data_out, facts.identity)?;
         if selected.changed {
+            self.reached = [false; 2];
             self.raise(UnitAttention::ModeParametersChanged, Some(nexus));
         }
         let mut plan = Plan::answer(Answer::good()).expecting(mode_pages::list_length(cdb) as u64);
         plan.persist_modes = selected.save;
         Ok(plan)
+    }
+
+    fn log_select(&mut self, nexus: NexusId, cdb: &[u8]) -> Result<Plan, Failure> {
+        let reset = log_pages::parse_select(cdb)?;
+        if reset.start_stop {
+            self.stops = 0;
+        }
+        if reset.changes() {
+            self.raise(UnitAttention::LogParametersChanged, Some(nexus));
+        }
+        Ok(if reset.statistics {
+            Plan::of(Action::ResetStatistics)
+        } else {
+            Plan::answer(Answer::good())
+        })
     }
 
     /// START STOP UNIT (SBC-3 5.25). Nothing spins here: a stop is a flush, and only LOEJ changes the unit.
@@ -486,8 +533,15 @@ impl DeviceServer {
                 self.ejected = true;
                 Ok(Plan::of(flush))
             }
-            (false, false) if cdb[4] & 0x04 != 0 || self.ejected => good,
-            (false, false) => Ok(Plan::of(flush)),
+            (false, false) => {
+                self.stops = self.stops.saturating_add(1);
+                let nothing_to_flush = cdb[4] & 0x04 != 0 || self.ejected;
+                if nothing_to_flush {
+                    good
+                } else {
+                    Ok(Plan::of(flush))
+                }
+            }
         }
     }
 

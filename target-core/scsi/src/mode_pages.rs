@@ -1,13 +1,21 @@
 //! Mode pages: MODE SENSE and MODE SELECT, 6 and 10 (SPC-4 6.11 to 6.14, 7.5; SBC-3 6.5).
 //!
-//! Three bits can be changed: WCE (Caching), D_SENSE and SWP (Control). Everything else is what it is, and MODE
-//! SELECT with another value for it is refused.
+//! What can be changed is WCE (Caching), D_SENSE and SWP (Control), and of a thin unit ENABLED and THRESHOLD COUNT of
+//! both thresholds (Logical Block Provisioning). Everything else is what it is, and MODE SELECT with another value for
+//! it is refused.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    big_endian::field, failure::Failure, plan::Answer, sense::Sense, sense::SenseFormat, sense_codes,
-    unit::UnitFacts, unit::UnitIdentity,
+    big_endian::field,
+    failure::Failure,
+    logical_block_provisioning::{Threshold, Thresholds},
+    plan::Answer,
+    sense::Sense,
+    sense::SenseFormat,
+    sense_codes,
+    unit::UnitFacts,
+    unit::UnitIdentity,
 };
 
 /// The parameters that MODE SELECT changes.
@@ -20,6 +28,8 @@ pub struct ModeParameters {
     pub descriptor_sense: bool,
     /// SWP: software write protect.
     pub write_protect: bool,
+    /// Of a thin unit: where it warns.
+    pub thresholds: Thresholds,
 }
 
 impl Default for ModeParameters {
@@ -28,6 +38,7 @@ impl Default for ModeParameters {
             write_cache: true,
             descriptor_sense: false,
             write_protect: false,
+            thresholds: Thresholds::default(),
         }
     }
 }
@@ -50,14 +61,37 @@ pub(crate) struct Selected {
     pub(crate) save: bool,
 }
 
-const CACHING: u8 = 0x08;
-const CONTROL: u8 = 0x0A;
-const ALL_PAGES: u8 = 0x3F;
-pub(crate) const PAGES: [u8; 7] = [0x01, 0x02, 0x07, CACHING, CONTROL, 0x1A, 0x1C];
+/// PAGE CODE and SUBPAGE CODE.
+type Code = (u8, u8);
 
+const CACHING: Code = (0x08, 0);
+const CONTROL: Code = (0x0A, 0);
+const CONTROL_EXTENSION: Code = (0x0A, 1);
+const PROVISIONING: Code = (0x1C, 2);
+const ALL_PAGES: u8 = 0x3F;
+const ALL_SUBPAGES: u8 = 0xFF;
+pub(crate) const PAGES: [Code; 9] = [
+    (0x01, 0),
+    (0x02, 0),
+    (0x07, 0),
+    CACHING,
+    CONTROL,
+    CONTROL_EXTENSION,
+    (0x1A, 0),
+    (0x1C, 0),
+    PROVISIONING,
+];
+
+const SPF: u8 = 0x40;
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;
 const SWP: u8 = 0x08;
+const ENABLED: u8 = 0x80;
+/// Where the threshold descriptors are in the Logical Block Provisioning page.
+const AVAILABLE_AT: usize = 16;
+const USED_AT: usize = 24;
+/// PAGE LENGTH of both subpages.
+const SUBPAGE_LENGTH: u8 = 0x1C;
 
 impl ModePages {
     /// The pages after a start.
@@ -80,17 +114,8 @@ impl ModePages {
     /// MODE SENSE (6) or (10).
     pub(crate) fn sense(self, cdb: &[u8], facts: &UnitFacts<'_>) -> Result<Answer, Failure> {
         let ten = cdb[0] == 0x5A;
-        let (control, page, subpage) = (cdb[2] >> 6, cdb[2] & 0x3F, cdb[3]);
-        if subpage != 0 && !(page == ALL_PAGES && subpage == 0xFF) {
-            return Err(Sense::invalid_cdb_field(3, Some(7)).into());
-        }
-        let codes: Vec<u8> = PAGES
-            .into_iter()
-            .filter(|code| page == ALL_PAGES || page == *code)
-            .collect();
-        if codes.is_empty() {
-            return Err(Sense::invalid_cdb_field(2, Some(5)).into());
-        }
+        let control = cdb[2] >> 6;
+        let codes = asked_for((cdb[2] & 0x3F, cdb[3]), facts.identity)?;
         let long_block = ten && cdb[1] & 0x10 != 0;
         let descriptor = if cdb[1] & 0x08 == 0 {
             block_descriptor(facts.identity, long_block)
@@ -114,7 +139,7 @@ impl ModePages {
     }
 
     /// A page: PC 0 current, 1 changeable bits, 2 default, 3 saved.
-    fn page(self, code: u8, control: u8) -> Vec<u8> {
+    fn page(self, code: Code, control: u8) -> Vec<u8> {
         match control {
             0 => encode_page(code, self.current),
             1 => changeable(code),
@@ -160,8 +185,14 @@ impl ModePages {
         let mut wanted = self.current;
         let mut at = pages_at;
         while at < list.len() {
-            let code = list[at] & 0x3F;
-            if list[at] & 0x40 != 0 || !PAGES.contains(&code) {
+            let subpage = if list[at] & SPF == 0 {
+                0
+            } else {
+                *list.get(at + 1).ok_or(too_short)?
+            };
+            let code = (list[at] & 0x3F, subpage);
+            let names_subpage_0 = list[at] & SPF != 0 && subpage == 0;
+            if names_subpage_0 || !pages_of(identity).any(|known| known == code) {
                 return Err(Sense::invalid_parameter(at as u16, None).into());
             }
             let present = encode_page(code, self.current);
@@ -177,6 +208,29 @@ impl ModePages {
         }
         Ok(Selected { changed, save })
     }
+}
+
+/// The pages that a unit has.
+fn pages_of(identity: &UnitIdentity) -> impl Iterator<Item = Code> {
+    let thin = identity.thin;
+    PAGES
+        .into_iter()
+        .filter(move |code| *code != PROVISIONING || thin)
+}
+
+/// What PAGE CODE and SUBPAGE CODE of a MODE SENSE name; FFh stands for all subpages, 3Fh for all pages.
+fn asked_for((page, subpage): Code, identity: &UnitIdentity) -> Result<Vec<Code>, Failure> {
+    let of_page = |code: &Code| page == ALL_PAGES || page == code.0;
+    let codes: Vec<Code> = pages_of(identity).filter(of_page).collect();
+    if codes.is_empty() {
+        return Err(Sense::invalid_cdb_field(2, Some(5)).into());
+    }
+    let of_subpage = |code: &Code| subpage == ALL_SUBPAGES || subpage == code.1;
+    let codes: Vec<Code> = codes.into_iter().filter(of_subpage).collect();
+    if codes.is_empty() || (page == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES)) {
+        return Err(Sense::invalid_cdb_field(3, Some(7)).into());
+    }
+    Ok(codes)
 }
 
 /// PARAMETER LIST LENGTH of MODE SELECT.
@@ -237,16 +291,8 @@ fn check_block_descriptor(
 }
 
 /// The page with its PS bit. Pages without changeable bits are all zeros but for what they must say.
-fn encode_page(code: u8, parameters: ModeParameters) -> Vec<u8> {
-    let length = match code {
-        0x02 => 0x0E,
-        CACHING => 0x12,
-        0x1A => 0x26,
-        _ => 0x0A,
-    };
-    let mut page = vec![0; 2 + usize::from(length)];
-    page[0] = 0x80 | code;
-    page[1] = length;
+fn encode_page(code: Code, parameters: ModeParameters) -> Vec<u8> {
+    let mut page = blank_page(code);
     match code {
         CACHING => page[2] = if parameters.write_cache { WCE } else { 0 },
         CONTROL => {
@@ -256,21 +302,63 @@ fn encode_page(code: u8, parameters: ModeParameters) -> Vec<u8> {
             page[4] = if parameters.write_protect { SWP } else { 0 };
         }
         // DEXCPT: no informational exceptions are reported.
-        0x1C => page[2] = 0x08,
+        (0x1C, 0) => page[2] = 0x08,
+        // THRESHOLD TYPE 000b: soft thresholds; armed by less of what is available (2h), by more of what is used (1h).
+        PROVISIONING => {
+            let Thresholds { available, used } = parameters.thresholds;
+            page[AVAILABLE_AT..USED_AT].copy_from_slice(&encode_threshold(available, 0x02, 0x01));
+            page[USED_AT..].copy_from_slice(&encode_threshold(used, 0x01, 0x02));
+        }
         _ => {}
     }
     page
 }
 
+/// Header and zeros.
+fn blank_page((code, subpage): Code) -> Vec<u8> {
+    if subpage != 0 {
+        let mut page = vec![0; 4 + usize::from(SUBPAGE_LENGTH)];
+        page[..4].copy_from_slice(&[0x80 | SPF | code, subpage, 0, SUBPAGE_LENGTH]);
+        return page;
+    }
+    let length = match code {
+        0x02 => 0x0E,
+        0x08 => 0x12,
+        0x1A => 0x26,
+        _ => 0x0A,
+    };
+    let mut page = vec![0; 2 + usize::from(length)];
+    page[..2].copy_from_slice(&[0x80 | code, length]);
+    page
+}
+
+fn encode_threshold(threshold: Threshold, arming: u8, resource: u8) -> [u8; 8] {
+    let enabled = if threshold.enabled { ENABLED } else { 0 };
+    let [a, b, c, d] = threshold.count.to_be_bytes();
+    [enabled | arming, resource, 0, 0, a, b, c, d]
+}
+
+fn read_threshold(descriptor: &[u8]) -> Threshold {
+    Threshold {
+        enabled: descriptor[0] & ENABLED != 0,
+        count: field(descriptor, 4..8) as u32,
+    }
+}
+
 /// The page with ones where a bit can be changed.
-fn changeable(code: u8) -> Vec<u8> {
-    let mut page = encode_page(code, ModeParameters::default());
-    page[2..].fill(0);
+fn changeable(code: Code) -> Vec<u8> {
+    let mut page = blank_page(code);
     match code {
         CACHING => page[2] = WCE,
         CONTROL => {
             page[2] = D_SENSE;
             page[4] = SWP;
+        }
+        PROVISIONING => {
+            for at in [AVAILABLE_AT, USED_AT] {
+                page[at] = ENABLED;
+                page[at + 4..at + 8].fill(0xFF);
+            }
         }
         _ => {}
     }
@@ -278,10 +366,11 @@ fn changeable(code: u8) -> Vec<u8> {
 }
 
 /// Every bit that cannot be changed must be as it is. PS is reserved in MODE SELECT and not looked at.
-fn check_unchangeable(code: u8, page: &[u8], present: &[u8], at: usize) -> Result<(), Failure> {
+fn check_unchangeable(code: Code, page: &[u8], present: &[u8], at: usize) -> Result<(), Failure> {
     let changeable = changeable(code);
+    let header = if code.1 == 0 { 2 } else { 4 };
     for index in 1..present.len() {
-        let mask = if index == 1 { 0 } else { changeable[index] };
+        let mask = if index < header { 0 } else { changeable[index] };
         let wrong = (page[index] ^ present[index]) & !mask;
         if wrong != 0 {
             let bit = 7 - wrong.leading_zeros() as u8;
@@ -291,12 +380,18 @@ fn check_unchangeable(code: u8, page: &[u8], present: &[u8], at: usize) -> Resul
     Ok(())
 }
 
-fn read_changeable(code: u8, page: &[u8], wanted: &mut ModeParameters) {
+fn read_changeable(code: Code, page: &[u8], wanted: &mut ModeParameters) {
     match code {
         CACHING => wanted.write_cache = page[2] & WCE != 0,
         CONTROL => {
             wanted.descriptor_sense = page[2] & D_SENSE != 0;
             wanted.write_protect = page[4] & SWP != 0;
+        }
+        PROVISIONING => {
+            wanted.thresholds = Thresholds {
+                available: read_threshold(&page[AVAILABLE_AT..USED_AT]),
+                used: read_threshold(&page[USED_AT..]),
+            };
         }
         _ => {}
     }
@@ -340,10 +435,72 @@ mod tests {
             .sense(&cdb, &facts(&identity))
             .unwrap()
             .data_in;
-        assert_eq!(data[..8], [0, 146, 0, 0x10, 1, 0, 0, 16]);
+        assert_eq!(data[..8], [0, 210, 0, 0x10, 1, 0, 0, 16]);
         assert_eq!(data[8..24], [0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
         assert_eq!(data[24..26], [0x81, 0x0A]);
-        assert_eq!(data.len(), 24 + 12 + 16 + 12 + 20 + 12 + 40 + 12);
+        assert_eq!(data.len(), 24 + 12 + 16 + 12 + 20 + 12 + 32 + 40 + 12 + 32);
+    }
+
+    #[test]
+    fn subpages_are_asked_for_by_number_all_or_none() {
+        let identity = identity();
+        let ask = |page, subpage| {
+            let cdb = [0x5A, 0x08, page, subpage, 0, 0, 0, 1, 0, 0];
+            let answer = ModePages::default().sense(&cdb, &facts(&identity));
+            answer.map(|answer| answer.data_in[8..].to_vec())
+        };
+        assert_eq!(ask(0x0A, 1).unwrap()[..4], [0xCA, 1, 0, 0x1C]);
+        assert_eq!(ask(0x0A, 0xFF).unwrap().len(), 12 + 32);
+        assert_eq!(ask(0x3F, 0).unwrap().len(), 12 + 16 + 12 + 20 + 12 + 40 + 12);
+        for (page, subpage) in [(0x0A, 5), (0x3F, 1), (0x3F, 2)] {
+            assert_eq!(
+                ask(page, subpage),
+                Err(Sense::invalid_cdb_field(3, Some(7)).into())
+            );
+        }
+        let thick = UnitIdentity {
+            thin: false,
+            ..identity.clone()
+        };
+        let cdb = [0x5A, 0x08, 0x1C, 2, 0, 0, 0, 1, 0, 0];
+        assert_eq!(
+            ModePages::default().sense(&cdb, &facts(&thick)),
+            Err(Sense::invalid_cdb_field(3, Some(7)).into())
+        );
+    }
+
+    #[test]
+    fn thresholds_are_enabled_and_counted_but_keep_their_resources() {
+        let identity = identity();
+        let mut pages = ModePages::default();
+        let mut list = vec![0; 8];
+        list.extend(encode_page(PROVISIONING, ModeParameters::default()));
+        assert_eq!(list[8..12], [0xDC, 2, 0, 0x1C]);
+        assert_eq!(list[24..28], [0x02, 0x01, 0, 0], "available, armed by less");
+        assert_eq!(list[32..36], [0x01, 0x02, 0, 0], "used, armed by more");
+        list[24] |= ENABLED;
+        list[31] = 40;
+        let cdb = [0x55, 0x11, 0, 0, 0, 0, 0, 0, list.len() as u8, 0];
+        assert!(pages.select(&cdb, &list, &identity).unwrap().changed);
+        let available = Threshold {
+            enabled: true,
+            count: 40,
+        };
+        assert_eq!(pages.saved.thresholds.available, available);
+        assert!(!pages.saved.thresholds.used.enabled);
+        list[25] = 2;
+        assert_eq!(
+            pages.select(&cdb, &list, &identity),
+            Err(Sense::invalid_parameter(25, Some(1)).into())
+        );
+        let thick = UnitIdentity {
+            thin: false,
+            ..identity
+        };
+        assert_eq!(
+            pages.select(&cdb, &list, &thick),
+            Err(Sense::invalid_parameter(8, None).into())
+        );
     }
 
     #[test]

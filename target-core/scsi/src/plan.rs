@@ -3,7 +3,9 @@
 //! Offsets and lengths are bytes, whole blocks, inside the capacity. Data-carrying actions work on the data-out
 //! buffer of the command; `length` never exceeds what was sent.
 
-use crate::{control::Request, lba_status::LbaStatusLayout, status::Status, unit::NexusId};
+use crate::{
+    control::Request, lba_status::LbaStatusLayout, log_pages::LogRequest, status::Status, unit::NexusId,
+};
 
 /// What to do, and what to keep when it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +141,10 @@ pub enum Action {
     },
     /// EXTENDED COPY: do the segments in order, then answer with `DeviceServer::copy_finished`.
     Copy(CopyPlan),
+    /// LOG SENSE: gather the facts, then answer with `DeviceServer::log_sense`.
+    LogSense(LogRequest),
+    /// LOG SELECT: the counters of page 19h start at zero again.
+    ResetStatistics,
     /// C0h or C1h: execute the request, then answer with `DeviceServer::control_answer`.
     Control(ControlCall),
 }

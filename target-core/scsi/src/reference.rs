@@ -47,13 +47,18 @@ pub fn markdown() -> String {
         "\n¹ of thin units only. ² where replication is configured and the initiator's rule has `control = true`; \
          see [control-cdb.md](control-cdb.md).\n",
     );
-    pages(&mut page, "Vital product data pages", &vpd::PAGES, vpd_name);
-    pages(&mut page, "Mode pages", &mode_pages::PAGES, mode_name);
-    page.push_str(
-        "\nMODE SELECT changes WCE, D\\_SENSE and SWP, saved with SP; the other initiators hear 6h/2Ah/01h. Any other bit must be as \
-         it is. All four values of PC are answered, the block descriptor short or (LLBAA) long.\n",
-    );
-    pages(&mut page, "Log pages", &log_pages::PAGES, log_name);
+    let hex = |code: &u8| format!("{code:02X}h");
+    let vpd = vpd::PAGES.iter().map(|code| (hex(code), vpd_name(*code)));
+    pages(&mut page, "Vital product data pages", vpd);
+    let modes = mode_pages::PAGES.iter().map(|code| match code {
+        (page, 0) => (hex(page), mode_name(*code)),
+        (page, subpage) => (format!("{page:02X}h-{subpage:02X}h"), mode_name(*code)),
+    });
+    pages(&mut page, "Mode pages", modes);
+    page.push_str(MODES);
+    let logs = log_pages::PAGES.iter().map(|code| (hex(code), log_name(*code)));
+    pages(&mut page, "Log pages", logs);
+    page.push_str(LOGS);
     limits(&mut page);
     page.push_str(ABSENT);
     page
@@ -90,10 +95,10 @@ const fn medium(entry: &Opcode) -> &'static str {
     }
 }
 
-fn pages(page: &mut String, title: &str, codes: &[u8], name: fn(u8) -> &'static str) {
+fn pages<'a>(page: &mut String, title: &str, rows: impl Iterator<Item = (String, &'a str)>) {
     write!(page, "\n## {title}\n\n| page | |\n| --- | --- |\n").expect("a String takes all");
-    for code in codes {
-        line(page, &[&format!("{code:02X}h"), name(*code)]);
+    for (code, name) in rows {
+        line(page, &[&code, name]);
     }
 }
 
@@ -115,15 +120,19 @@ fn vpd_name(code: u8) -> &'static str {
     }
 }
 
-fn mode_name(code: u8) -> &'static str {
+fn mode_name(code: (u8, u8)) -> &'static str {
     match code {
-        0x01 => "Read-Write Error Recovery",
-        0x02 => "Disconnect-Reconnect: no limits",
-        0x07 => "Verify Error Recovery",
-        0x08 => "Caching: WCE",
-        0x0A => "Control: D_SENSE, SWP; GLTSD, unrestricted reordering",
-        0x1A => "Power Condition",
-        0x1C => "Informational Exceptions Control: DEXCPT",
+        (0x01, 0) => "Read-Write Error Recovery",
+        (0x02, 0) => "Disconnect-Reconnect: no limits",
+        (0x07, 0) => "Verify Error Recovery",
+        (0x08, 0) => "Caching: WCE",
+        (0x0A, 0) => "Control: D_SENSE, SWP; GLTSD, unrestricted reordering",
+        (0x0A, 1) => "Control Extension",
+        (0x1A, 0) => "Power Condition",
+        (0x1C, 0) => "Informational Exceptions Control: DEXCPT",
+        (0x1C, 2) => {
+            "Logical Block Provisioning: a threshold on what is available, one on what is used; of thin units only"
+        }
         _ => "",
     }
 }
@@ -131,11 +140,31 @@ fn mode_name(code: u8) -> &'static str {
 fn log_name(code: u8) -> &'static str {
     match code {
         0x00 => "Supported Log Pages, with and without subpages",
+        0x0C => "Logical Block Provisioning: available and used, in MiB; of thin units on a file only",
+        0x0D => "Temperature: there is none",
+        0x0E => "Start-Stop Cycle Counter: STOPs since the daemon started",
         0x10 => "Self-Test Results: no self-test but the default one, which keeps no result",
+        0x15 => "Background Scan: minutes since the daemon started; nothing is scanned",
+        0x19 => "General Statistics and Performance: commands and blocks; times are not measured",
         0x2F => "Informational Exceptions: none",
         _ => "",
     }
 }
+
+const MODES: &str = "
+MODE SELECT changes WCE, D\\_SENSE, SWP, and ENABLED and THRESHOLD COUNT of the thresholds, saved with SP; the other initiators hear
+6h/2Ah/01h. Any other bit must be as it is. All four values of PC are answered, the block descriptor short or (LLBAA) long.
+
+A threshold counts MiB (THRESHOLD EXPONENT in B2h). Every ten seconds the daemon looks at the space of units with an enabled one: when
+no more than the first is available in the file system, or at least the second is used by the unit, every initiator hears
+6h/38h/07h, once, and again when it is reached anew or after another MODE SELECT. Both are disabled until a MODE SELECT enables them. A
+full file system is 7h/27h/07h.
+";
+
+const LOGS: &str = "
+LOG SELECT takes no parameters: with PCR, or PC 01b or 11b, it sets the counters of 0Eh and 19h to zero, of the page it names or (00h)
+of both; the other initiators hear 6h/2Ah/02h.
+";
 
 fn limits(page: &mut String) {
     page.push_str("\n## Limits\n\n| | |\n| --- | --- |\n");
@@ -196,8 +225,8 @@ without IMMED: use IMMED.
 - WRITE ATOMIC(16): it promises all or nothing through a loss of power, which nothing here keeps for more than the disk does.
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted. FORMAT UNIT: SANITIZE and the configuration do what it would.
 - Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
-- ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN; log pages 0Ch, 0Dh, 0Eh, 15h, 19h; mode pages 0Ah-01h, 0Ah-05h,
-  1Ch-02h and with it the thin provisioning threshold (6h/38h/07h). A full backing store is 7h/27h/07h.
+- ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN.
+- Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
 - PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
   [decisions/0004](decisions/0004-reservations-survive-a-restart.md)).
 ";

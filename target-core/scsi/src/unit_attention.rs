@@ -32,6 +32,10 @@ pub enum UnitAttention {
     CapacityChanged,
     /// 2Ah/01h.
     ModeParametersChanged,
+    /// 2Ah/02h.
+    LogParametersChanged,
+    /// 38h/07h.
+    ThresholdReached,
 }
 
 impl UnitAttention {
@@ -49,6 +53,8 @@ impl UnitAttention {
             Self::MediumChanged => sense_codes::MEDIUM_MAY_HAVE_CHANGED,
             Self::CapacityChanged => sense_codes::CAPACITY_CHANGED,
             Self::ModeParametersChanged => sense_codes::MODE_PARAMETERS_CHANGED,
+            Self::LogParametersChanged => sense_codes::LOG_PARAMETERS_CHANGED,
+            Self::ThresholdReached => sense_codes::SOFT_THRESHOLD_REACHED,
         }
     }
 

@@ -3,7 +3,9 @@
 use crate::{
     big_endian::push_padded,
     block_commands::{MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES},
-    inquiry, third_party_copy,
+    inquiry,
+    logical_block_provisioning::threshold_exponent,
+    third_party_copy,
     transport_id::target_port_name,
     unit::{NexusPorts, TargetPort, UnitIdentity},
     unmap::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS},
@@ -148,10 +150,10 @@ fn block_device_characteristics() -> Vec<u8> {
     body
 }
 
-/// B2h: LBPU, LBPWS, LBPWS10, LBPRZ and ANC_SUP; provisioning type thin.
+/// B2h: THRESHOLD EXPONENT, LBPU, LBPWS, LBPWS10, LBPRZ and ANC_SUP; provisioning type thin.
 fn logical_block_provisioning(identity: &UnitIdentity) -> Vec<u8> {
     if identity.thin {
-        vec![0, 0xE6, 0x02, 0]
+        vec![threshold_exponent(identity), 0xE6, 0x02, 0]
     } else {
         vec![0; 4]
     }

@@ -1,6 +1,7 @@
 //! Commands through nexuses, on memory volumes: what all tests share.
 
 mod blocks;
+mod logs;
 mod nexuses;
 mod sanitize;
 

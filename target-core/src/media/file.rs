@@ -20,6 +20,8 @@ use rustix::{
     io::{Errno, ReadWriteFlags},
 };
 
+use scsi_model::logical_block_provisioning::Space;
+
 use super::{Media, OpenError, locking::lock_exclusively};
 use crate::volume::{Extent, Fast, IoError};
 
@@ -299,6 +301,20 @@ impl Media for FileMedia {
             extents.push(next);
         }
         Ok(extents)
+    }
+
+    /// Of a file only: a device has all the space that it will ever have.
+    fn space(&self) -> Option<Space> {
+        const STAT_BLOCK: u64 = 512;
+        if self.block_device {
+            return None;
+        }
+        let file = rustix::fs::fstat(&self.file).ok()?;
+        let store = rustix::fs::fstatvfs(&self.file).ok()?;
+        Some(Space {
+            available: store.f_bavail.saturating_mul(store.f_frsize),
+            used: u64::try_from(file.st_blocks).unwrap_or(0) * STAT_BLOCK,
+        })
     }
 
     fn file(&self) -> Option<BorrowedFd<'_>> {

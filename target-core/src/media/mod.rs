@@ -10,6 +10,8 @@ pub(crate) mod threads;
 
 use std::{os::fd::BorrowedFd, path::PathBuf};
 
+use scsi_model::logical_block_provisioning::Space;
+
 use crate::{
     buffer::Buffer,
     volume::{Extent, Fast, IoError},
@@ -52,6 +54,11 @@ pub trait Media: Send + Sync + 'static {
 
     /// At most `limit` stretches from `offset` to the end, gapless, alternating. Without knowledge all is data.
     fn extents(&self, offset: u64, limit: usize) -> Result<Vec<Extent>, IoError>;
+
+    /// What is allocated here, and how much more there is; `None` where that cannot be told.
+    fn space(&self) -> Option<Space> {
+        None
+    }
 
     /// The file underneath, for copies inside the kernel.
     fn file(&self) -> Option<BorrowedFd<'_>> {

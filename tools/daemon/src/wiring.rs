@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use iscsi_frontend::{
@@ -11,14 +12,16 @@ use iscsi_frontend::{
 use replication::{Array, HostUse, PairedVolume};
 use target_core::{
     control::ArrayControl,
+    gauge::Gauge,
     identities::IdentityStore,
     logical_unit::LogicalUnit,
     media::OpenError,
     plain::{self, Backing, PlainVolume},
-    scsi_model::control::VolumeNumber,
+    scsi_model::{control::VolumeNumber, log_pages::IoStatistics, logical_block_provisioning::Space},
     state_file::StateFileError,
     target::{Access, AccessRules, LunEntry, Target},
     unit_state::UnitStateStore,
+    volume::IoFuture,
 };
 
 use crate::config::{Chap, Config, InitiatorConfig, Media, TargetConfig, VolumeConfig};
@@ -49,6 +52,7 @@ pub(crate) fn open_volume(
 }
 
 /// The logical unit of a volume, with the reservations and mode pages kept for it. Those of a volume in memory go with it.
+/// Called in a runtime: the unit is watched by a task.
 pub(crate) fn unit(
     volume: Arc<PairedVolume>,
     array: &Arc<Array>,
@@ -65,7 +69,32 @@ pub(crate) fn unit(
         UnitStateStore::open(&config.system.state_dir, number)?
     };
     let control: Arc<dyn ArrayControl> = Arc::clone(array) as _;
-    LogicalUnit::new(volume, Some(control), store)
+    let unit = LogicalUnit::new(Arc::clone(&volume) as _, Some(control), store)?;
+    unit.set_gauge(Arc::new(VolumeGauge(volume)));
+    tokio::spawn(LogicalUnit::watch_space(Arc::downgrade(&unit), SPACE_PERIOD));
+    Ok(unit)
+}
+
+/// How often the space of a unit is looked at when thresholds are set for it.
+const SPACE_PERIOD: Duration = Duration::from_secs(10);
+
+/// What the log pages of a unit tell of its volume.
+struct VolumeGauge(Arc<PairedVolume>);
+
+impl Gauge for VolumeGauge {
+    fn statistics(&self) -> IoStatistics {
+        let counted = self.0.statistics().view();
+        IoStatistics {
+            reads: counted.reads,
+            writes: counted.writes,
+            read_bytes: counted.read_bytes,
+            written_bytes: counted.written_bytes,
+        }
+    }
+
+    fn space(&self) -> IoFuture<Option<Space>> {
+        self.0.plain().disk().space()
+    }
 }
 
 /// Tells the array which volumes hosts hold reservations on.
