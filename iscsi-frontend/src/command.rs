@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -247,7 +248,9 @@ impl Connection {
 
     /// Ends a task because of what the initiator did.
     pub(crate) fn fail(&mut self, facts: &CommandFacts, why: Misbehaviour) {
-        tracing::warn!(initiator = self.initiator(), tag = facts.tag, %why, "task failed");
+        if let Some(left_out) = self.complaints.admit(Instant::now()) {
+            tracing::warn!(initiator = self.initiator(), tag = facts.tag, %why, left_out, "task failed");
+        }
         let (code, qualifier) = match why.reaction() {
             Reaction::FailTask { asc, ascq } => (asc, ascq),
             Reaction::Reject(_) | Reaction::Drop => (0, 0),

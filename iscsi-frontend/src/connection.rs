@@ -21,7 +21,7 @@ use iscsi_proto::{
     nop::{Keepalive, KeepaliveAction},
     session::{CommandWindow, StatusNumber},
 };
-use target_core::target::Nexus;
+use target_core::{target::Nexus, throttle::Throttle};
 use tokio::{
     net::{
         TcpStream,
@@ -84,6 +84,8 @@ pub(crate) struct Connection {
     pub(crate) now: Duration,
     /// Until when a logout that was asked for may take, and why it was.
     pub(crate) logout_deadline: Option<(Duration, CloseReason)>,
+    /// For what is logged of the initiator's breaches.
+    pub(crate) complaints: Throttle,
     pub(crate) counters: Counters,
     pub(crate) statistics: Arc<Cells>,
     pub(crate) events: mpsc::UnboundedSender<Event>,

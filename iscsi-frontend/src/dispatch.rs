@@ -1,5 +1,7 @@
 //! Which PDU goes where: numbering, operation codes, and what is refused (RFC 7143 4.2.2.1, 11.17).
 
+use std::time::Instant;
+
 use bytes::{Buf, Bytes};
 use iscsi_proto::{
     bhs::{Bhs, Header, LogoutRequest, NopIn, NopOut, RESERVED_TAG, TaskManagementRequest, opcode},
@@ -174,7 +176,9 @@ impl Connection {
 
     /// Reacts to a breach that is not about the data of a task.
     fn refuse(&mut self, bhs: &Bhs, why: Misbehaviour) -> Result<(), Ending> {
-        tracing::warn!(initiator = self.initiator(), %why, "PDU refused");
+        if let Some(left_out) = self.complaints.admit(Instant::now()) {
+            tracing::warn!(initiator = self.initiator(), %why, left_out, "PDU refused");
+        }
         match why.reaction() {
             Reaction::Reject(reason) => {
                 self.reject(bhs, reason);

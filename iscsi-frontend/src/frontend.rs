@@ -18,6 +18,7 @@ use iscsi_proto::{
 use target_core::{
     buffer::BufferPool,
     target::{InitiatorPort, Nexus},
+    throttle::Throttle,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     connections: TaskTracker,
     /// Tells connections that the target stops.
     stop: CancellationToken,
+    /// For what is logged of logins: some initiators try for ever.
+    login_failures: Throttle,
 }
 
 impl Shared {
@@ -141,6 +144,7 @@ impl Frontend {
             places: Arc::new(Semaphore::new(config.tuning.connections)),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
+            login_failures: Throttle::new(10, Duration::from_secs(10)),
             config: ArcSwap::from_pointee(config),
         };
         let portals = Portals {
@@ -369,7 +373,12 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
         out,
     } = match logged_in {
         Ok(logged_in) => logged_in,
-        Err(failure) => return tracing::info!(%peer, %failure, "login failed"),
+        Err(failure) => {
+            if let Some(left_out) = shared.login_failures.admit(Instant::now()) {
+                tracing::info!(%peer, %failure, left_out, "login failed");
+            }
+            return;
+        }
     };
     let Membership::Leading {
         parameters: session, ..
@@ -455,6 +464,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
         origin,
         now: Duration::ZERO,
         logout_deadline: None,
+        complaints: Throttle::per_io(),
         counters: Counters::default(),
         statistics,
         events,

@@ -5,7 +5,7 @@
 //! [`crate::perform`]): host I/O from [`PairedVolume`], commands from [`crate::control`], ends of effects, and time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, Weak,
@@ -97,23 +97,26 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 
 impl Array {
     /// Opens the array on the journal in `state_directory` (made when absent) with these volumes. `track_size` is in
-    /// bytes. Must be called inside a tokio runtime, on which the array runs.
+    /// bytes. Must be called inside a tokio runtime, on which the array runs. All volumes have the content they had.
     pub fn open(
         state_directory: &Path,
         system: SystemId,
         track_size: u32,
         volumes: Vec<Arc<PlainVolume>>,
     ) -> Result<Arc<Self>, ArrayError> {
-        Self::open_with(state_directory, system, track_size, Tuning::default(), volumes)
+        let (tuning, fresh) = (Tuning::default(), BTreeSet::new());
+        Self::open_with(state_directory, system, track_size, tuning, volumes, &fresh)
     }
 
-    /// [`Array::open`], tuned by the caller.
+    /// [`Array::open`], tuned by the caller. The volumes in `fresh` come without the content they had: their pairs are
+    /// dissolved before any copy begins, which is said in an event.
     pub fn open_with(
         state_directory: &Path,
         system: SystemId,
         track_size: u32,
         tuning: Tuning,
         volumes: Vec<Arc<PlainVolume>>,
+        fresh: &BTreeSet<VolumeNumber>,
     ) -> Result<Arc<Self>, ArrayError> {
         let runtime = Handle::try_current().map_err(|_| ArrayError::NoRuntime)?;
         let Tuning {
@@ -127,7 +130,7 @@ impl Array {
             header,
             snapshot,
             events,
-        } = recovery::recover(&system, config, found, &volumes)?;
+        } = recovery::recover(&system, config, found, &volumes, fresh)?;
 
         let (notices, received) = mpsc::unbounded_channel();
         // The receiver ends with the array, and then nobody needs to hear.
@@ -165,8 +168,8 @@ impl Array {
                 stopped: AtomicBool::new(false),
             }
         });
-        for event in &events {
-            array.note_event(event);
+        for event in events {
+            array.events.push(event);
         }
         array.runtime.spawn(hear(Weak::clone(&array.me), received));
         array.runtime.spawn(tick(Weak::clone(&array.me)));
@@ -247,11 +250,7 @@ impl Array {
         self.stop().await;
         for volume in self.volumes() {
             if let Err(error) = volume.plain().disk().flush().await {
-                let event = ArrayEvent::IoFailed {
-                    volume: volume.number(),
-                    reason: error.to_string(),
-                };
-                self.events.push(event);
+                self.events.push_failure(volume.number(), error.to_string());
             }
         }
         self.journal.close();

@@ -3,14 +3,14 @@
 //! Each event is also a log line. Numbers go up by one; a reader that finds a gap knows how many it missed.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::Mutex,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use replication_engine::state::PairState;
-use target_core::scsi_model::control::VolumeNumber;
+use replication_engine::events::Event;
+use target_core::{scsi_model::control::VolumeNumber, throttle::Throttle};
 use tokio::sync::broadcast;
 
 use crate::lock;
@@ -51,6 +51,8 @@ pub enum ArrayEvent {
         volume: VolumeNumber,
         /// What the system said.
         reason: String,
+        /// How many failures of this volume before it were counted only.
+        left_out: u64,
     },
     /// The metadata journal failed: nothing is changed any more until the daemon starts again.
     JournalFailed {
@@ -86,23 +88,6 @@ pub enum ArrayEvent {
 }
 
 impl ArrayEvent {
-    /// A state change out of the engine's terms.
-    pub fn state(
-        primary: VolumeNumber,
-        mirror: VolumeNumber,
-        from: PairState,
-        to: PairState,
-        reason: u8,
-    ) -> Self {
-        Self::State {
-            primary,
-            mirror,
-            from: from.name(),
-            to: to.name(),
-            reason,
-        }
-    }
-
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
@@ -114,6 +99,24 @@ impl ArrayEvent {
             Self::IoFailed { .. } | Self::JournalFailed { .. } => Level::Error,
             Self::Told { level, .. } => *level,
         }
+    }
+}
+
+/// A state change out of the engine's terms.
+pub(crate) fn state_event(event: &Event) -> ArrayEvent {
+    let Event::State {
+        primary,
+        mirror,
+        from,
+        to,
+        reason,
+    } = event;
+    ArrayEvent::State {
+        primary: VolumeNumber(primary.0),
+        mirror: VolumeNumber(mirror.0),
+        from: from.name(),
+        to: to.name(),
+        reason: *reason,
     }
 }
 
@@ -150,7 +153,17 @@ impl fmt::Display for ArrayEvent {
                     other => write!(f, " for reason {other}"),
                 }
             }
-            Self::IoFailed { volume, reason } => write!(f, "volume {}: {reason}", volume.0),
+            Self::IoFailed {
+                volume,
+                reason,
+                left_out,
+            } => {
+                write!(f, "volume {}: {reason}", volume.0)?;
+                match left_out {
+                    0 => Ok(()),
+                    more => write!(f, " (and {more} more failures before)"),
+                }
+            }
             Self::JournalFailed { reason } => {
                 write!(
                     f,
@@ -170,6 +183,8 @@ impl fmt::Display for ArrayEvent {
 pub struct EventLog {
     ring: Mutex<Ring>,
     stream: broadcast::Sender<EventRecord>,
+    /// Failures come with every I/O: each volume has a few to say.
+    failures: Mutex<BTreeMap<VolumeNumber, Throttle>>,
 }
 
 #[derive(Debug, Default)]
@@ -184,6 +199,22 @@ impl EventLog {
         Self {
             ring: Mutex::default(),
             stream: broadcast::channel(KEPT_EVENTS).0,
+            failures: Mutex::default(),
+        }
+    }
+
+    /// An I/O failed. A volume that fails and fails is heard of now and then, with the number of failures in between.
+    pub fn push_failure(&self, volume: VolumeNumber, reason: String) {
+        let admitted = lock(&self.failures)
+            .entry(volume)
+            .or_insert_with(Throttle::per_io)
+            .admit(Instant::now());
+        if let Some(left_out) = admitted {
+            self.push(ArrayEvent::IoFailed {
+                volume,
+                reason,
+                left_out,
+            });
         }
     }
 
@@ -271,6 +302,27 @@ mod tests {
         assert_eq!(kept.len(), KEPT_EVENTS);
         assert!(kept.windows(2).all(|two| two[1].sequence == two[0].sequence + 1));
         assert_eq!(log.since(kept.last().unwrap().sequence - 2).len(), 2);
+    }
+
+    #[test]
+    fn a_volume_that_fails_every_time_neither_floods_nor_hides_another() {
+        let log = EventLog::new();
+        for _ in 0..1000 {
+            log.push_failure(VolumeNumber(1), "gone".into());
+        }
+        log.push_failure(VolumeNumber(2), "gone too".into());
+        let kept = log.since(0);
+        assert!(kept.len() < 20, "{} events", kept.len());
+        assert_eq!(kept.last().unwrap().event.to_string(), "volume 2: gone too");
+        let counted = ArrayEvent::IoFailed {
+            volume: VolumeNumber(1),
+            reason: "gone".into(),
+            left_out: 995,
+        };
+        assert_eq!(
+            counted.to_string(),
+            "volume 1: gone (and 995 more failures before)"
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ use target_core::{
 use crate::{
     array::Array,
     copy_worker,
-    events::ArrayEvent,
+    events::state_event,
     lock,
     ops::{Op, Piece},
 };
@@ -332,28 +332,12 @@ impl Array {
     }
 
     pub(crate) fn note_event(&self, event: &Event) {
-        let Event::State {
-            primary,
-            mirror,
-            from,
-            to,
-            reason,
-        } = event;
-        self.events.push(ArrayEvent::state(
-            number(*primary),
-            number(*mirror),
-            *from,
-            *to,
-            *reason,
-        ));
+        self.events.push(state_event(event));
         self.note_change();
     }
 
     fn note_failure(&self, volume: VolumeId, error: &IoError) {
-        self.events.push(ArrayEvent::IoFailed {
-            volume: number(volume),
-            reason: error.to_string(),
-        });
+        self.events.push_failure(number(volume), error.to_string());
     }
 }
 

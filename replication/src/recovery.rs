@@ -1,7 +1,7 @@
 //! From the journal that was found and the volumes that are configured to an engine that may serve hosts.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -9,9 +9,8 @@ use replication_engine::{
     Engine, EngineConfig,
     command::VolumeSpec,
     effects::Effect,
-    events::Event,
-    ids::VolumeId,
-    journal::{Header, Image, Record},
+    ids::{PairId, VolumeId},
+    journal::{Header, Image, PairMeta, Record},
 };
 use target_core::{
     plain::PlainVolume,
@@ -22,6 +21,7 @@ use target_core::{
 use crate::{
     array::spec,
     array_error::ArrayError,
+    events::{ArrayEvent, Level, state_event},
     journal_file::{Found, JournalFileError},
 };
 
@@ -33,15 +33,17 @@ pub(crate) struct Recovered {
     /// What that file begins with.
     pub(crate) snapshot: Vec<Record>,
     /// What changed by it.
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<ArrayEvent>,
 }
 
-/// Replays the journal, if one was found, and lets the engine mark what a crash may have left different.
+/// Replays the journal, if one was found, dissolves the pairs of volumes that are `fresh`, that is without the content
+/// they had, and lets the engine mark what a crash may have left different.
 pub(crate) fn recover(
     system: &SystemId,
     config: EngineConfig,
     found: Option<Found>,
     volumes: &[Arc<PlainVolume>],
+    fresh: &BTreeSet<VolumeNumber>,
 ) -> Result<Recovered, ArrayError> {
     let specs = specs(volumes)?;
     let mut header = Header {
@@ -49,7 +51,7 @@ pub(crate) fn recover(
         system_id: system.to_wire(),
         track_size: config.track_size,
     };
-    let image = match found {
+    let mut image = match found {
         None => Image::new(config.track_size),
         Some(found) => {
             check_header(&found, &header)?;
@@ -57,6 +59,8 @@ pub(crate) fn recover(
             replay(&found)?
         }
     };
+    let lost = fresh.iter().map(|number| VolumeId(number.0)).collect();
+    let dissolved = image.dissolve_pairs_of(&lost);
     check_pairs(&image, &specs)?;
     let mut effects = Vec::new();
     let (engine, recovery) = Engine::from_image(config, specs, image, &mut effects)?;
@@ -70,17 +74,47 @@ pub(crate) fn recover(
         );
     }
     let snapshot = engine.snapshot();
-    let events = effects.into_iter().filter_map(|effect| match effect {
-        Effect::Event(event) => Some(event),
+    let changed = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Event(event) => Some(state_event(&event)),
         // The members are asked for one by one when the volumes are made.
         _ => None,
     });
+    let dissolved = dissolved
+        .iter()
+        .map(|(pair, meta)| dissolution(*pair, meta, &lost));
     Ok(Recovered {
         engine,
         header,
         snapshot,
-        events: events.collect(),
+        events: dissolved.chain(changed).collect(),
     })
+}
+
+/// The pair that was is no more: why, and what became of the volume that is left.
+fn dissolution(pair: PairId, meta: &PairMeta, lost: &BTreeSet<VolumeId>) -> ArrayEvent {
+    let (primary, mirror) = (meta.primary, pair.0);
+    let who = match (lost.contains(&primary), lost.contains(&mirror)) {
+        (true, true) => "both volumes have".to_owned(),
+        (true, false) => format!("volume {} has", primary.0),
+        (false, _) => format!("volume {} has", mirror.0),
+    };
+    let destination = if meta.state.restores() { primary } else { mirror };
+    let half = if meta.state.is_copying() && !lost.contains(&destination) {
+        format!(
+            "; volume {} is inconsistent: the copy to it was not complete",
+            destination.0
+        )
+    } else {
+        String::new()
+    };
+    ArrayEvent::Told {
+        kind: "pair",
+        level: Level::Warning,
+        text: format!(
+            "pair {} -> {} was {} and is cancelled, because {who} come up without content (a new file, or memory){half}",
+            primary.0, mirror.0, meta.state
+        ),
+    }
 }
 
 fn specs(volumes: &[Arc<PlainVolume>]) -> Result<BTreeMap<VolumeId, VolumeSpec>, ArrayError> {

@@ -12,7 +12,7 @@ mod provisioning;
 mod sanitize;
 mod transfer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use scsi_model::{
@@ -245,8 +245,10 @@ impl Task {
                 };
             }
             Err(error) => {
-                if !matches!(error, IoError::Miscompare { .. } | IoError::NotReady) {
-                    tracing::warn!(volume = self.identity.number.0, %error, "a command failed");
+                if !matches!(error, IoError::Miscompare { .. } | IoError::NotReady)
+                    && let Some(left_out) = self.unit.failures.admit(Instant::now())
+                {
+                    tracing::warn!(volume = self.identity.number.0, %error, left_out, "a command failed");
                 }
                 self.unit
                     .check_condition(&sense_of(&error, self.identity.block_size))

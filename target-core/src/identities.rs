@@ -1,8 +1,8 @@
 //! Who a volume is, for ever: the NAA designator and serial number that hosts know it by.
 //!
 //! Hosts build device names, multipath maps and cluster membership on these, so they are made once, from random
-//! bytes, when a volume number is first served, and kept in `volumes.json` in the state directory even after the
-//! volume has been deleted.
+//! bytes, when a volume number is first served, and kept in `volumes.json` in the state directory for as long as nobody
+//! deletes the volume: one that is only not configured for a while comes back as who it was.
 
 use std::{
     collections::BTreeMap,
@@ -71,6 +71,23 @@ impl IdentityStore {
             path: None,
             known: Mutex::default(),
         }
+    }
+
+    /// The volume is deleted: one with this number that comes after it is somebody else.
+    pub fn forget(&self, number: VolumeNumber) -> Result<(), StateFileError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(&number) {
+            return Ok(());
+        }
+        let mut naa = known.clone();
+        naa.remove(&number);
+        if let Some(path) = &self.path {
+            let document = Document { naa };
+            state_file::store(path, &document)?;
+            naa = document.naa;
+        }
+        *known = naa;
+        Ok(())
     }
 
     /// The identity of a volume: made and stored at the first call, the same for ever after.
@@ -144,6 +161,19 @@ mod tests {
         assert_eq!(one.serial.len(), 16);
         let again = IdentityStore::open(directory.path()).unwrap();
         assert_eq!(again.identity(VolumeNumber(1)).unwrap(), one);
+        assert_eq!(again.identity(VolumeNumber(2)).unwrap(), two);
+    }
+
+    #[test]
+    fn a_number_that_was_forgotten_is_somebody_else_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = IdentityStore::open(directory.path()).unwrap();
+        let one = store.identity(VolumeNumber(1)).unwrap();
+        let two = store.identity(VolumeNumber(2)).unwrap();
+        store.forget(VolumeNumber(1)).unwrap();
+        store.forget(VolumeNumber(7)).unwrap();
+        let again = IdentityStore::open(directory.path()).unwrap();
+        assert_ne!(again.identity(VolumeNumber(1)).unwrap(), one);
         assert_eq!(again.identity(VolumeNumber(2)).unwrap(), two);
     }
 

@@ -15,6 +15,7 @@ mod nexus;
 pub mod plain;
 pub mod state_file;
 pub mod target;
+pub mod throttle;
 pub mod unit_state;
 pub mod volume;
 

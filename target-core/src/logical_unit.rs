@@ -35,6 +35,7 @@ use crate::{
     gate::Gate,
     gauge::Gauge,
     state_file::StateFileError,
+    throttle::Throttle,
     unit_state::{UnitState, UnitStateStore},
     volume::{IoError, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
@@ -52,6 +53,8 @@ pub struct LogicalUnit {
     /// What the counters were at the last LOG SELECT that reset them.
     counted_before: Mutex<IoStatistics>,
     started: Instant,
+    /// For what is logged of failed commands.
+    pub(crate) failures: Throttle,
 }
 
 struct Server {
@@ -98,6 +101,7 @@ impl LogicalUnit {
             gauge: OnceLock::new(),
             counted_before: Mutex::default(),
             started: Instant::now(),
+            failures: Throttle::per_io(),
         });
         unit.volume.watch(Arc::new(Watcher(Arc::downgrade(&unit))));
         // Whatever changed before anybody watched.

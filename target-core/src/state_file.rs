@@ -77,6 +77,15 @@ pub fn store<T: Serialize>(path: &Path, value: &T) -> Result<(), StateFileError>
     sync_directory_of(path).map_err(|source| system(path, "sync the directory of", source))
 }
 
+/// Removes a state file, if it is there. When this returns, that is on stable storage.
+pub fn remove(path: &Path) -> Result<(), StateFileError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_directory_of(path).map_err(|source| system(path, "sync the directory of", source)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(system(path, "remove", error)),
+    }
+}
+
 /// Why a state file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateFileError {

@@ -62,6 +62,11 @@ impl UnitStateStore {
         Ok(stored.flatten().unwrap_or_default())
     }
 
+    /// The volume is deleted: the unit of one with its number starts with the defaults.
+    pub fn forget(&self) -> Result<(), StateFileError> {
+        self.path.as_deref().map_or(Ok(()), state_file::remove)
+    }
+
     /// Stores a state; it is on stable storage at the end.
     pub(crate) async fn save(&self, state: UnitState) -> Result<(), IoError> {
         // State changes are rare and small: two threads serve all units.

@@ -10,6 +10,7 @@
 mod codec;
 mod file;
 mod image;
+mod lost;
 mod record;
 #[cfg(test)]
 mod tests;

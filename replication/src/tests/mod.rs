@@ -8,7 +8,7 @@ mod pairs;
 mod race;
 mod restart;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use replication_engine::{Limits, state::PairState};
@@ -59,7 +59,8 @@ impl Rig {
             limits,
             ..Tuning::default()
         };
-        let array = Array::open_with(state.path(), system, TRACK, tuning, plain.clone()).unwrap();
+        let fresh = BTreeSet::new();
+        let array = Array::open_with(state.path(), system, TRACK, tuning, plain.clone(), &fresh).unwrap();
         Self {
             state,
             plain,

@@ -100,6 +100,70 @@ async fn an_orderly_shutdown_leaves_nothing_to_copy() {
     assert_eq!(rig.media(1).await, rig.media(2).await);
 }
 
+/// A mirror that a restore was reading from comes up empty: not one of its zeros may reach the primary.
+#[tokio::test]
+async fn a_volume_without_its_content_leaves_its_pairs_before_a_copy_begins() {
+    for lost in [1, 2] {
+        let mut rig = Rig::duplex(3).await;
+        rig.split((1, 2)).await;
+        rig.await_state((1, 2), PairState::Split).await;
+        rig.establish((1, 3)).await;
+        rig.await_state((1, 3), PairState::Duplex).await;
+        rig.split((1, 3)).await;
+        rig.await_state((1, 3), PairState::Split).await;
+        rig.write(1, 0, pattern(9, 1 << 20)).await.unwrap();
+        // The restore cannot get on, so that the kill finds it half way.
+        rig.faults[1].be_slow(true);
+        rig.out(OutVerb::Restore, Flags::default(), &[(1, 2)])
+            .await
+            .unwrap();
+        rig.array.abandon().await;
+        rig.faults[1].be_slow(false);
+        let before = [rig.media(1).await, rig.media(3).await];
+        let identities = IdentityStore::ephemeral();
+        rig.plain[lost - 1] = memory(lost as u32, SIZE, &identities).0;
+        rig.array = Array::open_with(
+            rig.state.path(),
+            SystemId::new("HF-A").unwrap(),
+            TRACK,
+            Tuning::default(),
+            rig.plain.clone(),
+            &[VolumeNumber(lost as u32)].into(),
+        )
+        .unwrap();
+        let left: Vec<_> = rig.array.pairs().iter().map(|pair| pair.mirror.0).collect();
+        assert_eq!(left, if lost == 1 { vec![] } else { vec![3] });
+        let events = rig.array.events().since(0);
+        let told = |text: &str| {
+            events
+                .iter()
+                .any(|record| record.event.to_string().contains(text))
+        };
+        assert!(told("pair 1 -> 2 was"), "{events:?}");
+        if lost == 2 {
+            assert!(told("volume 1 is inconsistent"), "{events:?}");
+            assert_eq!(rig.media(1).await, before[0]);
+        }
+        assert_eq!(rig.media(3).await, before[1]);
+        // What was dissolved stays so.
+        rig.restart().await;
+        assert_eq!(rig.array.pairs().len(), left.len());
+        // And the volumes are as good as any: the lost one is made anew from another.
+        rig.out(
+            OutVerb::Establish { remote: None },
+            Flags {
+                full: true,
+                ..Flags::default()
+            },
+            &[(1, 2)],
+        )
+        .await
+        .unwrap();
+        rig.await_state((1, 2), PairState::Duplex).await;
+        assert_eq!(rig.media(1).await, rig.media(2).await);
+    }
+}
+
 #[tokio::test]
 async fn damage_and_strangers_are_refused() {
     let rig = Rig::duplex(2).await;

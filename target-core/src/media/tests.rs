@@ -194,9 +194,10 @@ fn sixteen_tebibytes_of_memory_cost_what_is_written() {
     assert_eq!(media.allocated_bytes(), 0);
 }
 
-/// `HOLDFAST_TEST_BLOCK_DEVICE` names a device of 1 MiB whose content may be lost, for instance a loop device.
+/// `HOLDFAST_TEST_BLOCK_DEVICE` names a device of 1 MiB whose content may be lost. `./test devices` makes a loop device
+/// and runs this on it.
 #[test]
-#[ignore = "needs a block device"]
+#[ignore = "needs a block device, and root to make one: ./test devices"]
 fn a_block_device_is_a_store() {
     let path = PathBuf::from(std::env::var_os("HOLDFAST_TEST_BLOCK_DEVICE").unwrap());
     let mismatch = FileMedia::open(&path, Some(2 * LENGTH)).unwrap_err();

@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod fresh;
 mod generations;
 mod greeting;
 mod lock;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("holdfastd: {error:#}");
+            eprintln!("holdfastd: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -65,6 +66,19 @@ fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(serve::serve(source, config))
+}
+
+/// An error with its causes, but for those that what comes before has said already.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// The log goes to standard error; standard output is for what users and scripts read.

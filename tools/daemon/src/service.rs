@@ -12,13 +12,16 @@ use replication::{Array, Tuning};
 use target_core::{
     control::ArrayControl,
     identities::IdentityStore,
-    scsi_model::control::{Flags, OutVerb, Reply, Request, VolumeNumber, VolumePair},
+    scsi_model::control::{Reply, Request, VolumeNumber},
+    state_file::StateFileError,
     target::{AccessRules, Target},
+    unit_state::UnitStateStore,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Media},
+    fresh::Fresh,
     generations::Generations,
     reload::Plan,
     runtime::Runtime,
@@ -73,6 +76,7 @@ impl Service {
         let mut runtime = Runtime::load(&state_dir)?;
         let config = runtime.merge(&configured)?;
         let identities = IdentityStore::open(&state_dir)?;
+        let fresh = Fresh::find(&config)?;
         let mut volumes = Vec::new();
         for volume in config.volumes.values() {
             volumes.push(wiring::open_volume(volume, &identities)?);
@@ -83,8 +87,9 @@ impl Service {
             tuning.journal_limit = bytes;
         }
         let system = config.system.id.clone();
-        let array = Array::open_with(&state_dir, system, config.system.track_size, tuning, volumes)?;
-        dissolve_pairs_in_memory(&array, &config).await;
+        let track_size = config.system.track_size;
+        let array = Array::open_with(&state_dir, system, track_size, tuning, volumes, fresh.numbers())?;
+        fresh.settled()?;
         let mut units = Units::new();
         for volume in array.volumes() {
             units.insert(volume.number().0, wiring::unit(volume, &array, &config)?);
@@ -179,14 +184,34 @@ impl Service {
 
     /// `holdfast volume create`.
     pub(crate) async fn create_volume(&self, wanted: VolumeCreate) -> Result<Vec<String>, String> {
-        self.edit(|served, runtime| runtime.create(&served.config, wanted).map(|_| None))
-            .await
+        self.edit(|served, runtime| {
+            let number = runtime.create(&served.config, wanted)?;
+            // It is nobody that hosts have known, whatever was left of an earlier volume with its number.
+            self.forget(served, number).map_err(|error| error.to_string())?;
+            Ok(None)
+        })
+        .await
     }
 
-    /// `holdfast volume delete`.
+    /// `holdfast volume delete`. Its identity, reservations and mode pages end with it.
     pub(crate) async fn delete_volume(&self, number: u32) -> Result<Vec<String>, String> {
-        self.edit(|served, runtime| runtime.delete(&served.config, number).map(|()| None))
-            .await
+        let done = self
+            .edit(|served, runtime| runtime.delete(&served.config, number).map(|()| None))
+            .await?;
+        let served = self.served.lock().await;
+        if !served.config.volumes.contains_key(&number)
+            && let Err(error) = self.forget(&served, number)
+        {
+            // The volume is gone all the same, and one created with its number is made to forget again.
+            tracing::error!(%error, "cannot forget who volume {number} was");
+        }
+        Ok(done)
+    }
+
+    fn forget(&self, served: &Served, number: u32) -> Result<(), StateFileError> {
+        let number = VolumeNumber(number);
+        self.identities.forget(number)?;
+        UnitStateStore::open(&served.config.system.state_dir, number)?.forget()
     }
 
     /// `holdfast volume resize`.
@@ -390,43 +415,6 @@ impl Service {
         for number in added {
             if let Err(error) = self.array.remove_volume(VolumeNumber(*number)).await {
                 complain(&error);
-            }
-        }
-    }
-}
-
-/// A volume in memory begins empty at every start, whatever the journal says of its pairs: they end here, before hosts
-/// get in and take zeros for an image.
-async fn dissolve_pairs_in_memory(array: &Array, config: &Config) {
-    let in_memory = |number: u32| {
-        config
-            .volumes
-            .get(&number)
-            .is_some_and(|volume| volume.media == Media::Memory)
-    };
-    for pair in array.pairs() {
-        let (primary, mirror) = (pair.primary.0, pair.mirror.0);
-        if !in_memory(primary) && !in_memory(mirror) {
-            continue;
-        }
-        let request = Request::Out {
-            verb: OutVerb::Cancel,
-            flags: Flags {
-                force: true,
-                ..Flags::default()
-            },
-            members: vec![VolumePair {
-                primary: VolumeNumber(primary),
-                mirror: Some(VolumeNumber(mirror)),
-            }],
-            dry_run: false,
-        };
-        match array.execute(request).await {
-            Ok(_) => tracing::warn!(
-                "pair {primary} -> {mirror} is cancelled: a volume in memory does not outlive the daemon"
-            ),
-            Err(refusal) => {
-                tracing::error!("pair {primary} -> {mirror} has lost a volume in memory: {refusal}");
             }
         }
     }

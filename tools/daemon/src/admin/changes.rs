@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use admin_api::{DoneAnswer, MapRequest, UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize};
-use axum::{Json, extract::State};
+use axum::{Json, body::Bytes, extract::State};
 
 use super::problem::{Document, Failed};
 use crate::service::Service;
@@ -48,6 +48,7 @@ pub(super) async fn unmap(
     to_the_end(async move { service.unmap(&wanted).await }).await
 }
 
-pub(super) async fn reload(State(service): State<Arc<Service>>) -> Done {
+/// The body says nothing, but is read: a connection closed over unread bytes is reset, and the answer may be lost.
+pub(super) async fn reload(State(service): State<Arc<Service>>, _: Bytes) -> Done {
     to_the_end(async move { service.reload().await }).await
 }

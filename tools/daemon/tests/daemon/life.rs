@@ -1,130 +1,11 @@
-//! The program itself: check, serve, say `ready`, reload, refuse a second daemon, stop.
-#![allow(clippy::unwrap_used, reason = "a test")]
+//! Check, serve, say `ready`, reload, refuse a second daemon, stop.
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-
-fn holdfastd(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfastd"));
-    command
-        .current_dir(directory)
-        .arg("--config")
-        .arg("a.toml")
-        .stdin(Stdio::null());
-    command
-}
-
-const CONFIG: &str = r#"
-[system]
-id = "HF-LIFE"
-state_dir = "state"
-
-[iscsi]
-portals = ["127.0.0.1:0"]
-
-[[volume]]
-number = 1
-name = "prod"
-size = "16MiB"
-file = "prod.img"
-
-[[volume]]
-number = 2
-name = "bcv"
-class = "mirror"
-size = "16MiB"
-memory = true
-
-[[target]]
-iqn = "iqn.2026-11.io.holdfast:life"
-luns = [{ lun = 0, volume = 1 }, { lun = 1, volume = 2 }]
-"#;
-
-struct Daemon {
-    directory: TempDir,
-    child: Child,
-    greeting: String,
-}
-
-impl Daemon {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("a.toml"), CONFIG).unwrap();
-        let log = fs::File::create(directory.path().join("log")).unwrap();
-        let mut child = holdfastd(directory.path())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut greeting = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        while !greeting.ends_with("\nready\n") {
-            assert!(
-                stdout.read_line(&mut greeting).unwrap() > 0,
-                "ended before ready: {greeting}"
-            );
-        }
-        Self {
-            directory,
-            child,
-            greeting,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn request(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
-        let mut stream = UnixStream::connect(self.path("state/admin.sock")).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
-    }
-
-    fn volumes(&self) -> usize {
-        self.request("GET", "/v1/volumes", "").1["volumes"]
-            .as_array()
-            .unwrap()
-            .len()
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    fn stop(mut self) -> Output {
-        self.signal(rustix::process::Signal::TERM);
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(0));
-        assert!(!self.path("state/admin.sock").exists());
-        holdfastd(self.directory.path()).arg("--check").output().unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::rig::{CONFIG, Daemon, holdfastd};
 
 #[test]
 fn a_life() {
@@ -205,7 +86,8 @@ fn reloads_all_or_nothing() {
         daemon.request("POST", "/v1/reload", "{}").1["done"][0],
         "volume 3 removed"
     );
-    let checked = daemon.stop();
+    let directory = daemon.stop_and_keep();
+    let checked = holdfastd(directory.path()).arg("--check").output().unwrap();
     assert_eq!(checked.status.code(), Some(0));
 }
 
@@ -230,5 +112,16 @@ fn check_opens_nothing_and_names_every_fault() {
         fs::read_dir(directory.path()).unwrap().count(),
         1,
         "nothing was made"
+    );
+}
+
+#[test]
+fn a_missing_configuration_is_said_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = holdfastd(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "holdfastd: a.toml: cannot be read: No such file or directory (os error 2)\n"
     );
 }

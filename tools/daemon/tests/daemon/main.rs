@@ -1,0 +1,7 @@
+//! The program itself, as a process.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod life;
+mod rig;
+mod systemd;
+mod volumes;
