@@ -217,6 +217,11 @@ impl Array {
         lock(&self.engine).pending(PairId(mirror), side)
     }
 
+    /// The pace of all copies together from now on, in bytes of data a second; 0: as fast as they go.
+    pub fn set_copy_rate(&self, bytes_per_second: u64) {
+        lock(&self.engine).set_pace(bytes_per_second);
+    }
+
     /// Changes whenever a pair changed state or a command ended.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()

@@ -389,6 +389,18 @@ impl Daemon {
         run.stdout
     }
 
+    /// Puts `after` in the place of `before` in the configuration, and `holdfast reload`.
+    pub fn reconfigure(&self, before: &str, after: &str) -> String {
+        let path = self.path("config.toml");
+        let text = fs::read_to_string(&path).expect("the directory is ours");
+        assert!(
+            text.contains(before),
+            "{before:?} is not in the configuration:\n{text}"
+        );
+        fs::write(&path, text.replacen(before, after, 1)).expect("the directory is ours");
+        self.holdfast_ok(&["reload"])
+    }
+
     /// `query --json` of one pair.
     pub fn pair(&self, primary: &str, mirror: &str) -> serde_json::Value {
         let text = self.holdfast_ok(&["--json", "query", primary, mirror]);

@@ -143,24 +143,34 @@ fn the_readme_tour() {
     guest::run(&mut daemon, "tour", &[], &mut nothing);
 }
 
+const FAST: &str = "[replication]\ncopy_rate = \"64MiB\"\n";
+/// A restore of some megabytes takes minutes.
+const SLOW: &str = "[replication]\ncopy_rate = \"64KiB\"\n";
+
 /// The story of pairs over two hosts, in band with `sg_raw`.
 #[test]
 fn the_story_protected_restore_twice_from_one_mirror() {
     let config = DaemonConfig {
-        // Slow enough that a mount finds the restore at work, fast enough for a test.
-        extra: "[replication]\ncopy_rate = \"6MiB\"\n".to_owned(),
+        extra: FAST.to_owned(),
         ..DaemonConfig::trio("256MiB")
     };
-    let mut sha = |request: &str, daemon: &mut Daemon| {
-        let number = request
-            .strip_prefix("host-sha-")
-            .expect("the only request of the script");
-        let sum = Command::new("sha256sum")
-            .arg(daemon.path("bcv1.img"))
-            .output()
-            .expect("sha256sum runs");
-        assert!(sum.status.success());
-        std::fs::write(daemon.path(format!("share/sha-{number}")), &sum.stdout[..64]).expect("ours");
+    let mut serve = |request: &str, daemon: &mut Daemon| {
+        if let Some(number) = request.strip_prefix("host-sha-") {
+            let sum = Command::new("sha256sum")
+                .arg(daemon.path("bcv1.img"))
+                .output()
+                .expect("sha256sum runs");
+            assert!(sum.status.success());
+            std::fs::write(daemon.path(format!("share/sha-{number}")), &sum.stdout[..64]).expect("ours");
+        } else if request.starts_with("host-slow-") {
+            daemon.reconfigure(FAST, SLOW);
+        } else {
+            assert!(
+                request.starts_with("host-fast-"),
+                "{request} is no request of the script"
+            );
+            daemon.reconfigure(SLOW, FAST);
+        }
     };
-    guest::run(&mut Daemon::start(&config), "story", &[], &mut sha);
+    guest::run(&mut Daemon::start(&config), "story", &[], &mut serve);
 }

@@ -117,9 +117,12 @@ fn a_kill_loses_no_pair_and_no_mark() {
 
 #[test]
 fn a_copy_goes_on_after_a_kill() {
-    let slow = "[replication]\ncopy_rate = \"4MiB\"\n".to_owned();
+    let (slow, fast) = (
+        "[replication]\ncopy_rate = \"64KiB\"\n",
+        "[replication]\ncopy_rate = \"64MiB\"\n",
+    );
     let mut daemon = Daemon::start(&DaemonConfig {
-        extra: slow,
+        extra: slow.to_owned(),
         ..DaemonConfig::trio("64MiB")
     });
     io(&daemon, 0, &["write -P 0x21 0 12M"]);
@@ -127,6 +130,7 @@ fn a_copy_goes_on_after_a_kill() {
     daemon.kill();
     daemon.start_again();
     assert_eq!(daemon.pair("1", "2")["state"], "copy");
+    daemon.reconfigure(slow, fast);
     daemon.holdfast_ok(&[
         "verify",
         "1",
@@ -139,6 +143,7 @@ fn a_copy_goes_on_after_a_kill() {
     ]);
     // An instant split is usable at once, and stays right over a kill.
     io(&daemon, 0, &["write -P 0x22 0 12M"]);
+    daemon.reconfigure(fast, slow);
     daemon.holdfast_ok(&["establish", "1", "2", "--full"]);
     daemon.holdfast_ok(&["split", "1", "2", "--instant"]);
     assert_eq!(daemon.pair("1", "2")["state"], "splitting");
@@ -148,6 +153,8 @@ fn a_copy_goes_on_after_a_kill() {
     daemon.start_again();
     io(&daemon, 1, &["read -P 0x22 0 12M"]);
     io(&daemon, 0, &["read -P 0x23 2M 100k", "read -P 0x22 0 2M"]);
+    assert_eq!(daemon.pair("1", "2")["state"], "splitting");
+    daemon.reconfigure(slow, fast);
     daemon.holdfast_ok(&[
         "verify",
         "1",

@@ -4,8 +4,9 @@
 # name on the second network), files lost, a protected restore mounted at once
 # while tracks are still being copied, the mirror unchanged; and once more.
 # Everything is commanded in band, with sg_raw. Volume 1 is LUN 0, volume 2 LUN 1.
-# The host paces copies so that a restore takes several seconds; it writes the
-# mirror's SHA-256 to /share/sha when asked by `on_host host-sha-N`.
+# Asked by `on_host`, the host slows copies down to a trickle (host-slow-N) so
+# that the restore is surely under way while it is looked at, lets them go again
+# (host-fast-N), and writes the mirror's SHA-256 to /share/sha-N (host-sha-N).
 . /ri/lib.sh
 A=${INITIATOR_NAME} B=$INITIATOR_NAME-b
 p1=$PORTAL p2=10.0.3.2:$TARGET_PORT
@@ -69,6 +70,7 @@ for round in 1 2; do
 
   # --- protected restore, used at once ------------------------------------------------
   blockdev --flushbufs "$std"
+  t "round $round: copies at a trickle" on_host "host-slow-$round" 60
   t "round $round: RESTORE PROTECTED" out 02 04
   t "round $round: mount at once" mount "$std" /mnt || bail "no mount"
   left=$(remaining); note "round $round: $left tracks left to restore just after the mount"
@@ -78,6 +80,8 @@ for round in 1 2; do
   t "round $round: what came later is gone" test ! -e /mnt/wrong
   t "round $round: new files during the copy" eval 'dd if=/dev/urandom of=/mnt/new$round bs=64k count=40 status=none && sync -f /mnt/new$round && sha256sum /mnt/new$round >/tmp/new$round'
   t "round $round: the mirror stays ready" ready
+  t "round $round: still restoring" in_state 07
+  t "round $round: copies at full speed" on_host "host-fast-$round" 60
   t "round $round: wait for SPLIT by VERIFY" wait_for 180 in_state 04
   t "round $round: new files are right" sha256sum --quiet -c /tmp/new$round
   t "round $round: the mirror's SHA-256" sha $round

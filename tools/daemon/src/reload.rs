@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) remove_volumes: Vec<u32>,
     /// The mirrors of generations come from somewhere else.
     pub(crate) generations: bool,
+    /// Copies go at another pace, in bytes a second; 0: as fast as they can.
+    pub(crate) copy_rate: Option<u64>,
 }
 
 impl Plan {
@@ -50,11 +52,9 @@ impl Plan {
         fixed("system.workers", now.system.workers == then.system.workers);
         fixed("admin.socket", now.admin.socket == then.admin.socket);
         fixed("admin.http", now.admin.http == then.admin.http);
-        let (was, will) = (&now.replication, &then.replication);
-        fixed("replication.copy_rate", was.copy_rate == will.copy_rate);
         fixed(
             "replication.journal_limit",
-            was.journal_limit == will.journal_limit,
+            now.replication.journal_limit == then.replication.journal_limit,
         );
         let mut plan = Self::default();
         for (number, volume) in &then.volumes {
@@ -77,6 +77,8 @@ impl Plan {
             .copied()
             .collect();
         plan.generations = now.generations != then.generations;
+        let copy_rate = then.replication.copy_rate;
+        plan.copy_rate = (now.replication.copy_rate != copy_rate).then(|| copy_rate.unwrap_or(0));
         plan.set_targets = then
             .targets
             .values()
@@ -138,6 +140,11 @@ impl Plan {
         if self.generations {
             lines.push("generations: pool or directory changed".to_owned());
         }
+        match self.copy_rate {
+            Some(bytes @ 1..) => lines.push(format!("copies go at {} a second at most", Size(bytes))),
+            Some(0) => lines.push("copies go as fast as they can".to_owned()),
+            None => {}
+        }
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }
@@ -178,6 +185,13 @@ mod tests {
         let plan = planned(|_| {});
         assert_eq!(plan, Plan::default());
         assert_eq!(plan.describe(&config()), ["nothing has changed"]);
+    }
+
+    #[test]
+    fn the_pace_of_copies_changes_while_serving() {
+        let plan = planned(|then| then.replication.copy_rate = Some(6 << 20));
+        assert_eq!(plan.copy_rate, Some(6 << 20));
+        assert_eq!(plan.describe(&config()), ["copies go at 6MiB a second at most"]);
     }
 
     #[test]

@@ -316,6 +316,9 @@ impl Service {
             self.take_back(served, &added, &resized).await;
             return Err(why);
         }
+        if let Some(copy_rate) = plan.copy_rate {
+            self.array.set_copy_rate(copy_rate);
+        }
         self.reservations.set(units.clone());
         (served.units, served.targets) = (units, targets);
         Ok(())
