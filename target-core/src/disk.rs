@@ -166,9 +166,12 @@ impl Disk {
         }
         self.refuse_after_failure()?;
         let written = self.media.write_at(offset, data, true);
-        // No space is found before anything is promised; any other failure may be one of making it stable.
         written.inspect_err(|error| {
-            if !matches!(error, IoError::NoSpace { .. }) {
+            // A file system finds out that it is full before anything is promised, and then takes no other write there either. But a thin
+            // device behind the cache can be the one that is full, and then it may have lost other writes with this one.
+            let refused =
+                matches!(error, IoError::NoSpace { .. }) && self.media.write_at(offset, data, false).is_err();
+            if !refused {
                 self.remember(error);
             }
         })
@@ -228,6 +231,22 @@ mod tests {
         );
         assert_eq!(disk.write(0, Bytes::from_static(&[1; 512]), false).await, Ok(()));
         assert!(disk.flush_failure().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_full_store_is_no_failed_flush_but_a_full_device_behind_the_cache_is() {
+        let (media, faults) = MemoryMedia::with_faults(1 << 20);
+        let disk = Disk::new("test", Arc::new(media));
+        let data = Bytes::from_static(&[1; 512]);
+        faults.fill_up_from(0);
+        let full = Err(IoError::NoSpace { offset: 0 });
+        assert_eq!(disk.write(0, data.clone(), true).await, full);
+        faults.heal();
+        assert_eq!(disk.flush().await, Ok(()), "nothing was promised");
+        faults.lack_space_below(true);
+        assert_eq!(disk.write(0, data, true).await, full);
+        faults.heal();
+        assert!(disk.flush().await.is_err(), "earlier writes may be lost with it");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod daemon;
 pub mod guest;
 pub mod initiator;
 pub mod load;
+pub mod marks;
 pub mod random;
 pub mod stamps;
 pub mod store;

@@ -19,11 +19,11 @@ use crate::{
         Load, Shape, Tally,
         cut::{CutEnd, Verb},
     },
+    marks::{self, TRACK},
     random::Random,
     stamps::SECTOR,
     store::Store,
 };
-use look::differing;
 use phase::Phase;
 
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +34,7 @@ struct Pair {
 
 /// Bytes of each volume.
 const BYTES: u64 = 8 << 20;
-const TRACK_BYTES: u64 = 8 << 10;
 const SECTORS: u64 = BYTES / SECTOR as u64;
-const TRACK: u64 = TRACK_BYTES / SECTOR as u64;
 const REGION: u64 = 64 * TRACK;
 /// The load goes to this part of the regions, so that the others must not be copied after a kill.
 const FOOTPRINT_REGIONS: u64 = 6;
@@ -139,7 +137,7 @@ impl World {
             vec![store]
         };
         let variables = [
-            ("HOLDFAST__SYSTEM__TRACK_SIZE", "8KiB"),
+            marks::TRACK_SIZE,
             ("HOLDFAST__REPLICATION__JOURNAL_LIMIT", JOURNAL_LIMIT),
             (COPY_RATE, FAST),
         ];
@@ -184,7 +182,7 @@ impl World {
         &mut self.random
     }
 
-    /// Kills so far.
+    /// Kills so far, without those of a daemon that was just starting.
     pub fn kills(&self) -> u64 {
         self.kills
     }
@@ -264,9 +262,9 @@ impl World {
         self.heard_before_loss(verb, members);
     }
 
-    /// Either, as the dice fall: one time in three the kill comes with the command. True if it came.
+    /// Either, as the dice fall: every other time the kill comes with the command. True if it came.
     pub fn order_perhaps_kill(&mut self, verb: Verb, members: &[(u32, u32)]) -> bool {
-        let now = self.random.chance(33);
+        let now = self.random.chance(50);
         if now {
             self.order_and_kill(verb, members);
         } else {
@@ -402,7 +400,7 @@ impl World {
         while self.random.chance(25) {
             let moment = Duration::from_micros(self.random.below(60_000));
             self.daemon.start_and_kill(moment);
-            self.killed("in a start");
+            *self.figures.moments.entry("in a start").or_default() += 1;
         }
         self.daemon.start_again();
         self.recognize();
@@ -444,7 +442,7 @@ impl World {
             assert!(
                 left == right,
                 "pair {primary} {mirror} is equal, but not in tracks {:?}",
-                differing(&left, &right)
+                marks::differing(&left, &right)
             );
         }
         self.check();

@@ -195,7 +195,7 @@ impl Media for MemoryMedia {
         Ok(())
     }
 
-    fn write_at(&self, offset: u64, data: &[u8], _durable: bool) -> Result<(), IoError> {
+    fn write_at(&self, offset: u64, data: &[u8], durable: bool) -> Result<(), IoError> {
         self.check(|faults| faults.writing(offset, data.len() as u64))?;
         for run in runs(offset, data.len() as u64) {
             let mut shard = write(self.shard(run.start / PAGE));
@@ -206,6 +206,9 @@ impl Media for MemoryMedia {
                 entry.data[inside.clone()].copy_from_slice(&data[start..start + inside.len()]);
                 entry.written |= sectors_touched(&inside);
             }
+        }
+        if durable {
+            self.check(|faults| faults.stabilizing(offset))?;
         }
         Ok(())
     }
@@ -262,6 +265,7 @@ pub struct Faults {
     writes: Mutex<Vec<Range<u64>>>,
     full_from: Mutex<Option<u64>>,
     flush_fails: AtomicBool,
+    lacks_space_below: AtomicBool,
     slow: AtomicBool,
 }
 
@@ -286,6 +290,11 @@ impl Faults {
         self.flush_fails.store(fail, Ordering::Relaxed);
     }
 
+    /// The device behind the cache has no space while set: it takes writes, and cannot make them stable.
+    pub fn lack_space_below(&self, lack: bool) {
+        self.lacks_space_below.store(lack, Ordering::Relaxed);
+    }
+
     /// Nothing is done inline while set: every I/O takes the way of a slow disk.
     pub fn be_slow(&self, slow: bool) {
         self.slow.store(slow, Ordering::Relaxed);
@@ -297,6 +306,7 @@ impl Faults {
         lock(&self.writes).clear();
         *lock(&self.full_from) = None;
         self.fail_flushes(false);
+        self.lack_space_below(false);
     }
 
     fn reading(&self, offset: u64, length: u64) -> Result<(), IoError> {
@@ -322,6 +332,13 @@ impl Faults {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn stabilizing(&self, offset: u64) -> Result<(), IoError> {
+        if self.lacks_space_below.load(Ordering::Relaxed) {
+            return Err(IoError::NoSpace { offset });
+        }
+        Ok(())
     }
 
     fn flushing(&self) -> Result<(), IoError> {

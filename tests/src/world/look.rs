@@ -2,15 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::FileExt as _,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use super::{BYTES, Pair, REGION, SETTLED_WITHIN, TRACK, TRACK_BYTES, World, alive, file_name, phase::Phase};
-use crate::stamps::{Picture, Stamp};
+use super::{BYTES, Pair, REGION, SETTLED_WITHIN, World, alive, file_name, phase::Phase};
+use crate::{
+    marks::{self, TRACK},
+    stamps::{Picture, Stamp},
+};
 
 impl World {
     /// The states of all pairs by mirror, as the daemon tells on its admin socket.
@@ -94,7 +96,7 @@ impl World {
             if self.load.content_of(primary) != primary {
                 continue;
             }
-            for track in self.pending(primary, *mirror) {
+            for track in marks::pending(&self.daemon, (primary, *mirror)) {
                 let region = track / (REGION / TRACK);
                 assert!(
                     self.load.touched.contains(&(primary, region)),
@@ -154,9 +156,9 @@ impl World {
             // Another pair's copy may be writing to both while we read one after the other; a mark that is missing stays missing.
             let until = Instant::now() + Duration::from_secs(5);
             loop {
-                let marked = self.pending(pair.primary, *mirror);
-                let tracks = differing(&self.image(pair.primary), &self.image(*mirror));
-                let unmarked: Vec<_> = tracks.iter().filter(|track| !marked.contains(track)).collect();
+                let files = (self.file(pair.primary), self.file(*mirror));
+                let unmarked =
+                    marks::unmarked(&self.daemon, (pair.primary, *mirror), (&files.0, &files.1), BYTES);
                 if unmarked.is_empty() {
                     break;
                 }
@@ -168,23 +170,6 @@ impl World {
                 );
             }
         }
-    }
-
-    /// The tracks that a pair has a mark for, of whatever kind.
-    fn pending(&self, primary: u32, mirror: u32) -> BTreeSet<u64> {
-        let mut tracks = BTreeSet::new();
-        for side in ["union", "remaining"] {
-            let (primary, mirror) = (primary.to_string(), mirror.to_string());
-            let text = self
-                .daemon
-                .holdfast_ok(&["--json", "pending", &primary, &mirror, "--side", side]);
-            let document: Value = serde_json::from_str(&text).expect("one JSON document");
-            for extent in document["extents"].as_array().expect("a list") {
-                let [lba, blocks] = ["lba", "blocks"].map(|key| extent[key].as_u64().expect("a number"));
-                tracks.extend(lba / TRACK..(lba + blocks).div_ceil(TRACK));
-            }
-        }
-        tracks
     }
 
     /// Waits until no copy runs.
@@ -210,21 +195,13 @@ impl World {
         }
     }
 
-    /// The bytes of a volume's file, through the page cache.
-    pub(super) fn image(&self, volume: u32) -> Vec<u8> {
-        let file = fs::File::open(self.daemon.path(file_name(volume))).expect("the volume's file");
-        let mut bytes = vec![0; BYTES as usize];
-        file.read_exact_at(&mut bytes, 0).expect("as long as the volume");
-        bytes
+    /// The file of a volume.
+    pub(super) fn file(&self, volume: u32) -> PathBuf {
+        self.daemon.path(file_name(volume))
     }
-}
 
-/// Tracks in which two images differ.
-pub(super) fn differing(left: &[u8], right: &[u8]) -> Vec<u64> {
-    let track = TRACK_BYTES as usize;
-    let pairs = left.chunks(track).zip(right.chunks(track)).zip(0..);
-    pairs
-        .filter(|((l, r), _)| l != r)
-        .map(|(_, track)| track)
-        .collect()
+    /// What is in it.
+    pub(super) fn image(&self, volume: u32) -> Vec<u8> {
+        marks::image(&self.file(volume), BYTES)
+    }
 }
