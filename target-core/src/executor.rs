@@ -27,6 +27,7 @@ use scsi_model::{
 use crate::{
     buffer::Buffer,
     command::{Execution, ScsiCommand, ScsiResponse},
+    gate::OwnedPass,
     logical_unit::{ItlNexus, LogicalUnit, Planned},
     lun_map::{LunMap, MappedUnit},
     nexus::Nexus,
@@ -101,18 +102,56 @@ pub(crate) fn execute_inline(seen: &MappedUnit, command: &ScsiCommand) -> Option
     }
 }
 
-/// Begins any command.
+/// Begins any command. It waits while a PREEMPT AND ABORT lets this initiator's commands end, or another has the unit
+/// for itself.
 pub(crate) fn execute(
     nexus: &Arc<Nexus>,
     luns: &LunMap,
     seen: &MappedUnit,
     command: ScsiCommand,
 ) -> Execution {
-    let limit = command.data_in_limit;
-    // Closed only while a PREEMPT AND ABORT waits for this initiator's commands to end.
-    let Some(inside) = seen.itl.tasks.enter_owned() else {
-        return Execution::Done(respond(Answer::status(Status::Busy), 0, limit));
+    if let Some(inside) = seen.itl.tasks.enter_owned() {
+        return begin(nexus, luns, seen, command, Some(inside));
+    }
+    let (nexus, gate) = (nexus.clone(), seen.itl.tasks.clone());
+    Execution::Later(Box::pin(async move {
+        drop(gate.enter_when_open().await);
+        finish(nexus.execute(command)).await
+    }))
+}
+
+/// Carries out a command that wants the unit for itself.
+async fn execute_alone(nexus: Arc<Nexus>, unit: Arc<LogicalUnit>, command: ScsiCommand) -> ScsiResponse {
+    let quiet = unit.quiesce().await;
+    let luns = nexus.luns();
+    let seen = luns
+        .get(command.lun)
+        .filter(|seen| Arc::ptr_eq(&seen.unit, &unit));
+    let begun = if let Some(seen) = seen {
+        begin(&nexus, &luns, seen, command, None)
+    } else {
+        drop(quiet);
+        return finish(nexus.execute(command)).await;
     };
+    finish(begun).await
+}
+
+async fn finish(execution: Execution) -> ScsiResponse {
+    match execution {
+        Execution::Done(response) => response,
+        Execution::Later(future) => future.await,
+    }
+}
+
+/// Plans a command and makes a future of what needs I/O. Without a pass the unit is quiet.
+fn begin(
+    nexus: &Arc<Nexus>,
+    luns: &LunMap,
+    seen: &MappedUnit,
+    command: ScsiCommand,
+    inside: Option<OwnedPass>,
+) -> Execution {
+    let limit = command.data_in_limit;
     let unit = &seen.unit;
     let identity = unit.identity();
     let control = match (unit.control(), luns.control) {
@@ -137,6 +176,10 @@ pub(crate) fn execute(
         Action::Answer(answer) if !must_store && aborted.is_empty() => {
             return Execution::Done(respond(answer, expected, limit));
         }
+        action if action.needs_quiet() && inside.is_some() => {
+            let alone = execute_alone(nexus.clone(), unit.clone(), command);
+            return Execution::Later(Box::pin(alone));
+        }
         action => action,
     };
     let task = Task {
@@ -151,7 +194,7 @@ pub(crate) fn execute(
     Execution::Later(Box::pin(async move {
         // A command that waits for others to end must not be waited for: two that preempt each other would do so
         // for ever. It does no I/O.
-        let _inside = aborted.is_empty().then_some(inside);
+        let _inside = inside.filter(|_| aborted.is_empty());
         let result = task.carry_out(aborted, must_store, action).await;
         task.conclude(result, expected)
     }))
@@ -195,6 +238,7 @@ impl Task {
             Action::Answer(answer) => Ok(Outcome::Answer(answer)),
             Action::Read { offset, length, fua } => self.read(offset, length, fua).await,
             Action::Write { offset, length, fua } => self.write(offset, length, fua).await,
+            Action::WriteAtomic { offset, length } => self.write_atomic(offset, length).await,
             Action::Verify { offset, length } => self.verify(offset, length).await,
             Action::Compare {
                 offset,

@@ -36,6 +36,14 @@ impl Gate {
         Self::default()
     }
 
+    /// A closed gate, nobody inside.
+    pub fn closed() -> Self {
+        Self {
+            word: AtomicU64::new(CLOSED),
+            ..Self::default()
+        }
+    }
+
     /// Goes in, unless the gate is closed.
     pub fn enter(&self) -> Option<Pass<'_>> {
         self.count_in().then(|| Pass { gate: self })

@@ -1,5 +1,6 @@
 //! Volumes, LUN maps and the SCSI executor: the shell around scsi-model.
 
+mod atomic_write;
 pub mod buffer;
 pub mod command;
 pub mod control;
@@ -13,6 +14,8 @@ pub mod lun_map;
 pub mod media;
 mod nexus;
 pub mod plain;
+mod quiet;
+pub mod redo;
 pub mod state_file;
 pub mod target;
 pub mod throttle;

@@ -34,6 +34,7 @@ use crate::{
     control::ArrayControl,
     gate::Gate,
     gauge::Gauge,
+    redo::Redo,
     state_file::StateFileError,
     throttle::Throttle,
     unit_state::{UnitState, UnitStateStore},
@@ -49,6 +50,11 @@ pub struct LogicalUnit {
     store: UnitStateStore,
     /// Held over a store, so that the newest state is the one that stays.
     storing: tokio::sync::Mutex<()>,
+    redo: Option<Redo>,
+    /// Whose turn it is to have the unit quiet.
+    quieting: Arc<tokio::sync::Mutex<()>>,
+    /// Copies that commands of other units do here.
+    copies: Arc<Gate>,
     gauge: OnceLock<Arc<dyn Gauge>>,
     /// What the counters were at the last LOG SELECT that reset them.
     counted_before: Mutex<IoStatistics>,
@@ -60,6 +66,8 @@ pub struct LogicalUnit {
 struct Server {
     device: DeviceServer,
     nexuses: BTreeMap<NexusId, Arc<ItlNexus>>,
+    /// While the unit is to be quiet: those that came since, whose gates are closed.
+    newcomers: Option<Vec<Arc<ItlNexus>>>,
 }
 
 /// An I_T_L nexus: one initiator's way to one unit.
@@ -90,13 +98,17 @@ impl LogicalUnit {
             device: DeviceServer::new(stored.reservations, stored.modes)
                 .with_sanitize_cut_short(stored.unfinished_sanitize),
             nexuses: BTreeMap::new(),
+            newcomers: None,
         };
         let unit = Arc::new(Self {
             volume,
             control,
             identity: ArcSwap::from_pointee(identity),
             server: Mutex::new(server),
+            redo: store.redo(),
             store,
+            quieting: Arc::default(),
+            copies: Arc::new(Gate::new()),
             storing: tokio::sync::Mutex::default(),
             gauge: OnceLock::new(),
             counted_before: Mutex::default(),
@@ -163,16 +175,24 @@ impl LogicalUnit {
     }
 
     pub(crate) fn attach(&self, id: NexusId, ports: NexusPorts) -> Arc<ItlNexus> {
-        let itl = Arc::new(ItlNexus {
-            id,
-            calm: AtomicBool::new(false),
-            tasks: Arc::new(Gate::new()),
-        });
         self.change(|server| {
+            let gate = if server.newcomers.is_some() {
+                Gate::closed()
+            } else {
+                Gate::new()
+            };
+            let itl = Arc::new(ItlNexus {
+                id,
+                calm: AtomicBool::new(false),
+                tasks: Arc::new(gate),
+            });
             server.device.attach(id, ports);
             server.nexuses.insert(id, itl.clone());
-        });
-        itl
+            if let Some(newcomers) = &mut server.newcomers {
+                newcomers.push(itl.clone());
+            }
+            itl
+        })
     }
 
     pub(crate) fn detach(&self, id: NexusId) {
@@ -214,6 +234,33 @@ impl LogicalUnit {
     /// Changes the device server, or asks it something that may change it.
     pub(crate) fn with_device<T>(&self, change: impl FnOnce(&mut DeviceServer) -> T) -> T {
         self.change(|server| change(&mut server.device))
+    }
+
+    /// Where a WRITE ATOMIC is recorded first.
+    pub(crate) fn redo(&self) -> Option<&Redo> {
+        self.redo.as_ref()
+    }
+
+    /// Whose turn it is to have the unit quiet.
+    pub(crate) fn quieting(&self) -> &Arc<tokio::sync::Mutex<()>> {
+        &self.quieting
+    }
+
+    /// What commands of other units read and write here passes this gate, piece by piece: nobody waits inside.
+    pub(crate) fn copies(&self) -> &Arc<Gate> {
+        &self.copies
+    }
+
+    /// From now on a nexus begins with its gate closed; those that are there already are to be closed.
+    pub(crate) fn begin_quiet(&self) -> Vec<Arc<ItlNexus>> {
+        let mut server = self.lock();
+        server.newcomers = Some(Vec::new());
+        server.nexuses.values().cloned().collect()
+    }
+
+    /// Those that began closed, to be opened.
+    pub(crate) fn end_quiet(&self) -> Vec<Arc<ItlNexus>> {
+        self.lock().newcomers.take().unwrap_or_default()
     }
 
     /// CHECK CONDITION in the format the initiators chose.
@@ -280,6 +327,17 @@ impl LogicalUnit {
         };
         self.change(|server| server.device.raise(attention, None));
     }
+}
+
+/// Why a unit cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// What is stored of it cannot be used.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+    /// An atomic write that was cut short cannot be finished.
+    #[error("an atomic write that was cut short cannot be finished: {0}")]
+    Write(#[from] IoError),
 }
 
 /// A plan, and what the shell needs around it.

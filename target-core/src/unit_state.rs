@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     media::threads::Threads,
+    redo::Redo,
     state_file::{self, StateFileError},
     volume::IoError,
 };
@@ -54,6 +55,13 @@ impl UnitStateStore {
     /// State that ends with the process, for tests and volumes in memory.
     pub fn ephemeral() -> Self {
         Self { path: None }
+    }
+
+    /// Where the redo record of the unit is; a unit in memory has none.
+    pub(crate) fn redo(&self) -> Option<Redo> {
+        self.path
+            .as_ref()
+            .map(|path| Redo::at(path.with_extension("redo")))
     }
 
     /// What is stored; a unit that never stored anything has the defaults.

@@ -18,6 +18,9 @@ use crate::{
 /// MAXIMUM TRANSFER LENGTH in bytes, of every command that carries its blocks.
 pub const MAX_TRANSFER_BYTES: u32 = 32 << 20;
 
+/// MAXIMUM ATOMIC TRANSFER LENGTH in bytes.
+pub const MAX_ATOMIC_BYTES: u32 = 1 << 20;
+
 /// MAXIMUM COMPARE AND WRITE LENGTH in blocks.
 pub const MAX_COMPARE_AND_WRITE_BLOCKS: u8 = 255;
 
@@ -41,6 +44,7 @@ pub(crate) fn plan(
     match handler {
         Handler::Read => read(cdb, facts),
         Handler::Write => write(cdb, data_out.len(), facts),
+        Handler::WriteAtomic => write_atomic(cdb, data_out, facts),
         Handler::WriteAndVerify => write_and_verify(cdb, data_out, facts),
         Handler::Verify => verify(cdb, data_out, facts),
         Handler::CompareAndWrite => compare_and_write(cdb, data_out, facts),
@@ -151,6 +155,18 @@ pub(crate) fn write(cdb: &[u8], data_out_length: usize, facts: &UnitFacts<'_>) -
         fua: fua(cdb),
     })
     .expecting(asked))
+}
+
+/// WRITE ATOMIC(16) without boundaries (SBC-4 5.48): a part of the data would be a part of the write.
+fn write_atomic(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
+    let (offset, length) = Blocks::of(cdb).range(facts)?;
+    if length > u64::from(MAX_ATOMIC_BYTES) {
+        return Err(Sense::invalid_cdb_field(12, Some(7)).into());
+    }
+    if data_out.len() as u64 != length {
+        return Err(wrong_data_length());
+    }
+    Ok(Plan::of(Action::WriteAtomic { offset, length }).expecting(length))
 }
 
 fn write_and_verify(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {

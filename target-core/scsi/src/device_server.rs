@@ -50,6 +50,8 @@ pub struct DeviceServer {
     reached: [bool; 2],
     /// START STOP UNIT commands that stopped it.
     stops: u32,
+    /// Nothing may be written until the next start.
+    refuses_writes: bool,
 }
 
 impl DeviceServer {
@@ -127,6 +129,7 @@ impl DeviceServer {
             || !self.reservations.admits(&state.ports, ReservationRule::Writes)
             || self.ejected
             || self.sanitize != SanitizeState::None
+            || self.refuses_writes
             || self.modes.current.write_protect
             || !self.modes.current.write_cache
     }
@@ -176,6 +179,11 @@ impl DeviceServer {
                 SanitizeState::Failed { unrestricted }
             };
         }
+    }
+
+    /// From now on every command that writes is 4h/44h/00h: what it wrote might be undone at the next start.
+    pub fn refuse_writes(&mut self) {
+        self.refuses_writes = true;
     }
 
     /// Does a threshold want the space to be looked at from time to time?
@@ -338,6 +346,10 @@ impl DeviceServer {
             return Err(sense.into());
         }
         if entry.needs == Needs::WritableMedium {
+            if self.refuses_writes {
+                let code = sense_codes::INTERNAL_TARGET_FAILURE;
+                return Err(Sense::new(SenseKey::HardwareError, code).into());
+            }
             if facts.read_only {
                 return Err(Sense::new(SenseKey::DataProtect, sense_codes::WRITE_PROTECTED).into());
             }
@@ -437,6 +449,7 @@ impl DeviceServer {
             }
             Handler::Read
             | Handler::Write
+            | Handler::WriteAtomic
             | Handler::WriteAndVerify
             | Handler::Verify
             | Handler::Prefetch

@@ -47,6 +47,14 @@ pub enum Action {
         /// Stable before the answer.
         fua: bool,
     },
+    /// WRITE ATOMIC of `data_out[..length]`: with nothing else done on the unit meanwhile, all or nothing whatever
+    /// happens, and stable before the answer.
+    WriteAtomic {
+        /// First byte.
+        offset: u64,
+        /// Bytes; may be zero.
+        length: u64,
+    },
     /// VERIFY with BYTCHK 0: the range must be readable.
     Verify {
         /// First byte.
@@ -289,6 +297,13 @@ pub struct ControlCall {
     pub allocation_length: u32,
     /// READ PENDING MAP: the first LBA wanted (SELECT bit 7).
     pub continue_at: u64,
+}
+
+impl Action {
+    /// Is it to be done with nothing else in progress on the unit? Then it is planned anew when that is so.
+    pub const fn needs_quiet(&self) -> bool {
+        matches!(self, Self::WriteAtomic { .. })
+    }
 }
 
 impl Plan {

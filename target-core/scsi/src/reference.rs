@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    block_commands::{MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES},
+    block_commands::{
+        MAX_ATOMIC_BYTES, MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES,
+    },
     log_pages, mode_pages,
     opcode_table::{self, Handler, Needs, Opcode, ReservationRule},
     reservations::MAX_REGISTRATIONS,
@@ -179,6 +181,10 @@ fn limits(page: &mut String) {
             mib(MAX_WRITE_SAME_BYTES),
         ),
         (
+            "WRITE ATOMIC (no boundary, alignment or granularity)",
+            mib(MAX_ATOMIC_BYTES.into()),
+        ),
+        (
             "COMPARE AND WRITE",
             format!("{MAX_COMPARE_AND_WRITE_BLOCKS} blocks"),
         ),
@@ -220,9 +226,16 @@ if AUSE was set. Every pass of an OVERWRITE is flushed. What lies under the file
 beyond its reach, and mirrors of the volume are volumes of their own, not sanitized with it. ABORT TASK and resets wait for a SANITIZE
 without IMMED: use IMMED.
 
+## WRITE ATOMIC
+
+The data goes to a redo record in the state directory first (`units/<volume number>.redo`), stably, then to the volume, stably, then the
+record is made void, stably: three flushes, whatever FUA says. A daemon that starts with a valid record writes it again before it
+serves the unit. No other command is carried out on the unit meanwhile, so that readers see all of it or nothing. When an error keeps
+the data from being written the old content is put back. When a record cannot be made void the unit takes no writes until the next start
+(4h/44h/00h). A volume in memory needs no record. EXTENDED COPY and replication move what hosts wrote, in pieces of their own.
+
 ## Not there
 
-- WRITE ATOMIC(16): it promises all or nothing through a loss of power, which nothing here keeps for more than the disk does.
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted. FORMAT UNIT: SANITIZE and the configuration do what it would.
 - Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
 - ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN.

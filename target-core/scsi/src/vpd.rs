@@ -2,7 +2,9 @@
 
 use crate::{
     big_endian::push_padded,
-    block_commands::{MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES},
+    block_commands::{
+        MAX_ATOMIC_BYTES, MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES,
+    },
     inquiry,
     logical_block_provisioning::threshold_exponent,
     third_party_copy,
@@ -138,6 +140,8 @@ fn block_limits(identity: &UnitIdentity) -> Vec<u8> {
         body.extend([0; 16]);
     }
     body.extend((MAX_WRITE_SAME_BYTES / u64::from(block)).to_be_bytes());
+    // No alignment, granularity or boundary.
+    body.extend((MAX_ATOMIC_BYTES / block).to_be_bytes());
     body.resize(60, 0);
     body
 }

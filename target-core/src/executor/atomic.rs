@@ -1,4 +1,4 @@
-//! Commands that look before they write, in one: COMPARE AND WRITE and ORWRITE.
+//! Commands that look before they write, in one: COMPARE AND WRITE and ORWRITE; and WRITE ATOMIC.
 
 use bytes::Bytes;
 
@@ -22,6 +22,15 @@ impl Task {
             None => Ok(replacement),
         });
         self.update(offset, length, modify, fua).await
+    }
+
+    pub(super) async fn write_atomic(&self, offset: u64, length: u64) -> Result<Outcome, IoError> {
+        if length > 0 {
+            self.unit
+                .write_atomic(offset, self.data_out.slice(..length as usize))
+                .await?;
+        }
+        Ok(Outcome::Good)
     }
 
     pub(super) async fn or_write(&self, offset: u64, length: u64, fua: bool) -> Result<Outcome, IoError> {

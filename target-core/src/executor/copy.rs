@@ -92,14 +92,19 @@ async fn move_piece(
     }
     let target = destination.unit.volume().clone();
     if !mapped {
+        let _inside = destination.unit.copies().clone().enter_when_open().await;
         return target.zero(to, length, true, fua).await;
     }
+    // Never inside two gates: whoever waits for one would keep the other from closing.
+    let inside = source.unit.copies().clone().enter_when_open().await;
     let buffer = source
         .unit
         .volume()
         .clone()
         .read(from, Buffer::new(length as usize))
         .await?;
+    drop(inside);
+    let _inside = destination.unit.copies().clone().enter_when_open().await;
     target.write(to, buffer.freeze(), fua).await
 }
 

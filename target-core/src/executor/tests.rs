@@ -1,5 +1,6 @@
 //! Commands through nexuses, on memory volumes: what all tests share.
 
+mod atomic;
 mod blocks;
 mod logs;
 mod nexuses;
@@ -103,7 +104,7 @@ fn rules(units: &[Arc<LogicalUnit>], control: bool) -> AccessRules {
     }
 }
 
-fn begin(nexus: &Arc<Nexus>, lun: u8, cdb: &[u8], data_out: &[u8]) -> Execution {
+fn start(nexus: &Arc<Nexus>, lun: u8, cdb: &[u8], data_out: &[u8]) -> Execution {
     let mut padded = cdb.to_vec();
     padded.resize(cdb.len().max(16), 0);
     nexus.execute(ScsiCommand {
@@ -115,15 +116,8 @@ fn begin(nexus: &Arc<Nexus>, lun: u8, cdb: &[u8], data_out: &[u8]) -> Execution 
     })
 }
 
-async fn finish(execution: Execution) -> ScsiResponse {
-    match execution {
-        Execution::Done(response) => response,
-        Execution::Later(future) => future.await,
-    }
-}
-
 async fn run(nexus: &Arc<Nexus>, lun: u8, cdb: &[u8], data_out: &[u8]) -> ScsiResponse {
-    finish(begin(nexus, lun, cdb, data_out)).await
+    finish(start(nexus, lun, cdb, data_out)).await
 }
 
 fn sense(response: &ScsiResponse) -> Option<(u8, u8, u8)> {

@@ -92,7 +92,7 @@ impl Service {
         fresh.settled()?;
         let mut units = Units::new();
         for volume in array.volumes() {
-            units.insert(volume.number().0, wiring::unit(volume, &array, &config)?);
+            units.insert(volume.number().0, wiring::unit(volume, &array, &config).await?);
         }
         let reservations = Arc::new(Reservations::default());
         reservations.set(units.clone());
@@ -341,7 +341,9 @@ impl Service {
                 .await
                 .map_err(|error| error.to_string())?;
             added.push(volume.number);
-            let unit = wiring::unit(paired, &self.array, next).map_err(|error| error.to_string())?;
+            let unit = wiring::unit(paired, &self.array, next)
+                .await
+                .map_err(|error| error.to_string())?;
             units.insert(volume.number, unit);
         }
         for (number, bytes) in &plan.resize_volumes {

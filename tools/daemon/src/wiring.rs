@@ -14,11 +14,10 @@ use target_core::{
     control::ArrayControl,
     gauge::Gauge,
     identities::IdentityStore,
-    logical_unit::LogicalUnit,
+    logical_unit::{LogicalUnit, RecoverError},
     media::OpenError,
     plain::{self, Backing, PlainVolume},
     scsi_model::{control::VolumeNumber, log_pages::IoStatistics, logical_block_provisioning::Space},
-    state_file::StateFileError,
     target::{Access, AccessRules, LunEntry, Target},
     unit_state::UnitStateStore,
     volume::IoFuture,
@@ -52,12 +51,12 @@ pub(crate) fn open_volume(
 }
 
 /// The logical unit of a volume, with the reservations and mode pages kept for it. Those of a volume in memory go with it.
-/// Called in a runtime: the unit is watched by a task.
-pub(crate) fn unit(
+/// A WRITE ATOMIC that was cut short is finished before anybody sees the unit.
+pub(crate) async fn unit(
     volume: Arc<PairedVolume>,
     array: &Arc<Array>,
     config: &Config,
-) -> Result<Arc<LogicalUnit>, StateFileError> {
+) -> Result<Arc<LogicalUnit>, RecoverError> {
     let number = volume.number();
     let in_memory = config
         .volumes
@@ -70,6 +69,7 @@ pub(crate) fn unit(
     };
     let control: Arc<dyn ArrayControl> = Arc::clone(array) as _;
     let unit = LogicalUnit::new(Arc::clone(&volume) as _, Some(control), store)?;
+    unit.recover().await?;
     unit.set_gauge(Arc::new(VolumeGauge(volume)));
     tokio::spawn(LogicalUnit::watch_space(Arc::downgrade(&unit), SPACE_PERIOD));
     Ok(unit)

@@ -7,11 +7,11 @@ async fn reads_and_writes_of_a_calm_nexus_are_done_inline() {
     let rig = Rig::new();
     let nexus = rig.nexus("iqn.a").await;
     let data = vec![7; 4 * BLOCK];
-    let Execution::Done(written) = begin(&nexus, 0, &write(10, 4), &data) else {
+    let Execution::Done(written) = start(&nexus, 0, &write(10, 4), &data) else {
         panic!("not inline")
     };
     assert_eq!((written.status, written.data_out_length), (0, 2048));
-    let Execution::Done(done) = begin(&nexus, 0, &read(9, 6), &[]) else {
+    let Execution::Done(done) = start(&nexus, 0, &read(9, 6), &[]) else {
         panic!("not inline")
     };
     assert_eq!(done.data_in_length, 6 * 512);
@@ -29,7 +29,7 @@ async fn a_slow_disk_makes_them_wait_and_the_result_is_the_same() {
     let rig = Rig::new();
     let nexus = rig.nexus("iqn.a").await;
     rig.faults[0].be_slow(true);
-    let execution = begin(&nexus, 0, &write(0, 1), &[3; BLOCK]);
+    let execution = start(&nexus, 0, &write(0, 1), &[3; BLOCK]);
     assert!(matches!(execution, Execution::Later(_)));
     assert_eq!(finish(execution).await.status, 0);
     assert_eq!(

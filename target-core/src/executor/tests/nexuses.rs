@@ -136,10 +136,10 @@ async fn preempt_and_abort_waits_for_the_commands_of_the_preempted() {
     run(&a, 0, &[0; 6], &[]).await;
     run(&b, 0, &[0; 6], &[]).await;
     rig.faults[0].be_slow(true);
-    let in_flight = begin(&b, 0, &write(0, 1), &[2; BLOCK]);
+    let in_flight = start(&b, 0, &write(0, 1), &[2; BLOCK]);
     assert!(matches!(in_flight, Execution::Later(_)));
     let (cdb, list) = reserve_out(5, 3, 1, 2);
-    let mut preempt = Box::pin(finish(begin(&a, 0, &cdb, &list)));
+    let mut preempt = Box::pin(finish(start(&a, 0, &cdb, &list)));
     let waited = tokio::time::timeout(std::time::Duration::from_millis(20), &mut preempt).await;
     assert!(waited.is_err(), "the write of the preempted nexus has not ended");
     assert_eq!(finish(in_flight).await.status, 0);
@@ -161,11 +161,11 @@ async fn two_that_preempt_each_other_both_end() {
     assert_eq!(reserve(&b, 0, 0, 0, 2).await, 0);
     assert_eq!(reserve(&b, 1, 5, 2, 0).await, 0);
     let (cdb, list) = reserve_out(5, 5, 2, 1);
-    let first = begin(&b, 0, &cdb, &list);
+    let first = start(&b, 0, &cdb, &list);
     // Preempted, a registers again and preempts b while b's command has not ended.
     while reserve(&a, 0, 0, 0, 1).await != 0 {}
     let (cdb, list) = reserve_out(5, 5, 1, 2);
-    let second = begin(&a, 0, &cdb, &list);
+    let second = start(&a, 0, &cdb, &list);
     let both = async { tokio::join!(finish(first), finish(second)) };
     let (first, second) = tokio::time::timeout(std::time::Duration::from_secs(2), both)
         .await
