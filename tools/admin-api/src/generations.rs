@@ -1,5 +1,6 @@
 //! Generations (docs/generations.md).
 
+use scsi_model::control::Request;
 use serde::{Deserialize, Serialize};
 
 use crate::query::QueryVolume;
@@ -71,6 +72,17 @@ pub struct GenerationCreate {
     /// A name of its own.
     #[serde(default)]
     pub name: Option<String>,
+}
+
+/// `POST /v1/generation/restore`: executed only if all its pairs are of the generation, and none is recycled meanwhile. The
+/// answer is a [`ControlAnswer`](crate::ControlAnswer), with status 200 also when the request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationRestore {
+    /// Its number.
+    pub generation: u32,
+    /// A RESTORE.
+    pub request: Request,
 }
 
 /// `POST /v1/generation/delete`.

@@ -18,6 +18,7 @@
 //! | `POST /v1/reload` | | [`DoneAnswer`] |
 //! | `GET /v1/generations` | | [`GenerationsDocument`] |
 //! | `POST /v1/generation/create` | [`GenerationCreate`] | [`Generation`] |
+//! | `POST /v1/generation/restore` | [`GenerationRestore`] | [`ControlAnswer`] |
 //! | `POST /v1/generation/delete` | [`GenerationDelete`] | [`DoneAnswer`] |
 //! | `POST /v1/generation/rule/set` | [`GenerationRuleSet`] | [`DoneAnswer`] |
 //! | `POST /v1/generation/rule/clear` | [`GenerationRuleClear`] | [`DoneAnswer`] |
@@ -43,8 +44,8 @@ pub use admin::{
 };
 pub use control::{ControlAnswer, ControlRequest, WaitAnswer, WaitRequest};
 pub use generations::{
-    Generation, GenerationCreate, GenerationDelete, GenerationMember, GenerationRule, GenerationRuleClear,
-    GenerationRuleSet, GenerationsDocument,
+    Generation, GenerationCreate, GenerationDelete, GenerationMember, GenerationRestore, GenerationRule,
+    GenerationRuleClear, GenerationRuleSet, GenerationsDocument,
 };
 pub use period::Period;
 pub use query::{QueryDocument, QueryPair, QueryVolume};

@@ -9,6 +9,11 @@ pub struct Period(pub u64);
 #[error("{0:?} is no span of time: a whole number above 0 with s, m, h, d or w is accepted, like 90s or 7d")]
 pub struct NoPeriod(pub String);
 
+impl Period {
+    /// Seconds that are accepted. A hundred years: what is computed with it stays far from any limit.
+    pub const RANGE: std::ops::RangeInclusive<u64> = 1..=36_525 * 86_400;
+}
+
 const UNITS: [(&str, u64); 5] = [
     ("w", 7 * 86_400),
     ("d", 86_400),
@@ -29,10 +34,9 @@ impl std::str::FromStr for Period {
             .iter()
             .find(|(name, _)| *name == unit)
             .ok_or_else(no_period)?;
-        // A hundred years: what is computed with it stays far from any limit.
         number
             .checked_mul(*factor)
-            .filter(|seconds| (1..=36_525 * 86_400).contains(seconds))
+            .filter(|seconds| Self::RANGE.contains(seconds))
             .map(Self)
             .ok_or_else(no_period)
     }

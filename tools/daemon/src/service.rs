@@ -123,8 +123,7 @@ impl Service {
             served,
             stop,
         };
-        let recovered = service.generations.recover(&service).await;
-        recovered.map_err(anyhow::Error::msg)?;
+        service.generations.recover(&service).await;
         Ok(service)
     }
 

@@ -52,6 +52,15 @@ fn numbers(system: &mut System, names: &[VolumeName]) -> Result<Vec<u32>, Failur
         .collect()
 }
 
+/// A volume that there is: a list of nothing would hide a slip.
+fn known(system: &mut System, name: &VolumeName) -> Result<u32, Failure> {
+    let number = system.number(name)?;
+    if system.volumes()?.iter().any(|volume| volume.number == number) {
+        return Ok(number.0);
+    }
+    Err(Failure::Failed(format!("there is no volume {}", number.0)))
+}
+
 fn create(system: &mut System, output: Output, args: &CreateArgs) -> Result<(), Failure> {
     let request = GenerationCreate {
         primaries: numbers(system, &args.primaries)?,
@@ -64,7 +73,7 @@ fn create(system: &mut System, output: Output, args: &CreateArgs) -> Result<(), 
 fn list(system: &mut System, output: Output, primary: Option<&VolumeName>) -> Result<(), Failure> {
     let mut document = document(system)?;
     if let Some(primary) = primary {
-        let primary = system.number(primary)?.0;
+        let primary = known(system, primary)?;
         let has = |generation: &Generation| {
             generation
                 .members
@@ -111,7 +120,8 @@ fn restore(system: &mut System, output: Output, args: &GenerationRestoreArgs) ->
             "generation {text} is not of volume {called}"
         )));
     }
-    pairs::restore_members(system, output, members, args.options, args.how, args.wait)
+    let number = Some(generation.number);
+    pairs::restore_members(system, output, members, number, args.options, args.how, args.wait)
 }
 
 fn set_rule(system: &mut System, output: Output, args: &RuleSetArgs) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The OUT verbs: what they are given becomes one [`Request::Out`].
 
-use admin_api::{PairState, QueryPair};
+use admin_api::{ControlAnswer, GenerationRestore, PairState, QueryPair};
 use scsi_model::control::{
     CopyMode, Flags, OutVerb, PairSelector, Preview, RefusalKind, Reply, Request, VolumeNumber, VolumePair,
 };
@@ -24,6 +24,8 @@ struct Order {
     members: Vec<VolumePair>,
     /// What the pairs are once their copies have ended.
     goal: &'static [PairState],
+    /// The generation that the pairs must be of still.
+    generation: Option<u32>,
 }
 
 /// What is printed with `--json`.
@@ -76,6 +78,7 @@ pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArg
         flags,
         members,
         goal: ESTABLISHED,
+        generation: None,
     };
     give(system, output, &order, args.how, Some(args.wait))
 }
@@ -109,6 +112,7 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
             flags,
             members: vec![member],
             goal: SPLIT,
+            generation: None,
         },
         args.how,
         wait,
@@ -117,14 +121,15 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
 
 pub(super) fn restore(system: &mut System, output: Output, args: &RestoreArgs) -> Result<(), Failure> {
     let members = vec![system.pair(&args.pair)?];
-    restore_members(system, output, members, args.options, args.how, args.wait)
+    restore_members(system, output, members, None, args.options, args.how, args.wait)
 }
 
-/// RESTORE of these pairs, all or none.
+/// RESTORE of these pairs, all or none; if they are of that generation still, when one is given.
 pub(super) fn restore_members(
     system: &mut System,
     output: Output,
     members: Vec<VolumePair>,
+    generation: Option<u32>,
     options: RestoreOptions,
     how: How,
     wait: Wait,
@@ -134,6 +139,7 @@ pub(super) fn restore_members(
         flags: options.flags(),
         members,
         goal: if options.protected { SPLIT } else { RESTORED },
+        generation,
     };
     give(system, output, &order, how, Some(wait))
 }
@@ -150,6 +156,7 @@ pub(super) fn config(system: &mut System, output: Output, args: &ConfigArgs) -> 
         flags: Flags::default(),
         members,
         goal: &[],
+        generation: None,
     };
     if args.how.dry_run {
         return dry_run(system, output, &order);
@@ -174,6 +181,7 @@ pub(super) fn cancel(system: &mut System, output: Output, args: &CancelArgs) -> 
         flags,
         members: vec![system.pair(&args.pair)?],
         goal: &[],
+        generation: None,
     };
     give(system, output, &order, args.how, None)
 }
@@ -188,6 +196,7 @@ pub(super) fn swap(system: &mut System, output: Output, args: &ForceArgs) -> Res
         flags,
         members: vec![system.pair(&args.pair)?],
         goal: &[],
+        generation: None,
     };
     give(system, output, &order, args.how, None)
 }
@@ -199,6 +208,7 @@ pub(super) fn suspend(system: &mut System, output: Output, args: &PairArgs) -> R
         flags: Flags::default(),
         members,
         goal: &[],
+        generation: None,
     };
     give(system, output, &order, args.how, None)
 }
@@ -249,6 +259,7 @@ pub(super) fn group(system: &mut System, output: Output, command: &GroupCommand)
             flags,
             members,
             goal,
+            generation: None,
         },
         *how,
         Some(*wait),
@@ -321,6 +332,13 @@ fn send(system: &mut System, order: &Order, dry_run: bool) -> Result<(), Failure
         members: order.members.clone(),
         dry_run,
     };
+    if let Some(generation) = order.generation {
+        let wanted = GenerationRestore { generation, request };
+        let answer: ControlAnswer = system
+            .admin("generation")?
+            .post("/v1/generation/restore", &wanted)??;
+        return Ok(Result::from(answer).map(|_: Reply| ())?);
+    }
     system.ask_for(&request, |reply| match reply {
         Reply::Done => Ok(()),
         other => Err(other),

@@ -138,7 +138,7 @@ pub(crate) fn generation(generation: &Generation) -> String {
     )
 }
 
-/// `generation list`: a row for each pair.
+/// `generation list`: a row for each pair, and below it why one cannot be dropped now.
 pub(crate) fn generations(generations: &[Generation]) -> String {
     if generations.is_empty() {
         return "no generations".to_owned();
@@ -158,12 +158,16 @@ pub(crate) fn generations(generations: &[Generation]) -> String {
                 volume(&member.mirror, None),
                 member.state.clone(),
                 Size(tracks.saturating_mul(member.track_size.into())).rounded(),
-                generation.in_use.clone().unwrap_or_else(dash),
+                generation.in_use.as_ref().map_or_else(dash, |_| "yes".to_owned()),
             ]);
         }
     }
     right(&mut table, [0, 7]);
-    text(&table)
+    let reasons = generations.iter().filter_map(|generation| {
+        let why = generation.in_use.as_ref()?;
+        Some(format!("\ngeneration {} is in use: {why}", generation.number))
+    });
+    text(&table) + &reasons.collect::<String>()
 }
 
 /// `generation rule show`.
@@ -325,7 +329,7 @@ pub(crate) fn sessions(sessions: &[Session]) -> String {
 
 /// One line of `events`.
 pub(crate) fn event(event: &Event) -> String {
-    format!("{} {:7} {:7} {}", event.at, event.level, event.kind, event.text)
+    format!("{} {:7} {:10} {}", event.at, event.level, event.kind, event.text)
 }
 
 #[cfg(test)]

@@ -27,7 +27,13 @@ pub(super) async fn delete(
     State(service): State<Arc<Service>>,
     Document(wanted): Document<VolumeDelete>,
 ) -> Done {
-    to_the_end(async move { service.delete_volume(wanted.number).await }).await
+    to_the_end(async move {
+        match service.generations.needs(wanted.number).await {
+            Some(why) => Err(why),
+            None => service.delete_volume(wanted.number).await,
+        }
+    })
+    .await
 }
 
 pub(super) async fn resize(

@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc};
 
 use admin_api::{
-    DoneAnswer, Generation, GenerationCreate, GenerationDelete, GenerationRuleClear, GenerationRuleSet,
-    GenerationsDocument,
+    ControlAnswer, DoneAnswer, Generation, GenerationCreate, GenerationDelete, GenerationRestore,
+    GenerationRuleClear, GenerationRuleSet, GenerationsDocument,
 };
 use axum::{Json, extract::State};
 
@@ -29,6 +29,15 @@ pub(super) async fn create(
     Document(wanted): Document<GenerationCreate>,
 ) -> Result<Json<Generation>, Failed> {
     to_the_end(async move { service.generations.create(&service, wanted).await })
+        .await
+        .map(Json)
+}
+
+pub(super) async fn restore(
+    State(service): State<Arc<Service>>,
+    Document(wanted): Document<GenerationRestore>,
+) -> Result<Json<ControlAnswer>, Failed> {
+    to_the_end(async move { service.generations.restore(&service, wanted).await })
         .await
         .map(Json)
 }

@@ -44,6 +44,7 @@ fn acting() -> Router<Arc<Service>> {
         .route("/v1/unmap", post(changes::unmap))
         .route("/v1/reload", post(changes::reload))
         .route("/v1/generation/create", post(generations::create))
+        .route("/v1/generation/restore", post(generations::restore))
         .route("/v1/generation/delete", post(generations::delete))
         .route("/v1/generation/rule/set", post(generations::set_rule))
         .route("/v1/generation/rule/clear", post(generations::clear_rule))

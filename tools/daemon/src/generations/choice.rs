@@ -37,8 +37,8 @@ pub(crate) enum Choice {
     New,
 }
 
-/// The states in which a spent mirror can be established again.
-const AGAIN: [PairState; 4] = [
+/// The states in which a spent mirror can be established again, or given up.
+pub(crate) const AGAIN: [PairState; 4] = [
     PairState::Split,
     PairState::Copy,
     PairState::Duplex,
@@ -53,7 +53,7 @@ impl Supply<'_> {
             .book
             .spent
             .iter()
-            .filter(|(_, spent)| spent.primary == primary)
+            .filter(|(mirror, spent)| spent.primary == primary && self.book.ours(self.pool, **mirror))
             .collect();
         spent.sort_by_key(|(_, spent)| std::cmp::Reverse(spent.split_at_ms));
         let paired = |number: u32| self.usage.pairs.iter().any(|pair| pair.mirror.0 == number);
@@ -108,6 +108,7 @@ mod tests {
                 let spent = Spent {
                     primary: 1,
                     split_at_ms,
+                    established: false,
                 };
                 book.spent.insert(mirror, spent);
             }
@@ -167,6 +168,15 @@ mod tests {
             Ok(Choice::Volume(6)),
             "7 was split by somebody else"
         );
+    }
+
+    #[test]
+    fn what_has_left_the_pool_is_not_taken() {
+        let mut world = World::new();
+        world.pool.remove(&6);
+        assert_eq!(world.choose(1, false), Ok(Choice::Volume(5)));
+        world.book.made.insert(6, "/srv/gen-6.img".into());
+        assert_eq!(world.choose(1, false), Ok(Choice::Volume(6)));
     }
 
     #[test]

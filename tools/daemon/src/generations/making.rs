@@ -1,7 +1,9 @@
-//! Making images, and giving up mirrors that are not needed any more.
+//! Making images.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,52 +17,80 @@ use target_core::{
 
 use super::{
     Generations, State,
-    book::{Book, Member, Spent},
+    book::{Generation, Member},
     choice::{Choice, Shape, Supply},
     tell, usage,
 };
-use crate::{
-    config::{Config, Media},
-    service::Service,
-};
+use crate::{config::Config, service::Service};
 
 /// Primary to mirror.
-type Pairs = BTreeMap<u32, u32>;
+pub(super) type Pairs = BTreeMap<u32, u32>;
+
+/// Volumes that are made get numbers from here on, out of the way of those that people give.
+const FIRST_NUMBER: u32 = 1001;
+
+/// Who makes one.
+#[derive(Debug)]
+pub(super) enum Maker {
+    /// An administrator, who may have given it a name.
+    Hand(Option<String>),
+    /// The rule of the same standards, whose expendable generations may be recycled for it.
+    Rule {
+        /// The wall clock.
+        now_ms: u64,
+    },
+}
 
 impl Generations {
-    /// Makes an image of the standards, and tells of it. Gives its number. `by_rule`: the rule's expendable generations may be
-    /// recycled for it.
+    /// Makes an image of the standards, and tells of it. Gives its number.
     pub(super) async fn make(
         &self,
         service: &Service,
         state: &mut State,
         primaries: &[u32],
-        name: Option<String>,
-        by_rule: bool,
+        maker: Maker,
+    ) -> Result<u32, String> {
+        let result = self.try_to_make(service, state, primaries, maker).await;
+        if result.is_err() {
+            // The reason for the failure is what the caller hears.
+            for left in [
+                self.look(service, state).await,
+                self.let_go(service, state).await.map(drop),
+            ] {
+                if let Err(why) = left {
+                    tell(service, Level::Error, why);
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_to_make(
+        &self,
+        service: &Service,
+        state: &mut State,
+        primaries: &[u32],
+        maker: Maker,
     ) -> Result<u32, String> {
         let gone = |primary: &&u32| service.array.volume(VolumeNumber(**primary)).is_none();
         if let Some(primary) = primaries.iter().find(gone) {
             return Err(format!("there is no volume {primary}"));
         }
-        let picked = self.pick(service, state, primaries, by_rule).await?;
-        let Picked { pairs, made } = picked;
-        let result = self
-            .establish_and_split(service, state, &pairs, name, by_rule)
-            .await;
-        match &result {
-            Ok(number) => {
-                let generation = state.book.get(*number);
-                let called = generation.map_or_else(|| number.to_string(), super::Generation::called);
-                let pairs: Vec<String> = pairs
-                    .iter()
-                    .map(|(primary, mirror)| format!("{primary} on {mirror}"))
-                    .collect();
-                let text = format!("generation {called} was made: {}", pairs.join(", "));
-                tell(service, Level::Info, text);
-            }
-            Err(_) => self.unmake(service, state, &made).await,
-        }
-        result
+        let pairs = self
+            .pick(service, state, primaries, matches!(maker, Maker::Rule { .. }))
+            .await?;
+        let number = self.establish_and_split(service, state, &pairs, maker).await?;
+        let called = state
+            .book
+            .get(number)
+            .map_or_else(|| number.to_string(), Generation::called);
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(primary, mirror)| format!("{primary} on {mirror}"))
+            .collect();
+        let text = format!("generation {called} was made: {}", pairs.join(", "));
+        tell(service, Level::Info, text);
+        Ok(number)
     }
 
     /// ESTABLISH and SPLIT INSTANT, each of all pairs at once.
@@ -69,8 +99,7 @@ impl Generations {
         service: &Service,
         state: &mut State,
         pairs: &Pairs,
-        name: Option<String>,
-        by_rule: bool,
+        maker: Maker,
     ) -> Result<u32, String> {
         let before = state.book.clone();
         let mut book = before.clone();
@@ -95,13 +124,10 @@ impl Generations {
             instant: true,
             ..Flags::default()
         };
-        let split = control(service, OutVerb::Split, instant, pairs).await;
-        let mut book = state.book.clone();
-        if let Err(refusal) = split {
-            put_down(&mut book, service);
-            self.keep(state, book)?;
-            return Err(refusal.to_string());
-        }
+        // What fails from here on stays in hand, and `look` puts it down.
+        control(service, OutVerb::Split, instant, pairs)
+            .await
+            .map_err(|refusal| refusal.to_string())?;
         let views = service.array.pairs();
         let members = pairs.iter().map(|(primary, mirror)| Member {
             primary: *primary,
@@ -111,8 +137,21 @@ impl Generations {
                 .find(|pair| (pair.primary.0, pair.mirror.0) == (*primary, *mirror))
                 .map_or(0, |pair| pair.split_at_ms),
         });
-        let number = book.add(name, by_rule, members.collect());
-        book.in_hand.clear();
+        let mut book = state.book.clone();
+        let members = members.collect();
+        let number = match maker {
+            Maker::Hand(name) => book.add(name, false, members),
+            Maker::Rule { now_ms } => {
+                let primaries: Vec<u32> = pairs.keys().copied().collect();
+                // With the generation: a crash makes neither two of one period nor none.
+                if let Some(rule) = book.rules.iter_mut().find(|rule| rule.primaries == primaries) {
+                    rule.made(now_ms);
+                }
+                book.add(None, true, members)
+            }
+        };
+        book.in_hand
+            .retain(|mirror, _| !pairs.values().any(|ours| ours == mirror));
         self.keep(state, book)?;
         Ok(number)
     }
@@ -124,14 +163,15 @@ impl Generations {
         state: &mut State,
         primaries: &[u32],
         by_rule: bool,
-    ) -> Result<Picked, String> {
-        let mut passed: BTreeMap<u32, String> = primaries
-            .iter()
+    ) -> Result<Pairs, String> {
+        let ruled = state.book.rules.iter().flat_map(|rule| &rule.primaries);
+        let mut passed: BTreeMap<u32, String> = ruled
+            .chain(primaries)
             .map(|primary| (*primary, format!("volume {primary} is a standard here")))
             .collect();
         loop {
             let config = service.config().await;
-            let usage = usage(service, &config);
+            let usage = usage(service, &config, &state.book);
             let shapes = shapes(service);
             let mut taken = passed.clone();
             let mut chosen: BTreeMap<u32, Choice> = BTreeMap::new();
@@ -178,23 +218,12 @@ impl Generations {
                 }
                 continue;
             }
-            let mut picked = Picked {
-                pairs: there,
-                made: BTreeSet::new(),
-            };
+            let mut pairs = there;
             for (primary, _) in chosen.iter().filter(|(_, choice)| **choice == Choice::New) {
-                match self.make_volume(service, state, *primary).await {
-                    Ok(mirror) => {
-                        picked.pairs.insert(*primary, mirror);
-                        picked.made.insert(mirror);
-                    }
-                    Err(why) => {
-                        self.unmake(service, state, &picked.made).await;
-                        return Err(why);
-                    }
-                }
+                let mirror = self.make_volume(service, state, *primary).await?;
+                pairs.insert(*primary, mirror);
             }
-            return Ok(picked);
+            return Ok(pairs);
         }
     }
 
@@ -209,7 +238,7 @@ impl Generations {
     ) -> Result<bool, String> {
         let rule = state.book.rules.iter().find(|rule| rule.primaries == primaries);
         let expendable = rule.map_or_else(Vec::new, |rule| rule.expendable(&state.book.generations));
-        let usage = usage(service, config);
+        let usage = usage(service, config, &state.book);
         for number in expendable {
             let Some(generation) = state.book.get(number) else {
                 continue;
@@ -236,13 +265,15 @@ impl Generations {
             .directory
             .as_deref()
             .ok_or("there is no directory")?;
-        std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        // What is in the images is nobody else's.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| format!("{}: {error}", directory.display()))?;
         let free = |number: &u32| {
             !config.volumes.contains_key(number)
-                && !state.book.made.contains(number)
+                && !state.book.made.contains_key(number)
                 && !image(directory, *number).exists()
         };
-        let number = (1..u32::MAX - 2)
+        let number = (FIRST_NUMBER..u32::MAX - 2)
             .find(free)
             .ok_or("all volume numbers are taken")?;
         let bytes = service
@@ -250,7 +281,7 @@ impl Generations {
             .volume(VolumeNumber(primary))
             .map_or(0, |volume| volume.bytes());
         let file = std::path::absolute(image(directory, number)).map_err(|error| error.to_string())?;
-        let file = file
+        let name = file
             .to_str()
             .ok_or_else(|| format!("{} is not UTF-8", file.display()))?;
         let wanted = VolumeCreate {
@@ -258,7 +289,7 @@ impl Generations {
             name: format!("gen-{number}"),
             mirror: true,
             size: Some(bytes.to_string()),
-            file: Some(file.to_owned()),
+            file: Some(name.to_owned()),
             memory: false,
             block_size: standard.block_size,
             physical_block_size: Some(standard.physical_block_size),
@@ -267,146 +298,11 @@ impl Generations {
         };
         // Written down before: after a crash in between it is known as ours.
         let mut book = state.book.clone();
-        book.made.insert(number);
+        book.made.insert(number, file);
         book.in_hand.insert(number, primary);
         self.keep(state, book)?;
-        let created = service.create_volume(wanted).await;
-        if let Err(why) = created {
-            let mut book = state.book.clone();
-            book.made.remove(&number);
-            book.in_hand.remove(&number);
-            self.keep(state, book)?;
-            return Err(why);
-        }
+        service.create_volume(wanted).await?;
         Ok(number)
-    }
-
-    /// Takes volumes away again that were made and then not used.
-    async fn unmake(&self, service: &Service, state: &mut State, made: &BTreeSet<u32>) {
-        for number in made {
-            let paired = service.array.pairs().iter().any(|pair| pair.mirror.0 == *number);
-            if paired {
-                continue;
-            }
-            self.remove_volume(service, state, *number).await;
-        }
-    }
-
-    /// Cancels the pairs of spent mirrors that are not needed, and deletes those volumes that were made on demand.
-    pub(super) async fn let_go(&self, service: &Service, state: &mut State) -> Result<Vec<String>, String> {
-        let mut done = Vec::new();
-        for (mirror, spent) in state.book.surplus() {
-            let config = service.config().await;
-            let usage = usage(service, &config);
-            if usage
-                .of_mirror(mirror, &[replication_engine::state::PairState::Split])
-                .is_some()
-            {
-                // It stays spent, and is looked at again with the next surplus.
-                continue;
-            }
-            let mut book = state.book.clone();
-            book.spent.remove(&mirror);
-            book.in_hand.insert(mirror, spent.primary);
-            self.keep(state, book)?;
-            let pair = Pairs::from([(spent.primary, mirror)]);
-            let cancelled = control(service, OutVerb::Cancel, Flags::default(), &pair).await;
-            let mut book = state.book.clone();
-            book.in_hand.remove(&mirror);
-            if let Err(refusal) = cancelled {
-                book.spent.insert(mirror, spent);
-                self.keep(state, book)?;
-                tell(
-                    service,
-                    Level::Warning,
-                    format!("mirror {mirror} is not let go: {refusal}"),
-                );
-                continue;
-            }
-            if book.made.contains(&mirror) {
-                if self.remove_volume(service, state, mirror).await {
-                    done.push(format!("volume {mirror} was deleted with its file"));
-                }
-            } else {
-                self.keep(state, book)?;
-                done.push(format!("volume {mirror} is free in the pool"));
-            }
-        }
-        Ok(done)
-    }
-
-    /// A volume that was made on demand goes, with its file: did it? One that cannot go is from then on as if it had been made
-    /// by hand. Only a file of the name that it was given is removed.
-    async fn remove_volume(&self, service: &Service, state: &mut State, number: u32) -> bool {
-        let result = delete_with_file(service, number).await;
-        let mut book = state.book.clone();
-        book.made.remove(&number);
-        book.in_hand.remove(&number);
-        let kept = self.keep(state, book);
-        for why in [result.as_ref().err(), kept.as_ref().err()].into_iter().flatten() {
-            let text =
-                format!("volume {number} is not needed any more and stays: {why}; `volume delete {number}`");
-            tell(service, Level::Warning, text);
-        }
-        result.is_ok()
-    }
-
-    /// After a start: what was in hand when the daemon ended is no image. To be called before hosts get in.
-    pub(crate) async fn recover(&self, service: &Service) -> Result<(), String> {
-        let mut state = self.state.lock().await;
-        let state = &mut *state;
-        if state.book.in_hand.is_empty() {
-            return self.look(service, state);
-        }
-        let in_hand = state.book.in_hand.clone();
-        let mut book = state.book.clone();
-        put_down(&mut book, service);
-        let unused: BTreeSet<u32> = in_hand
-            .keys()
-            .filter(|mirror| book.made.contains(mirror) && !book.spent.contains_key(mirror))
-            .copied()
-            .collect();
-        self.keep(state, book)?;
-        self.unmake(service, state, &unused).await;
-        self.look(service, state)
-    }
-}
-
-async fn delete_with_file(service: &Service, number: u32) -> Result<(), String> {
-    let config = service.config().await;
-    let Some(volume) = config.volumes.get(&number) else {
-        return Ok(());
-    };
-    service.delete_volume(number).await?;
-    let own_name = format!("gen-{number}.img");
-    match &volume.media {
-        Media::File(path) if path.file_name().is_some_and(|name| name == own_name.as_str()) => {
-            std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Mirrors with no image, and those of them that were made for it.
-struct Picked {
-    pairs: Pairs,
-    made: BTreeSet<u32>,
-}
-
-/// What is in hand is spent: a pair of ours with no image to keep.
-fn put_down(book: &mut Book, service: &Service) {
-    let views = service.array.pairs();
-    for (mirror, primary) in std::mem::take(&mut book.in_hand) {
-        let pair = views
-            .iter()
-            .find(|pair| (pair.primary.0, pair.mirror.0) == (primary, mirror));
-        if let Some(pair) = pair {
-            let spent = Spent {
-                primary,
-                split_at_ms: pair.split_at_ms,
-            };
-            book.spent.insert(mirror, spent);
-        }
     }
 }
 
@@ -449,7 +345,12 @@ async fn refused(service: &Service, pairs: &Pairs) -> Option<(u32, String)> {
     Some((mirror, refusal.to_string()))
 }
 
-async fn control(service: &Service, verb: OutVerb, flags: Flags, pairs: &Pairs) -> Result<(), Refusal> {
+pub(super) async fn control(
+    service: &Service,
+    verb: OutVerb,
+    flags: Flags,
+    pairs: &Pairs,
+) -> Result<(), Refusal> {
     service
         .array
         .execute(request(verb, flags, pairs, false))

@@ -1,11 +1,13 @@
 //! Generations: docs/generations.md says what they are and in which order things happen.
 //!
 //! [`book`], [`rule`], [`choice`] and [`usage`] are pure: what is known, when a rule is due and what it lets go, which mirror
-//! is next, and why one must stay. Here they meet the array: [`making`] makes and drops images, [`timer`] runs the rules.
+//! is next, and why one must stay. Here they meet the array: [`making`] makes images, [`dropping`] gives up mirrors and puts
+//! things right after a failure, [`timer`] runs the rules.
 //! One thing at a time: the mutex is held from the look at the pairs to the end of what follows from it.
 
 pub(crate) mod book;
 mod choice;
+mod dropping;
 mod making;
 mod rule;
 mod timer;
@@ -17,19 +19,24 @@ use std::{
 };
 
 use admin_api::{
-    GenerationCreate, GenerationMember, GenerationRule, GenerationRuleSet, GenerationsDocument, Period,
-    QueryVolume, time::rfc3339,
+    ControlAnswer, GenerationCreate, GenerationMember, GenerationRestore, GenerationRule, GenerationRuleSet,
+    GenerationsDocument, Period, QueryVolume, time::rfc3339,
 };
 use replication::{
     HostUse as _,
     events::{ArrayEvent, Level},
 };
-use target_core::{scsi_model::control::VolumeNumber, state_file::StateFileError};
+use target_core::{
+    control::ArrayControl as _,
+    scsi_model::control::{OutVerb, Request, VolumeNumber, VolumePair},
+    state_file::StateFileError,
+};
 use tokio::sync::Mutex;
 
 pub(crate) use self::timer::{now_ms, run};
 use self::{
     book::{Book, Generation},
+    making::Maker,
     rule::Rule,
     usage::Usage,
 };
@@ -79,19 +86,19 @@ impl Generations {
         let mut state = self.state.lock().await;
         let config = service.config().await;
         let primaries = standards(&config, &wanted.primaries)?;
+        self.look(service, &mut state).await?;
         if let Some(name) = &wanted.name {
             validate_name(name).map_err(|error| format!("the name {error}"))?;
             if state.book.find(name).is_ok() {
                 return Err(format!("there is a generation {name} already"));
             }
         }
-        self.look(service, &mut state)?;
         let number = self
-            .make(service, &mut state, &primaries, wanted.name, false)
+            .make(service, &mut state, &primaries, Maker::Hand(wanted.name))
             .await?;
         // A volume may have been made for it.
         let config = service.config().await;
-        let usage = usage(service, &config);
+        let usage = usage(service, &config, &state.book);
         let generation = state.book.get(number).ok_or("it is gone already")?;
         Ok(document(service, &config, generation, &usage))
     }
@@ -100,8 +107,9 @@ impl Generations {
     pub(crate) async fn list(&self, service: &Service) -> Result<GenerationsDocument, String> {
         let mut state = self.state.lock().await;
         let config = service.config().await;
-        self.look(service, &mut state)?;
-        let usage = usage(service, &config);
+        // What cannot be written down can still be looked at.
+        self.look_or_tell(service, &mut state).await;
+        let usage = usage(service, &config, &state.book);
         let volume = |number: &u32| named(&config, *number);
         let rules = state.book.rules.iter().map(|rule| GenerationRule {
             primaries: rule.primaries.iter().map(volume).collect(),
@@ -123,9 +131,9 @@ impl Generations {
     pub(crate) async fn delete(&self, service: &Service, text: &str) -> Result<Vec<String>, String> {
         let mut state = self.state.lock().await;
         let config = service.config().await;
-        self.look(service, &mut state)?;
+        self.look(service, &mut state).await?;
         let generation = state.book.find(text)?.clone();
-        if let Some(why) = usage(service, &config).of_generation(&generation) {
+        if let Some(why) = usage(service, &config, &state.book).of_generation(&generation) {
             let text = format!("generation {} is in use: {why}", generation.called());
             tell(service, Level::Warning, format!("{text}; it was not deleted"));
             return Err(text);
@@ -151,8 +159,15 @@ impl Generations {
                 wanted.keep
             ));
         }
-        if wanted.every_seconds == 0 || wanted.max_age_seconds == Some(0) {
-            return Err("a time of 0 is not accepted: at least a second is".to_owned());
+        for seconds in [Some(wanted.every_seconds), wanted.max_age_seconds]
+            .into_iter()
+            .flatten()
+        {
+            if !Period::RANGE.contains(&seconds) {
+                return Err(format!(
+                    "a time of {seconds} s is not accepted: 1 s to a hundred years is"
+                ));
+            }
         }
         for primary in &primaries {
             if let Some(other) = state.book.rule_of(*primary)
@@ -172,7 +187,7 @@ impl Generations {
             not_before_ms: 0,
             primaries,
         };
-        let said = format!("rule set: {}", sentence(&rule));
+        let said = format!("rule set: {}", sentence(&config, &rule));
         let mut book = state.book.clone();
         book.rules.retain(|other| other.primaries != rule.primaries);
         book.rules.push(rule);
@@ -190,35 +205,66 @@ impl Generations {
         let mut book = state.book.clone();
         book.rules.retain(|other| *other != rule);
         self.keep(&mut state, book)?;
-        let said = format!("rule cleared: {}", sentence(&rule));
+        let config = service.config().await;
+        let said = format!("rule cleared: {}", sentence(&config, &rule));
         tell(service, Level::Info, said.clone());
         let mut done = vec![said];
         done.extend(self.let_go(service, &mut state).await?);
         Ok(done)
     }
 
+    /// RESTORE from a generation: the request, if its pairs are of that generation still. None can be dropped meanwhile.
+    pub(crate) async fn restore(
+        &self,
+        service: &Service,
+        wanted: GenerationRestore,
+    ) -> Result<ControlAnswer, String> {
+        let mut state = self.state.lock().await;
+        self.look(service, &mut state).await?;
+        let generation = state.book.find(&wanted.generation.to_string())?;
+        let of_it = |pair: &VolumePair| {
+            generation.members.iter().any(|member| {
+                (Some(VolumeNumber(member.mirror)), VolumeNumber(member.primary))
+                    == (pair.mirror, pair.primary)
+            })
+        };
+        match &wanted.request {
+            Request::Out {
+                verb: OutVerb::Restore,
+                members,
+                ..
+            } if members.iter().all(of_it) => {
+                Ok(ControlAnswer::from(service.array.execute(wanted.request).await))
+            }
+            _ => Err(format!(
+                "that is no RESTORE of pairs of generation {}",
+                generation.called()
+            )),
+        }
+    }
+
+    /// Why a standard must not be deleted, if it must not: a later volume of its number would be in its rule.
+    pub(crate) async fn needs(&self, number: u32) -> Option<String> {
+        let state = self.state.lock().await;
+        state
+            .book
+            .rule_of(number)
+            .map(|_| format!("volume {number} is in a rule: `holdfast generation rule clear {number}` first"))
+    }
+
+    /// [`Self::look`], with an event in the place of an error.
+    async fn look_or_tell(&self, service: &Service, state: &mut State) {
+        const TOPIC: &str = "look";
+        match self.look(service, state).await {
+            Ok(()) => drop(state.said.remove(TOPIC)),
+            Err(why) => say_once(service, state, TOPIC.to_owned(), why),
+        }
+    }
+
     /// The book is this one from now on, on disk first.
     fn keep(&self, state: &mut State, book: Book) -> Result<(), String> {
         book.store(&self.state_dir).map_err(|error| error.to_string())?;
         state.book = book;
-        Ok(())
-    }
-
-    /// Strikes out what was changed by hand.
-    fn look(&self, service: &Service, state: &mut State) -> Result<(), String> {
-        let mut book = state.book.clone();
-        let found = book.compare(&service.array.pairs());
-        if !found.changed {
-            return Ok(());
-        }
-        self.keep(state, book)?;
-        for (generation, why) in found.lost {
-            let text = format!(
-                "generation {} is none any more: {why}; its volumes are left as they are",
-                generation.called()
-            );
-            tell(service, Level::Warning, text);
-        }
         Ok(())
     }
 
@@ -235,6 +281,7 @@ impl Generations {
             .drop_generation(number)
             .ok_or_else(|| format!("there is no generation {number}"))?;
         self.keep(state, book)?;
+        state.said.remove(&format!("generation {number}"));
         let text = format!("generation {} was dropped, {why}", generation.called());
         tell(service, Level::Info, text.clone());
         Ok(text)
@@ -250,8 +297,16 @@ fn tell(service: &Service, level: Level, text: String) {
     });
 }
 
-/// What happens with the volumes now.
-fn usage(service: &Service, config: &Config) -> Usage {
+/// An event, unless the last one on this topic was the same.
+fn say_once(service: &Service, state: &mut State, topic: String, text: String) {
+    if state.said.get(&topic) != Some(&text) {
+        tell(service, Level::Warning, text.clone());
+        state.said.insert(topic, text);
+    }
+}
+
+/// What happens with the volumes now. A volume that was made for a generation has a LUN because somebody wants to see it.
+fn usage(service: &Service, config: &Config, book: &Book) -> Usage {
     let mut hosts = BTreeMap::new();
     for session in service.frontend.sessions() {
         let Some(target) = config.targets.get(&session.target.to_lowercase()) else {
@@ -265,6 +320,19 @@ fn usage(service: &Service, config: &Config) -> Usage {
                     target.iqn, session.initiator
                 )
             });
+        }
+    }
+    for target in config.targets.values() {
+        for (lun, map) in &target.luns {
+            let volume = map.volume;
+            if book.made.contains_key(&volume) {
+                hosts.entry(volume).or_insert_with(|| {
+                    format!(
+                        "volume {volume} is LUN {lun} of {}: `unmap {volume}` when it is not needed there",
+                        target.iqn
+                    )
+                });
+            }
         }
     }
     for number in config.volumes.keys() {
@@ -308,13 +376,18 @@ fn list(numbers: &[u32]) -> String {
     texts.join(", ")
 }
 
-fn sentence(rule: &Rule) -> String {
+fn sentence(config: &Config, rule: &Rule) -> String {
+    let volumes: Vec<String> = rule
+        .primaries
+        .iter()
+        .map(|number| config.volume_named(*number))
+        .collect();
     let age = rule
         .max_age
         .map_or_else(String::new, |age| format!(", none older than {}", Period(age)));
     format!(
-        "volumes {} every {}, the newest {} are kept{age}",
-        list(&rule.primaries),
+        "{} every {}, the newest {} kept{age}",
+        volumes.join(", "),
         Period(rule.every),
         rule.keep
     )

@@ -35,11 +35,12 @@ impl Rule {
         self.every_ms().min(RETRY_MS)
     }
 
-    /// Is a generation to be made now? A clock that was set back makes it due at once: neither time can be that far ahead.
+    /// Is a generation to be made now? A clock that was set back by more than a correction makes it due at once: neither
+    /// time can be that far ahead.
     pub(crate) fn due(&self, now_ms: u64) -> bool {
-        let waits = now_ms < self.not_before_ms && self.not_before_ms - now_ms <= self.retry_ms();
-        let early = now_ms < self.next_at_ms && self.next_at_ms - now_ms <= self.every_ms();
-        !waits && !early
+        let ahead = |time: u64, most: u64| time > now_ms && time - now_ms <= most;
+        let (every, retry) = (self.every_ms(), self.retry_ms());
+        !ahead(self.not_before_ms, retry) && !ahead(self.next_at_ms, every.saturating_add(retry))
     }
 
     /// One has been made: the next is due a whole number of periods after the last, so nothing drifts, and what was
@@ -162,6 +163,7 @@ mod tests {
         rule.made(now);
         assert!(!rule.due(now + HOUR - 1));
         assert!(rule.due(now + HOUR));
+        assert!(!rule.due(now - 5000), "a clock that is corrected makes none");
         rule.failed(now + HOUR);
         assert!(rule.due(now - HOUR), "the pause after a failure is forgotten too");
     }

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use replication::events::Level;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Generations, State, list, tell, usage};
+use super::{Generations, State, list, making::Maker, say_once, usage};
 use crate::service::Service;
 
+/// What is said of failures to give up mirrors.
+const LET_GO: &str = "spent mirrors";
 /// How often it is asked whether a rule is due.
 const BEAT: Duration = Duration::from_secs(1);
 /// Beats between two looks at what was kept because it was in use.
@@ -42,12 +43,18 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 impl Generations {
-    /// Makes what is due at this time, and drops what has expired. `all`: looks also at rules that are not due.
+    /// Makes what is due at this time, and drops what has expired. `all`: looks also at rules that are not due, and at what
+    /// could not be given up before; spent mirrors are looked at each time.
     pub(crate) async fn beat(&self, service: &Service, now_ms: u64, all: bool) {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        for index in 0..state.book.rules.len() {
-            let due = state.book.rules[index].due(now_ms);
+        let rules = &state.book.rules;
+        let due: Vec<bool> = rules.iter().map(|rule| rule.due(now_ms)).collect();
+        if !all && !due.contains(&true) && state.book.spent.is_empty() {
+            return;
+        }
+        self.look_or_tell(service, state).await;
+        for (index, due) in due.into_iter().enumerate() {
             if due {
                 self.due(service, state, index, now_ms).await;
             }
@@ -55,29 +62,26 @@ impl Generations {
                 self.expire(service, state, index, now_ms).await;
             }
         }
+        match self.let_go(service, state).await {
+            Ok(_) => drop(state.said.remove(LET_GO)),
+            Err(why) => say_once(service, state, LET_GO.to_owned(), why),
+        }
     }
 
     async fn due(&self, service: &Service, state: &mut State, index: usize, now_ms: u64) {
         let primaries = state.book.rules[index].primaries.clone();
-        let result = match self.look(service, state) {
-            Ok(()) => self.make(service, state, &primaries, None, true).await,
-            Err(why) => Err(why),
-        };
+        let result = self
+            .make(service, state, &primaries, Maker::Rule { now_ms })
+            .await;
         let topic = format!("rule {}", list(&primaries));
         match result {
-            Ok(_) => {
-                state.said.remove(&topic);
-                let mut book = state.book.clone();
-                book.rules[index].made(now_ms);
-                if let Err(why) = self.keep(state, book) {
-                    // It is made again at the next beat otherwise.
-                    state.book.rules[index].made(now_ms);
-                    tell(service, Level::Error, why);
-                }
-            }
+            Ok(_) => drop(state.said.remove(&topic)),
             Err(why) => {
                 state.book.rules[index].failed(now_ms);
-                let text = format!("no generation was made of volumes {}: {why}", list(&primaries));
+                let text = format!(
+                    "no generation was made by the rule of {}: {why}",
+                    list(&primaries)
+                );
                 say_once(service, state, topic, text);
             }
         }
@@ -85,41 +89,27 @@ impl Generations {
 
     async fn expire(&self, service: &Service, state: &mut State, index: usize, now_ms: u64) {
         let expired = state.book.rules[index].expired(&state.book.generations, now_ms);
-        if !expired.is_empty() {
-            if let Err(why) = self.look(service, state) {
-                return tell(service, Level::Error, why);
+        if expired.is_empty() {
+            return;
+        }
+        let config = service.config().await;
+        let usage = usage(service, &config, &state.book);
+        for number in expired {
+            let Some(generation) = state.book.get(number) else {
+                continue;
+            };
+            let topic = format!("generation {number}");
+            if let Some(why) = usage.of_generation(generation) {
+                let text = format!(
+                    "generation {} has expired and is kept: {why}",
+                    generation.called()
+                );
+                say_once(service, state, topic, text);
+                continue;
             }
-            let config = service.config().await;
-            let usage = usage(service, &config);
-            for number in expired {
-                let Some(generation) = state.book.get(number) else {
-                    continue;
-                };
-                let topic = format!("generation {number}");
-                if let Some(why) = usage.of_generation(generation) {
-                    let text = format!(
-                        "generation {} has expired and is kept: {why}",
-                        generation.called()
-                    );
-                    say_once(service, state, topic, text);
-                    continue;
-                }
-                state.said.remove(&topic);
-                if let Err(why) = self.discard(service, state, number, "by its rule") {
-                    return tell(service, Level::Error, why);
-                }
+            if let Err(why) = self.discard(service, state, number, "by its rule") {
+                return say_once(service, state, topic, why);
             }
         }
-        if let Err(why) = self.let_go(service, state).await {
-            tell(service, Level::Error, why);
-        }
-    }
-}
-
-/// An event, unless the last one on this topic was the same.
-fn say_once(service: &Service, state: &mut State, topic: String, text: String) {
-    if state.said.get(&topic) != Some(&text) {
-        tell(service, Level::Warning, text.clone());
-        state.said.insert(topic, text);
     }
 }
