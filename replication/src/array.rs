@@ -177,6 +177,13 @@ impl Array {
         Ok(array)
     }
 
+    /// The pairs of these mirrors, and of no others, wait for a command after a fault instead of resuming by themselves
+    /// (decision 10 of docs/pairs.md).
+    pub fn set_resumed_by_command(&self, mirrors: impl IntoIterator<Item = VolumeNumber>) {
+        let mirrors = mirrors.into_iter().map(|mirror| VolumeId(mirror.0)).collect();
+        lock(&self.engine).set_resumed_by_command(mirrors);
+    }
+
     /// The system's id.
     pub fn system(&self) -> &SystemId {
         &self.system

@@ -54,6 +54,11 @@ pub enum ArrayEvent {
         /// How many failures of this volume before it were counted only.
         left_out: u64,
     },
+    /// A flush of a volume in a pair failed. What may be lost is marked in its pairs.
+    CacheLost {
+        /// Which.
+        volume: VolumeNumber,
+    },
     /// The metadata journal failed: nothing is changed any more until the daemon starts again.
     JournalFailed {
         /// What the system said.
@@ -96,27 +101,31 @@ impl ArrayEvent {
             | Self::VolumeRemoved { .. }
             | Self::VolumeResized { .. } => Level::Info,
             Self::State { .. } => Level::Warning,
-            Self::IoFailed { .. } | Self::JournalFailed { .. } => Level::Error,
+            Self::IoFailed { .. } | Self::CacheLost { .. } | Self::JournalFailed { .. } => Level::Error,
             Self::Told { level, .. } => *level,
         }
     }
 }
 
 /// A state change out of the engine's terms.
-pub(crate) fn state_event(event: &Event) -> ArrayEvent {
-    let Event::State {
-        primary,
-        mirror,
-        from,
-        to,
-        reason,
-    } = event;
-    ArrayEvent::State {
-        primary: VolumeNumber(primary.0),
-        mirror: VolumeNumber(mirror.0),
-        from: from.name(),
-        to: to.name(),
-        reason: *reason,
+pub(crate) fn event_of(event: &Event) -> ArrayEvent {
+    match event {
+        Event::State {
+            primary,
+            mirror,
+            from,
+            to,
+            reason,
+        } => ArrayEvent::State {
+            primary: VolumeNumber(primary.0),
+            mirror: VolumeNumber(mirror.0),
+            from: from.name(),
+            to: to.name(),
+            reason: *reason,
+        },
+        Event::CacheLost { volume } => ArrayEvent::CacheLost {
+            volume: VolumeNumber(volume.0),
+        },
     }
 }
 
@@ -164,6 +173,11 @@ impl fmt::Display for ArrayEvent {
                     more => write!(f, " (and {more} more failures before)"),
                 }
             }
+            Self::CacheLost { volume } => write!(
+                f,
+                "volume {}: a flush failed; what may be lost of it is marked in its pairs",
+                volume.0
+            ),
             Self::JournalFailed { reason } => {
                 write!(
                     f,

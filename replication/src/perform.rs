@@ -26,7 +26,7 @@ use target_core::{
 use crate::{
     array::Array,
     copy_worker,
-    events::state_event,
+    events::event_of,
     lock,
     ops::{Op, Piece},
 };
@@ -332,7 +332,7 @@ impl Array {
     }
 
     pub(crate) fn note_event(&self, event: &Event) {
-        self.events.push(state_event(event));
+        self.events.push(event_of(event));
         self.note_change();
     }
 

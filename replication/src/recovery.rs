@@ -21,7 +21,7 @@ use target_core::{
 use crate::{
     array::spec,
     array_error::ArrayError,
-    events::{ArrayEvent, Level, state_event},
+    events::{ArrayEvent, Level, event_of},
     journal_file::{Found, JournalFileError},
 };
 
@@ -75,7 +75,7 @@ pub(crate) fn recover(
     }
     let snapshot = engine.snapshot();
     let changed = effects.into_iter().filter_map(|effect| match effect {
-        Effect::Event(event) => Some(state_event(&event)),
+        Effect::Event(event) => Some(event_of(&event)),
         // The members are asked for one by one when the volumes are made.
         _ => None,
     });

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     effects::Effects,
     engine::Engine,
-    ids::{PairId, Tick},
+    ids::{PairId, Tick, VolumeId},
     job::{JobId, Work},
     pair::Pair,
+    state::PairState,
     track::TrackRange,
     track_lock::Mode,
     transition_table::{self, PairEvent},
@@ -112,8 +113,24 @@ impl Engine {
         (self.config.limits.copy_run_bytes / u64::from(self.config.track_size)).max(1)
     }
 
-    /// A host read this track through the pair: it is copied next.
-    pub(crate) fn copy_next(&mut self, id: PairId, track: u64) {
+    /// A host read these tracks: what of them a pair still has to bring is copied next. Be it read at the destination, through
+    /// the pair (Fig. 7), or at the source, by a host of the mirror during a protected restore (Fig. 9).
+    pub(crate) fn copy_what_was_read(&mut self, volume: VolumeId, tracks: TrackRange) {
+        if self.copying.is_empty() {
+            return;
+        }
+        for track in tracks.iter() {
+            let own = self.pairs.get(&PairId(volume)).filter(|pair| {
+                pair.meta.state == PairState::ProtectedRestoring && pair.bits.todo.test(track)
+            });
+            let own = own.map(|_| PairId(volume));
+            for id in self.read_through(volume, track, u64::MAX).into_iter().chain(own) {
+                self.copy_next(id, track);
+            }
+        }
+    }
+
+    fn copy_next(&mut self, id: PairId, track: u64) {
         let most = self.config.limits.front;
         if let Some(pair) = self.pairs.get_mut(&id)
             && pair.queue.front.len() < most

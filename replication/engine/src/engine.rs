@@ -48,6 +48,8 @@ pub struct Engine {
     pub(crate) commands: VecDeque<Pending>,
     pub(crate) answers: BTreeMap<CommandId, Answer>,
 
+    /// Mirrors of pairs that resume only when a command says so.
+    pub(crate) resumed_by_command: BTreeSet<VolumeId>,
     /// Pairs in a state that copies.
     pub(crate) copying: BTreeSet<PairId>,
     pub(crate) served_last: Option<PairId>,
@@ -87,6 +89,7 @@ impl Engine {
             heat: HeatQueue::default(),
             commands: VecDeque::new(),
             answers: BTreeMap::new(),
+            resumed_by_command: BTreeSet::new(),
             copying: BTreeSet::new(),
             served_last: None,
             pace: Pace::default(),
@@ -104,6 +107,11 @@ impl Engine {
     /// The pace of the copies from now on, in bytes a second; 0: no limit.
     pub fn set_pace(&mut self, bytes_per_second: u64) {
         self.config.limits.pace = bytes_per_second;
+    }
+
+    /// The pairs of these mirrors wait for a command after a fault, whatever [`Limits::auto_resume`](crate::Limits) says.
+    pub fn set_resumed_by_command(&mut self, mirrors: BTreeSet<VolumeId>) {
+        self.resumed_by_command = mirrors;
     }
 
     /// Makes a volume known, or tells its new size. `false`: it is in a pair, and its size cannot change.

@@ -18,4 +18,10 @@ pub enum Event {
         /// The code of docs/control-cdb.md when nobody asked for it, else 0.
         reason: u8,
     },
+    /// A flush failed: what was written to the volume since the last one may be lost. Wherever that can be, its pairs have
+    /// marked it.
+    CacheLost {
+        /// Which.
+        volume: VolumeId,
+    },
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     change::{Decided, PairChange},
-    effects::Effects,
+    effects::{Effect, Effects},
     engine::Engine,
-    ids::{PairId, VolumeId},
+    events::Event,
+    ids::{PairId, Region, VolumeId},
     journal::PairMeta,
     pair_bits::{Change, Which},
     resume::Retry,
@@ -43,10 +44,12 @@ impl Engine {
                 broken.push((other, reason, TrackRange::new(0, 0)));
             }
             let mirror_half = half && !state.restores();
+            let certain = matches!(state, PairState::Copy | PairState::Duplex);
             let mut meta = PairMeta {
                 state: PairState::Suspended,
                 full: false,
                 reason,
+                resumes: certain,
                 ..pair.meta
             };
             meta.inconsistent = mirror_half;
@@ -68,7 +71,6 @@ impl Engine {
                 meta,
                 change,
             });
-            let certain = matches!(state, PairState::Copy | PairState::Duplex);
             let (now, limits) = (self.now, self.config.limits);
             if let Some(pair) = self.pairs.get_mut(&id) {
                 pair.retry = certain.then(|| Retry::next(pair.retry, now, &limits));
@@ -106,11 +108,13 @@ impl Engine {
             .collect()
     }
 
-    /// A flush failed: what the volume was to keep in its hot regions may be lost. Its copies differ there.
+    /// A flush failed: what the volume was to keep in its hot regions may be lost. Its copies differ there, whether they are
+    /// kept equal to it, and then the pair is suspended, or are apart, and then these tracks are marked.
     pub(crate) fn cache_lost(&mut self, volume: VolumeId, out: &mut Effects) {
         let Some(known) = self.volumes.get(&volume) else {
             return;
         };
+        out.push(Effect::Event(Event::CacheLost { volume }));
         let above = known.above.map(|primary| (PairId(volume), primary, MIRROR_IO));
         let below = known
             .below
@@ -118,20 +122,24 @@ impl Engine {
             .map(|mirror| (PairId(*mirror), volume, PRIMARY_IO));
         let pairs: Vec<_> = above.into_iter().chain(below).collect();
         for (id, primary, reason) in pairs {
-            if !self.pairs[&id].meta.state.keeps_two_legs() {
-                continue;
+            // What reached a mirror while it was kept equal went there under its primary's heat.
+            let mut hot = self.hot_tracks(primary);
+            let equal = self.pairs[&id].meta.state.keeps_two_legs();
+            if !equal && volume != primary {
+                hot.append(&mut self.hot_tracks(volume));
             }
-            let geometry = self.volume(primary).geometry;
-            let hot: Vec<TrackRange> = self
-                .volume(primary)
-                .hot
-                .keys()
-                .map(|r| geometry.tracks_of(*r))
-                .collect();
             for tracks in hot {
                 self.set_mark(id, Which::PrimaryChanged, tracks);
             }
-            self.suspend(id, reason, TrackRange::new(0, 0), out);
+            if equal {
+                self.suspend(id, reason, TrackRange::new(0, 0), out);
+            }
         }
+    }
+
+    fn hot_tracks(&self, volume: VolumeId) -> Vec<TrackRange> {
+        let known = self.volume(volume);
+        let tracks = |region: &Region| known.geometry.tracks_of(*region);
+        known.hot.keys().map(tracks).collect()
     }
 }

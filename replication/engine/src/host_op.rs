@@ -8,7 +8,7 @@
 //! durable; a suspension too. Then the lock is free and the host has its answer.
 //!
 //! A read locks shared and finds, track by track, the volume with the right bytes. Tracks read through a pair go to the front of its copy
-//! queue. If the bytes cannot be read and a mirror has the same, they come from there, and are written back (S7).
+//! queue. If the bytes cannot be read and a pair says that another volume has the same, they come from there (`repair`).
 //!
 //! # Liveness
 //!
@@ -48,8 +48,8 @@ pub(crate) struct ReadPart {
     from: VolumeId,
     tracks: TrackRange,
     range: ByteRange,
-    /// The pair whose mirror was asked because the primary could not be read.
-    instead_of: Option<PairId>,
+    /// The volume that could not be read, and the pair in which this one holds the same.
+    instead_of: Option<(PairId, VolumeId)>,
 }
 
 /// A write whose destinations are fixed.
@@ -70,7 +70,7 @@ pub(crate) enum HostFlight {
     /// Reading.
     Reads(Vec<ReadPart>),
     /// The host's closure looks at the data; the second time, from the twin of the volume.
-    Prepare(WritePlan, Option<PairId>),
+    Prepare(WritePlan, Option<VolumeId>),
     /// Writing the legs.
     Writes(WritePlan),
     /// FUA, or a flush.
@@ -184,14 +184,14 @@ impl Engine {
             let failed = failures.iter().any(|(part, _)| *part == index);
             match (failed, part.instead_of) {
                 (false, None) => {}
-                (false, Some(pair)) => self.repair(pair, part.tracks, part.range),
+                (false, Some((pair, bad))) => self.repair(pair, bad, part.tracks, part.range),
                 (true, None) => {
-                    let Some(pair) = self.twin(part.from, part.tracks) else {
+                    let Some((pair, twin)) = self.twin(part.from, part.tracks) else {
                         return end(op, Err(HostError::Read), out);
                     };
                     again.push(ReadPart {
-                        from: pair.0,
-                        instead_of: Some(pair),
+                        from: twin,
+                        instead_of: Some((pair, part.from)),
                         ..*part
                     });
                 }
@@ -201,11 +201,7 @@ impl Engine {
         if !again.is_empty() {
             return self.issue_reads(job, op, again, out);
         }
-        for track in job.tracks.iter() {
-            if let Some(pair) = self.read_through(op.volume, track, u64::MAX) {
-                self.copy_next(pair, track);
-            }
-        }
+        self.copy_what_was_read(op.volume, job.tracks);
         end(op, Ok(()), out)
     }
 
@@ -256,10 +252,10 @@ impl Engine {
         job: &mut Job,
         op: HostOp,
         plan: WritePlan,
-        twin: Option<PairId>,
+        twin: Option<VolumeId>,
         out: &mut Effects,
     ) -> Next {
-        let from = twin.map_or(op.volume, |pair| pair.0);
+        let from = twin.unwrap_or(op.volume);
         let token = self.part(job, 0);
         out.push(Effect::Prepare {
             token,
@@ -274,7 +270,7 @@ impl Engine {
         job: &mut Job,
         op: HostOp,
         plan: WritePlan,
-        twin: Option<PairId>,
+        twin: Option<VolumeId>,
         out: &mut Effects,
     ) -> Next {
         match job.failures.pop().map(|(_, outcome)| outcome) {
@@ -282,7 +278,7 @@ impl Engine {
             Some(Outcome::Declined) => end(op, Err(HostError::Declined), out),
             Some(Outcome::ReadFailed | Outcome::WriteFailed(_)) => {
                 match self.twin(op.volume, job.tracks).filter(|_| twin.is_none()) {
-                    Some(pair) => self.prepare(job, op, plan, Some(pair), out),
+                    Some((_, twin)) => self.prepare(job, op, plan, Some(twin), out),
                     None => end(op, Err(HostError::Read), out),
                 }
             }
@@ -426,61 +422,6 @@ impl Engine {
             line.extend(below.filter(|m| self.pairs[&PairId(**m)].meta.state.keeps_two_legs()));
         }
         volumes
-    }
-
-    /// Writes the mirror's bytes over a range that the primary could not read.
-    fn repair(&mut self, pair: PairId, tracks: TrackRange, range: ByteRange) {
-        let root = self.root(pair.0);
-        if !self.family(root).closed {
-            self.admit(
-                root,
-                tracks,
-                Some(Mode::Exclusive),
-                Work::Repair {
-                    pair,
-                    range,
-                    flying: false,
-                },
-            );
-        }
-    }
-
-    /// Looks at a repair.
-    pub(crate) fn advance_repair(&mut self, job: &mut Job, out: &mut Effects) -> Next {
-        let Work::Repair {
-            pair: id,
-            range,
-            flying,
-        } = job.work
-        else {
-            return Next::Over;
-        };
-        if flying {
-            return Next::Over;
-        }
-        let Some(pair) = self.pairs.get(&id) else {
-            return Next::Over;
-        };
-        if !pair.meta.state.keeps_two_legs() || !pair.is_equal(job.tracks) {
-            return Next::Over;
-        }
-        let primary = pair.meta.primary;
-        if self.gated(primary, job.id) {
-            return Next::Keep;
-        }
-        let token = self.part(job, 0);
-        out.push(Effect::Copy {
-            token,
-            from: id.0,
-            to: vec![primary],
-            range,
-        });
-        job.work = Work::Repair {
-            pair: id,
-            range,
-            flying: true,
-        };
-        Next::Keep
     }
 }
 

@@ -51,9 +51,10 @@ pub(crate) enum Work {
         era: u64,
         flight: Option<Crossing>,
     },
-    /// The primary could not be read here, the mirror has the same: write it again.
+    /// This volume could not be read here, the other side of the pair has the same: write it again.
     Repair {
         pair: PairId,
+        bad: VolumeId,
         range: ByteRange,
         flying: bool,
     },

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the interface | [`engine`], [`effects`], [`command`], [`events`], [`ids`], [`limits`] |
 //! | what is kept | [`state`], [`transition_table`], [`bitmap`], [`pair_bits`], [`track`], [`journal`], `pair`, `family` |
-//! | the life of an I/O | [`track_lock`], `host_op`, `plan`, `obstacles`, `heat` |
+//! | the life of an I/O | [`track_lock`], `host_op`, `plan`, `obstacles`, `heat`, `repair` |
 //! | copies | `copier`, `crossing`, `settle` |
 //! | changes of state | `commands`, `validation`, `verbs`, `change`, `gates`, `faults`, `resume`, `recovery` |
 
@@ -38,6 +38,7 @@ mod job;
 mod obstacles;
 mod pair;
 mod plan;
+mod repair;
 mod resume;
 mod settle;
 mod validation;

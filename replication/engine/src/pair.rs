@@ -72,10 +72,11 @@ impl Pair {
         )
     }
 
-    /// Of a pair that keeps two legs: do both hold the same in these tracks? What a crash left different while a restore
-    /// ran is in `primary_changed` until the restore ends, not in `todo`.
+    /// Do both volumes hold the same in these tracks? What a crash left different while a restore ran is in `primary_changed`
+    /// until the restore ends, not in `todo`.
     pub(crate) fn is_equal(&self, tracks: TrackRange) -> bool {
-        !self.bits.todo.any(tracks) && !self.bits.primary_changed.any(tracks)
+        let bits = &self.bits;
+        !bits.todo.any(tracks) && !bits.primary_changed.any(tracks) && !bits.mirror_changed.any(tracks)
     }
 
     /// Would redoing a copy after a crash hurt once either volume was written?

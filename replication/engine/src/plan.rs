@@ -155,14 +155,6 @@ impl Engine {
             pair.reads_through() && pair.destination(*id) == volume
         })
     }
-
-    /// Another volume with the same bytes in these tracks, now.
-    pub(crate) fn twin(&self, volume: VolumeId, tracks: TrackRange) -> Option<PairId> {
-        self.volume(volume).below.iter().copied().map(PairId).find(|id| {
-            let pair = &self.pairs[id];
-            pair.meta.state.keeps_two_legs() && pair.is_equal(tracks)
-        })
-    }
 }
 
 /// The tracks of `range` that are not in the set, as runs.

@@ -12,6 +12,7 @@ use crate::{
     journal::{Image, PairImage, Record, ReplayError, VolumeImage},
     limits::EngineConfig,
     pair::Pair,
+    resume::Retry,
     state::PairState,
 };
 
@@ -162,8 +163,10 @@ impl Engine {
         if pair.meta.state.is_copying() {
             self.copying.insert(id);
         }
-        self.pairs
-            .insert(id, Pair::new(pair.meta, pair.bits, since, since));
+        let resumes = pair.meta.state == PairState::Suspended && pair.meta.resumes;
+        let mut pair = Pair::new(pair.meta, pair.bits, since, since);
+        pair.retry = resumes.then(|| Retry::next(None, self.now, &self.config.limits));
+        self.pairs.insert(id, pair);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! It is certain for a pair that was in COPY or DUPLEX: then the primary is right. One that was suspended while it was
 //! split, or restored, holds an image that an ESTABLISH would destroy, however few changes are marked: that waits for a
-//! command. So does a mirror that hosts have written to, and, as only memory knows what a pair was before, any pair suspended
-//! before a restart.
+//! command. So does a mirror that hosts have written to. What a pair was is journaled with its suspension (`resumes`), so a restart changes
+//! nothing but the pauses, which begin anew.
 //!
 //! The first try comes a pause after the fault. Whether the cause is gone the copy finds out: if it fails, the pair is suspended
 //! again and the next pause is twice as long, up to a limit. A pair that has reached DUPLEX begins with the shortest pause again.
@@ -49,6 +49,7 @@ impl Engine {
             .iter()
             .filter(|(_, pair)| pair.meta.state == PairState::Suspended)
             .filter(|(_, pair)| pair.retry.is_some_and(|retry| retry.at <= self.now))
+            .filter(|(id, _)| !self.resumed_by_command.contains(&id.0))
             .map(|(id, _)| *id)
             .collect();
         for id in due {

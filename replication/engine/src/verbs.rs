@@ -70,6 +70,7 @@ impl Engine {
             full: true,
             inconsistent: true,
             reason: 0,
+            resumes: false,
             split_at_ms: 0,
         };
         accepted.decided.pairs.push(PairChange {
@@ -112,6 +113,7 @@ impl Engine {
             full,
             inconsistent: true,
             reason: 0,
+            resumes: false,
             ..pair.meta
         };
         accepted.summary.tracks += self.owed_after(id, transition.change);
@@ -166,6 +168,7 @@ impl Engine {
             full: pair.meta.full && splitting,
             inconsistent: splitting,
             reason: 0,
+            resumes: false,
             split_at_ms: self.now_ms,
             ..pair.meta
         };
@@ -275,6 +278,7 @@ impl Engine {
             full: transition.change == Change::OweAll,
             inconsistent: false,
             reason: 0,
+            resumes: false,
             ..pair.meta
         };
         accepted.summary.tracks += self.owed_after(id, transition.change);

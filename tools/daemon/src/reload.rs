@@ -56,6 +56,14 @@ impl Plan {
             "replication.journal_limit",
             now.replication.journal_limit == then.replication.journal_limit,
         );
+        fixed(
+            "replication.auto_resume",
+            now.replication.auto_resume == then.replication.auto_resume,
+        );
+        fixed(
+            "replication.resume_by_command",
+            now.replication.resume_by_command == then.replication.resume_by_command,
+        );
         let mut plan = Self::default();
         for (number, volume) in &then.volumes {
             match now.volumes.get(number) {

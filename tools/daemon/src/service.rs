@@ -83,6 +83,7 @@ impl Service {
         }
         let mut tuning = Tuning::default();
         tuning.limits.pace = config.replication.copy_rate.unwrap_or(0);
+        tuning.limits.auto_resume = config.replication.auto_resume;
         if let Some(bytes) = config.replication.journal_limit {
             tuning.journal_limit = bytes;
         }
@@ -90,6 +91,8 @@ impl Service {
         let track_size = config.system.track_size;
         let array = Array::open_with(&state_dir, system, track_size, tuning, volumes, fresh.numbers())?;
         fresh.settled()?;
+        let by_command = config.replication.resume_by_command.iter();
+        array.set_resumed_by_command(by_command.map(|number| VolumeNumber(*number)));
         let mut units = Units::new();
         for volume in array.volumes() {
             units.insert(volume.number().0, wiring::unit(volume, &array, &config).await?);

@@ -10,6 +10,7 @@ use crate::{
     command::{Command, Condition, Refused, Summary, Verb, VolumeSpec},
     effects::{Effect, Effects, HostError, HostIo, Input, Outcome},
     engine::Engine,
+    events::Event,
     ids::{ByteRange, CommandId, OpId, PairId, Tick, VolumeId},
     journal::Record,
     state::PairState,
@@ -59,13 +60,18 @@ pub(super) struct Room {
     pub(super) answers: BTreeMap<CommandId, Result<Summary, Refused>>,
     pub(super) readies: Vec<(VolumeId, bool)>,
     pub(super) members: BTreeSet<VolumeId>,
+    pub(super) events: Vec<Event>,
+    /// Every effect that is to be performed, in the order they were asked for.
+    pub(super) issued: Effects,
+    limits: Limits,
     names: u64,
     now: Tick,
     mutation: Option<Mutation>,
 }
 
-pub(super) fn config() -> EngineConfig {
-    let limits = Limits {
+/// Limits that let a few bytes be many tracks.
+pub(super) fn limits() -> Limits {
+    Limits {
         copy_run_bytes: 24,
         settle_tracks: 8,
         settle_after: 300,
@@ -73,7 +79,10 @@ pub(super) fn config() -> EngineConfig {
         resume_after: 300,
         resume_after_most: 3_000,
         ..Limits::default()
-    };
+    }
+}
+
+fn config(limits: Limits) -> EngineConfig {
     EngineConfig {
         track_size: TRACK,
         limits,
@@ -89,7 +98,11 @@ fn spec() -> VolumeSpec {
 
 impl Room {
     pub(super) fn new(seed: u64, volumes: u32) -> Self {
-        let mut engine = Engine::new(config());
+        Self::with_limits(seed, volumes, limits())
+    }
+
+    pub(super) fn with_limits(seed: u64, volumes: u32, limits: Limits) -> Self {
+        let mut engine = Engine::new(config(limits));
         let mut disks = BTreeMap::new();
         for number in 1..=volumes {
             engine.define_volume(VolumeId(number), spec());
@@ -110,6 +123,9 @@ impl Room {
             answers: BTreeMap::new(),
             readies: Vec::new(),
             members: BTreeSet::new(),
+            events: Vec::new(),
+            issued: Vec::new(),
+            limits,
             names: 0,
             now: Tick(0),
             mutation: None,
@@ -127,7 +143,7 @@ impl Room {
         self.names
     }
 
-    fn step(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.now.0 += 1;
         let mut out = Vec::new();
         self.engine.step(self.now, input, &mut out);
@@ -158,19 +174,35 @@ impl Room {
                 } => {
                     self.members.remove(&volume);
                 }
-                Effect::Event(_) => {}
-                effect => self.pending.push(effect),
+                Effect::Event(event) => self.events.push(event),
+                effect => {
+                    self.issued.push(effect.clone());
+                    self.pending.push(effect);
+                }
             }
         }
     }
 
     /// Begins a host I/O of `byte`s.
     pub(super) fn begin(&mut self, volume: u32, io: HostIo, range: (u64, u64), byte: u8) -> OpId {
-        let op = OpId(self.name());
         let range = ByteRange {
             start: range.0,
             end: range.1,
         };
+        self.enter(volume, (io, false), range, byte)
+    }
+
+    /// Begins a host write with FUA.
+    pub(super) fn begin_fua(&mut self, volume: u32, range: (u64, u64), byte: u8) -> OpId {
+        let range = ByteRange {
+            start: range.0,
+            end: range.1,
+        };
+        self.enter(volume, (HostIo::Write, true), range, byte)
+    }
+
+    fn enter(&mut self, volume: u32, (io, fua): (HostIo, bool), range: ByteRange, byte: u8) -> OpId {
+        let op = OpId(self.name());
         let buffer = vec![0; (range.end - range.start) as usize];
         self.ops.insert(
             op,
@@ -181,12 +213,12 @@ impl Room {
                 decline: false,
             },
         );
-        self.step(Input::Host {
+        self.feed(Input::Host {
             op,
             volume: VolumeId(volume),
             io,
             range,
-            fua: false,
+            fua,
         });
         op
     }
@@ -200,7 +232,7 @@ impl Room {
     pub(super) fn command(&mut self, command: Command) -> CommandId {
         let id = CommandId(self.name());
         let now_ms = self.now.0;
-        self.step(Input::Command { id, command, now_ms });
+        self.feed(Input::Command { id, command, now_ms });
         id
     }
 
@@ -246,6 +278,18 @@ impl Room {
         self.finish(op)
     }
 
+    /// Likewise, while no copy ends.
+    pub(super) fn finish_without_copies(&mut self, op: OpId) -> Result<Vec<u8>, HostError> {
+        for _ in 0..200 {
+            self.perform_all_but_copies();
+            if let Some(reply) = self.replies.remove(&op) {
+                return reply;
+            }
+            self.tick();
+        }
+        panic!("it needs a copy: {:?}", self.pending);
+    }
+
     fn until(&mut self, done: impl Fn(&Self) -> bool) {
         for _ in 0..20_000 {
             if done(self) {
@@ -260,7 +304,7 @@ impl Room {
 
     pub(super) fn tick(&mut self) {
         self.now.0 += 100;
-        self.step(Input::Tick);
+        self.feed(Input::Tick);
     }
 
     /// Performs everything there is to do, and what comes of it, until all copies are over.
@@ -271,6 +315,34 @@ impl Room {
     /// Performs everything there is to do, without time passing.
     pub(super) fn settle_effects(&mut self) {
         while self.perform_one() {}
+    }
+
+    /// Performs what fits, in the order asked for, and what comes of it, until nothing fits.
+    pub(super) fn perform_all(&mut self, fits: impl Fn(&Effect) -> bool) {
+        while let Some(at) = self.pending.iter().position(&fits) {
+            self.perform_one_at(at);
+        }
+    }
+
+    /// Everything but copies: a pair stays in the state it copies in.
+    pub(super) fn perform_all_but_copies(&mut self) {
+        self.perform_all(|effect| !matches!(effect, Effect::Copy { .. }));
+    }
+
+    /// Effects to be performed that fit.
+    pub(super) fn waiting(&self, fits: impl Fn(&Effect) -> bool) -> usize {
+        self.pending.iter().filter(|effect| fits(effect)).count()
+    }
+
+    /// What was asked to be written to a volume, by hosts and by copies, and in which order.
+    pub(super) fn written(&self, volume: u32) -> Vec<ByteRange> {
+        let volume = VolumeId(volume);
+        let ranges = self.issued.iter().filter_map(|effect| match effect {
+            Effect::Write { to, range, .. } if *to == volume => Some(*range),
+            Effect::Copy { to, range, .. } if to.contains(&volume) => Some(*range),
+            _ => None,
+        });
+        ranges.collect()
     }
 
     /// Performs one effect, any of them (journal records in order). `false`: there is none.
@@ -286,22 +358,20 @@ impl Room {
                 .position(|effect| matches!(effect, Effect::Journal { .. }));
             at = first.unwrap_or(at);
         }
+        self.perform_one_at(at);
+        true
+    }
+
+    pub(super) fn perform_one_at(&mut self, at: usize) {
         let effect = self.pending.remove(at);
         if let Some((token, outcome)) = self.perform(effect) {
-            self.step(Input::Done { token, outcome });
+            self.feed(Input::Done { token, outcome });
         }
-        true
     }
 
     /// Performs everything but flushes, and what comes of it.
     pub(super) fn perform_without_flushes(&mut self) {
-        let flush = |effect: &Effect| matches!(effect, Effect::Flush { .. });
-        while let Some(at) = self.pending.iter().position(|effect| !flush(effect)) {
-            let effect = self.pending.remove(at);
-            if let Some((token, outcome)) = self.perform(effect) {
-                self.step(Input::Done { token, outcome });
-            }
-        }
+        self.perform_all(|effect| !matches!(effect, Effect::Flush { .. }));
     }
 
     fn perform(&mut self, effect: Effect) -> Option<(crate::ids::Token, Outcome)> {
@@ -401,8 +471,8 @@ impl Room {
         self.ops.clear();
         let mut out = Vec::new();
         let volumes: Vec<_> = self.disks.keys().map(|id| (*id, spec())).collect();
-        let (engine, _) =
-            Engine::recover(config(), volumes, self.durable.clone(), &mut out).expect("our own journal");
+        let (engine, _) = Engine::recover(config(self.limits), volumes, self.durable.clone(), &mut out)
+            .expect("our own journal");
         self.engine = match self.mutation {
             Some(mutation) => engine.with_mutation(mutation),
             None => engine,
@@ -418,6 +488,11 @@ impl Room {
             Effect::Write { op, .. } => self.ops.contains_key(op),
             _ => true,
         }
+    }
+
+    /// A fresh journal file: what is known now and nothing of how it came about.
+    pub(super) fn rotate_journal(&mut self) {
+        self.durable = self.engine.snapshot();
     }
 
     pub(super) fn state(&self, mirror: u32) -> PairState {

@@ -1,5 +1,11 @@
 //! The engine as a whole, with every effect performed in any order.
 
+mod cells;
+mod faults;
+mod mirrors;
+mod ordering;
+mod restores;
+
 use super::harness::{BYTES, Dice, Room};
 use crate::{
     Mutation,

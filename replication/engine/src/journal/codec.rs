@@ -58,6 +58,7 @@ const CLEARED: u16 = 9;
 const MIRROR_READY: u8 = 1;
 const FULL: u8 = 2;
 const PAIR_INCONSISTENT: u8 = 4;
+const RESUMES: u8 = 8;
 const NOT_READY: u8 = 1;
 const VOLUME_INCONSISTENT: u8 = 2;
 
@@ -222,7 +223,8 @@ fn meta_to(out: &mut Vec<u8>, meta: &PairMeta) {
     u32_to(out, meta.primary.0);
     let flags = flag(meta.mirror_ready, MIRROR_READY)
         | flag(meta.full, FULL)
-        | flag(meta.inconsistent, PAIR_INCONSISTENT);
+        | flag(meta.inconsistent, PAIR_INCONSISTENT)
+        | flag(meta.resumes, RESUMES);
     out.extend_from_slice(&[meta.state.code(), flags, meta.reason, 0]);
     u64_to(out, meta.split_at_ms);
 }
@@ -327,7 +329,7 @@ impl Reader<'_> {
     fn meta(&mut self) -> Result<PairMeta, RecordError> {
         let primary = self.volume()?;
         let state = self.code("state", &PairState::ALL)?;
-        let flags = self.flags(MIRROR_READY | FULL | PAIR_INCONSISTENT)?;
+        let flags = self.flags(MIRROR_READY | FULL | PAIR_INCONSISTENT | RESUMES)?;
         let reason = self.u8()?;
         self.zero::<1>()?;
         Ok(PairMeta {
@@ -337,6 +339,7 @@ impl Reader<'_> {
             full: flags & FULL != 0,
             inconsistent: flags & PAIR_INCONSISTENT != 0,
             reason,
+            resumes: flags & RESUMES != 0,
             split_at_ms: self.u64()?,
         })
     }

@@ -83,6 +83,7 @@ mod tests {
                 full: false,
                 inconsistent: false,
                 reason: 0,
+                resumes: false,
                 split_at_ms: 0,
             };
             let bits = Box::new(PairBits::new(256));

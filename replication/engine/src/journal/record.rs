@@ -97,6 +97,8 @@ pub struct PairMeta {
     pub inconsistent: bool,
     /// Why the state changed without being asked for: the codes of docs/control-cdb.md, 0 when it was asked for.
     pub reason: u8,
+    /// SUSPENDED out of COPY or DUPLEX: the primary is right for certain, and the pair may resume by itself.
+    pub resumes: bool,
     /// Unix milliseconds of the last split, 0 never.
     pub split_at_ms: u64,
 }

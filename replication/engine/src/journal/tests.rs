@@ -30,6 +30,7 @@ fn meta(state: PairState) -> PairMeta {
         full: false,
         inconsistent: true,
         reason: 4,
+        resumes: false,
         split_at_ms: 0x0000_019A_0102_0304,
     }
 }

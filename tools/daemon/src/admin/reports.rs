@@ -138,7 +138,9 @@ fn event(record: &EventRecord) -> Event {
         .to_owned(),
         kind: match record.event {
             ArrayEvent::State { .. } => "state",
-            ArrayEvent::IoFailed { .. } | ArrayEvent::JournalFailed { .. } => "fault",
+            ArrayEvent::IoFailed { .. } | ArrayEvent::CacheLost { .. } | ArrayEvent::JournalFailed { .. } => {
+                "fault"
+            }
             ArrayEvent::VolumeAdded { .. }
             | ArrayEvent::VolumeRemoved { .. }
             | ArrayEvent::VolumeResized { .. } => "volume",

@@ -80,6 +80,10 @@ pub(crate) struct Replication {
     pub(crate) copy_rate: Option<u64>,
     /// Bytes above which the metadata journal is written anew.
     pub(crate) journal_limit: Option<u64>,
+    /// Pairs that a fault suspended resume by themselves where the direction is certain.
+    pub(crate) auto_resume: bool,
+    /// Mirrors of pairs that do not.
+    pub(crate) resume_by_command: BTreeSet<u32>,
 }
 
 /// `[generations]`: where their mirrors come from.

@@ -61,6 +61,9 @@ pub(super) struct RawAdmin {
 pub(super) struct RawReplication {
     pub(super) copy_rate: Option<RawSize>,
     pub(super) journal_limit: Option<RawSize>,
+    pub(super) auto_resume: Option<bool>,
+    #[serde(default)]
+    pub(super) resume_by_command: Vec<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

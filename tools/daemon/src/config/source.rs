@@ -9,12 +9,25 @@ use super::problem::Problems;
 enum Kind {
     Text,
     Number,
+    /// `true` or `false`.
+    Flag,
     /// Comma separated.
     List,
 }
 
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Number => "a whole number",
+            Self::Flag => "true or false",
+            Self::List => "a list with commas",
+        }
+    }
+}
+
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 10] = [
+const SCALARS: [(&str, &str, Kind); 11] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -24,6 +37,7 @@ const SCALARS: [(&str, &str, Kind); 10] = [
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),
     ("replication", "journal_limit", Kind::Text),
+    ("replication", "auto_resume", Kind::Flag),
     ("generations", "directory", Kind::Text),
 ];
 
@@ -68,7 +82,7 @@ pub(super) fn overlay(
             continue;
         };
         let Some(value) = value(*kind, &text) else {
-            problems.add(variable, format!("{text:?} is not accepted: a whole number is"));
+            problems.add(variable, format!("{text:?} is not accepted: {} is", kind.name()));
             continue;
         };
         let section = table
@@ -86,6 +100,7 @@ fn value(kind: Kind, text: &str) -> Option<Value> {
     Some(match kind {
         Kind::Text => Value::String(text.to_owned()),
         Kind::Number => Value::Integer(text.parse().ok()?),
+        Kind::Flag => Value::Boolean(text.parse().ok()?),
         Kind::List => {
             let parts = text.split(',').map(|part| Value::String(part.trim().to_owned()));
             Value::Array(parts.collect())

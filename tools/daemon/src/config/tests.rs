@@ -97,6 +97,25 @@ fn everything_is_taken_over() {
     );
 }
 
+/// Decision 10 of docs/pairs.md: resuming is on, and is turned off for all pairs or for some.
+#[test]
+fn resuming_is_left_to_commands_for_all_pairs_or_for_some() {
+    let replication = |text: &str| {
+        parse(&format!("{GOOD}\n[replication]\n{text}"))
+            .unwrap()
+            .replication
+    };
+    assert!(replication("").auto_resume && replication("").resume_by_command.is_empty());
+    assert!(!replication("auto_resume = false").auto_resume);
+    let some = replication("resume_by_command = [2]");
+    assert!(some.auto_resume && some.resume_by_command.contains(&2));
+    one_fault(
+        &format!("{GOOD}\n[replication]\nresume_by_command = [9]"),
+        "replication.resume_by_command",
+        "no volume 9",
+    );
+}
+
 #[test]
 fn the_embedded_default_is_the_pinned_one() {
     let config = Config::load(None, []).unwrap();
@@ -420,6 +439,10 @@ fn environment_overrides_scalars() {
         typo.contains("HOLDFAST__SYSTEM__IDD: no such scalar; accepted are HOLDFAST__SYSTEM__ID,"),
         "{typo}"
     );
+    let resume = |text| set("HOLDFAST__REPLICATION__AUTO_RESUME", text);
+    assert!(!resume("false").unwrap().replication.auto_resume);
+    let maybe = resume("maybe").unwrap_err().to_string();
+    assert!(maybe.contains("true or false"), "{maybe}");
     let number = set("HOLDFAST__SYSTEM__WORKERS", "many").unwrap_err().to_string();
     assert!(number.contains("a whole number"), "{number}");
 }

@@ -34,7 +34,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let volumes = volumes(raw.volumes, problems);
     let known = (!raw.volumes_incomplete).then_some(&volumes);
     let targets = targets(raw.targets, known, problems);
-    let replication = replication(raw.replication.unwrap_or_default(), problems);
+    let replication = replication(raw.replication.unwrap_or_default(), known, problems);
     let generations = generations(raw.generations.unwrap_or_default(), known, problems);
     let raw_admin = raw.admin.unwrap_or_default();
     let state_dir = system.as_ref().map_or(Path::new("."), |system| &system.state_dir);
@@ -154,7 +154,11 @@ fn admin(raw: RawAdmin, state_dir: &Path, problems: &mut Problems) -> Admin {
 /// Bytes; less would replace the file at every command.
 const SMALLEST_JOURNAL: u64 = 4 << 10;
 
-fn replication(raw: RawReplication, problems: &mut Problems) -> Replication {
+fn replication(
+    raw: RawReplication,
+    volumes: Option<&BTreeMap<u32, VolumeConfig>>,
+    problems: &mut Problems,
+) -> Replication {
     let copy_rate = raw
         .copy_rate
         .and_then(|raw| size("replication.copy_rate", &raw, problems));
@@ -170,9 +174,19 @@ fn replication(raw: RawReplication, problems: &mut Problems) -> Replication {
     if journal_limit.is_some_and(|bytes| bytes < SMALLEST_JOURNAL) {
         problems.add("replication.journal_limit", "at least \"4KiB\" is accepted");
     }
+    for number in &raw.resume_by_command {
+        if volumes.is_some_and(|volumes| !volumes.contains_key(number)) {
+            problems.add(
+                "replication.resume_by_command",
+                format!("there is no volume {number}: numbers of mirrors are accepted"),
+            );
+        }
+    }
     Replication {
         copy_rate,
         journal_limit,
+        auto_resume: raw.auto_resume.unwrap_or(true),
+        resume_by_command: raw.resume_by_command.into_iter().collect(),
     }
 }
 
