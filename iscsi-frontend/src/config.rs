@@ -92,6 +92,8 @@ pub struct Tuning {
     pub command_window: u32,
     /// Connections at once; more wait in the backlog of the socket.
     pub connections: usize,
+    /// Connections of one address that have not logged in; more are closed at once.
+    pub logins_per_address: usize,
     /// Time from connect to full feature phase.
     pub login_timeout: Duration,
     /// A silent initiator is asked with NOP-In after this time; `None`: never.
@@ -116,6 +118,7 @@ impl Default for Tuning {
             },
             command_window: 128,
             connections: 1024,
+            logins_per_address: 256,
             login_timeout: iscsi_proto::limits::LOGIN_TIMEOUT,
             nop_interval: Some(Duration::from_secs(15)),
             nop_patience: Duration::from_secs(30),

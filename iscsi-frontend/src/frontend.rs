@@ -34,6 +34,7 @@ use crate::{
     ending::Phase,
     listener::{BindError, listen},
     login::{Entrance, LoggedIn, LoginFailure, login, session_key},
+    logins::Logins,
     sessions::{CloseReason, Event, SessionHandle, SessionInfo, Sessions},
     socket::ReceiveBuffer,
     statistics::{Cells, Counters},
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     connections: TaskTracker,
     /// Tells connections that the target stops.
     stop: CancellationToken,
+    logins: Arc<Logins>,
     /// For what is logged of logins: some initiators try for ever.
     login_failures: Throttle,
 }
@@ -144,6 +146,7 @@ impl Frontend {
             places: Arc::new(Semaphore::new(config.tuning.connections)),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
+            logins: Arc::default(),
             login_failures: Throttle::new(10, Duration::from_secs(10)),
             config: ArcSwap::from_pointee(config),
         };
@@ -358,7 +361,16 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
         tracing::debug!(%peer, %error, "TCP_NODELAY");
     }
     let mut receive = ReceiveBuffer::new();
-    let limit = shared.config.load().tuning.login_timeout;
+    let (limit, most) = {
+        let tuning = &shared.config.load().tuning;
+        (tuning.login_timeout, tuning.logins_per_address)
+    };
+    let Some(login_place) = shared.logins.begin(peer.ip().to_canonical(), most) else {
+        if let Some(left_out) = shared.login_failures.admit(Instant::now()) {
+            tracing::warn!(%peer, left_out, "refused: {most} connections of this address have not logged in yet");
+        }
+        return;
+    };
     let stop = shared.stop.child_token();
     let logged_in = tokio::select! {
         result = timeout(limit, login(&mut socket, &mut receive, &shared, entrance)) => {
@@ -386,6 +398,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
     else {
         return tracing::error!(%peer, "a connection joined a session of one connection");
     };
+    drop(login_place);
     let (events, inbox) = mpsc::unbounded_channel();
     let statistics = Arc::new(Cells::default());
     let initiator = outcome.port.name.to_lowercase();

@@ -12,6 +12,7 @@ mod ending;
 mod frontend;
 mod listener;
 mod login;
+mod logins;
 mod sessions;
 mod socket;
 mod statistics;

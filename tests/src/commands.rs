@@ -13,6 +13,25 @@ pub struct Command {
     pub data_in: u32,
 }
 
+/// Any CDB that transfers nothing, or data to the initiator.
+pub fn raw(cdb: &[u8], data_in: u32) -> Command {
+    Command {
+        data_in,
+        ..command(cdb)
+    }
+}
+
+/// INQUIRY, of a VPD page or the standard data.
+pub fn inquiry(page: Option<u8>, length: u8) -> Command {
+    let cdb = [0x12, u8::from(page.is_some()), page.unwrap_or(0), 0, length, 0];
+    raw(&cdb, u32::from(length))
+}
+
+/// REPORT LUNS, select report 0.
+pub fn report_luns() -> Command {
+    raw(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0], 256)
+}
+
 fn command(cdb: &[u8]) -> Command {
     let mut command = Command::default();
     command.cdb[..cdb.len()].copy_from_slice(cdb);

@@ -1,8 +1,10 @@
 //! An initiator that sends any bytes: PDUs are built field by field, right or wrong, over a plain blocking socket.
 
+mod scsi;
+
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -11,6 +13,9 @@ use iscsi_proto::{
     digest::{crc32c, crc32c_padded, padding},
     framer::{Framer, MAX_AHS},
 };
+use socket2::{Domain, Socket, Type};
+
+pub use scsi::{Ended, READ, Sense, WRITE};
 
 /// T in login, F elsewhere.
 pub const FINAL: u8 = 0x80;
@@ -98,7 +103,20 @@ pub struct Wire {
 impl Wire {
     /// Connects, and says nothing.
     pub fn connect(port: u16) -> Self {
-        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the daemon listens");
+        Self::on(TcpStream::connect(("127.0.0.1", port)).expect("the daemon listens"))
+    }
+
+    /// As [`Self::connect`], from this address of the loopback network.
+    pub fn connect_from(address: &str, port: u16) -> Self {
+        let here = SocketAddr::new(address.parse().expect("an address"), 0);
+        let there = SocketAddr::from(([127, 0, 0, 1], port));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&here.into()).expect("loopback has the address");
+        socket.connect(&there.into()).expect("the daemon listens");
+        Self::on(socket.into())
+    }
+
+    fn on(socket: TcpStream) -> Self {
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
             .expect("a timeout above zero");
@@ -116,10 +134,22 @@ impl Wire {
         }
     }
 
+    /// How long to wait for an answer from now on; 10 s before.
+    pub fn set_patience(&mut self, time: Duration) {
+        self.socket
+            .set_read_timeout(Some(time))
+            .expect("a timeout above zero");
+    }
+
     /// Both digests from now on.
     pub fn use_digests(&mut self) {
-        self.framer.header_digest = true;
-        self.framer.data_digest = true;
+        self.set_digests(true, true);
+    }
+
+    /// These digests from now on.
+    pub fn set_digests(&mut self, header: bool, data: bool) {
+        self.framer.header_digest = header;
+        self.framer.data_digest = data;
     }
 
     /// Sends bytes. A connection the target has closed is found out by the next receive.
@@ -196,10 +226,15 @@ impl Wire {
 
     /// A connection in full feature phase, by one Login Request with these keys besides the names.
     pub fn session(port: u16, target: &str, keys: &str) -> Self {
+        Self::session_as(port, target, "iqn.2026-11.test:wire", 1, keys)
+    }
+
+    /// As [`Self::session`], as this initiator, with the given last byte of the ISID.
+    pub fn session_as(port: u16, target: &str, initiator: &str, isid: u8, keys: &str) -> Self {
         let mut wire = Self::connect(port);
-        let text =
-            format!("InitiatorName=iqn.2026-11.test:wire TargetName={target} SessionType=Normal {keys}");
-        let (status, pdu, answer) = wire.login(FINAL | 1 << 2 | 3, text.trim_end());
+        let text = format!("InitiatorName={initiator} TargetName={target} SessionType=Normal {keys}");
+        let request = wire.login_request(FINAL | 1 << 2 | 3, text.trim_end());
+        let (status, pdu, answer) = wire.login_with(&request.put(8, &[0x80, 0, 0, 0, 0, isid]));
         assert_eq!(status, (0, 0), "{answer}");
         assert_eq!(pdu.bhs.0[1], FINAL | 1 << 2 | 3, "{answer}");
         wire.tsih = u16::from_be_bytes([pdu.bhs.0[14], pdu.bhs.0[15]]);

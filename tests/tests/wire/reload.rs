@@ -1,0 +1,85 @@
+//! What sessions hear when a reload takes away what they came by (RFC 7143 11.9.1).
+
+use std::fs;
+
+use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, commands, wire::Wire};
+
+use crate::daemon_of;
+
+fn edit(daemon: &Daemon, change: impl FnOnce(String) -> String) {
+    let path = daemon.path("config.toml");
+    let text = fs::read_to_string(&path).expect("it is there");
+    fs::write(&path, change(text)).expect("ours");
+    daemon.holdfast_ok(&["reload"]);
+}
+
+fn rule(name: &str) -> String {
+    format!("[[target.initiator]]\nname = \"{name}\"\n")
+}
+
+/// Events 1 (logout is requested) and, as this initiator does not log out, 2 (the connection is dropped).
+fn is_asked_and_dropped(wire: &mut Wire) {
+    for event in [1, 2] {
+        let message = wire.answer();
+        assert_eq!(
+            (message.bhs.0[0], message.bhs.0[36]),
+            (0x32, event),
+            "{message:?}"
+        );
+        assert_eq!(message.get(16), u32::MAX);
+    }
+    assert!(wire.receive().is_none());
+}
+
+/// An initiator that is no longer admitted is asked to log out, at once reaches nothing, and cannot come back; the other goes on.
+#[test]
+fn a_removed_initiator_is_asked_to_log_out() {
+    let initiators = rule("iqn.2026-11.test:a") + &rule("iqn.2026-11.test:b");
+    let daemon = daemon_of(vec![VolumeSpec::standard("disk", "1MiB")], initiators);
+    let login = |name: &str| Wire::session_as(daemon.port(), daemon.iqn(), name, 1, "");
+    let (mut a, mut b) = (login("iqn.2026-11.test:a"), login("iqn.2026-11.test:b"));
+    a.attentions(0);
+    b.attentions(0);
+    edit(&daemon, |text| text.replace(&rule("iqn.2026-11.test:b"), ""));
+    let message = b.answer();
+    assert_eq!(
+        (message.bhs.0[0], message.bhs.0[36], message.get(16)),
+        (0x32, 1, u32::MAX)
+    );
+    assert_eq!(
+        b.scsi(0, &commands::read(0, 1)).sense,
+        (5, 0x25, 0),
+        "the LUN is gone already"
+    );
+    let message = b.answer();
+    assert_eq!((message.bhs.0[0], message.bhs.0[36]), (0x32, 2));
+    assert!(b.receive().is_none());
+    a.assert_alive();
+    assert!(a.scsi(0, &commands::read(0, 1)).is_good());
+    assert_eq!(a.attentions(0), [], "nothing has changed for it");
+    let mut again = Wire::connect(daemon.port());
+    let text = format!(
+        "InitiatorName=iqn.2026-11.test:b TargetName={} SessionType=Normal",
+        daemon.iqn()
+    );
+    assert_eq!(again.login(crate::TO_FULL, &text).0, (2, 2), "not allowed");
+}
+
+/// A portal that is closed takes its sessions with it; those of another portal go on.
+#[test]
+fn a_removed_portal_asks_its_sessions_to_log_out() {
+    let second = holdfast_tests::free_port();
+    let daemon = Daemon::start(&DaemonConfig {
+        volumes: vec![VolumeSpec::standard("disk", "1MiB")],
+        initiators: String::new(),
+        extra: String::new(),
+    });
+    let both = format!("\"127.0.0.1:{}\", \"127.0.0.1:{second}\"", daemon.port());
+    let one = format!("\"127.0.0.1:{}\"", daemon.port());
+    edit(&daemon, |text| text.replace(&one, &both));
+    let mut stays = Wire::session_as(daemon.port(), daemon.iqn(), "iqn.2026-11.test:a", 1, "");
+    let mut goes = Wire::session_as(second, daemon.iqn(), "iqn.2026-11.test:b", 1, "");
+    edit(&daemon, |text| text.replace(&both, &one));
+    is_asked_and_dropped(&mut goes);
+    stays.assert_alive();
+}
