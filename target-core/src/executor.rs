@@ -10,6 +10,7 @@ mod copy;
 mod logs;
 mod provisioning;
 mod sanitize;
+mod tokens;
 mod transfer;
 
 use std::{sync::Arc, time::Instant};
@@ -270,6 +271,8 @@ impl Task {
             }
             Action::OrWrite { offset, length, fua } => self.or_write(offset, length, fua).await,
             Action::Copy(plan) => Ok(Outcome::Answer(self.copy(&plan).await)),
+            Action::PopulateToken(plan) => Ok(Outcome::Answer(self.populate_token(plan))),
+            Action::WriteUsingToken(plan) => Ok(Outcome::Answer(self.write_using_token(plan).await)),
             Action::LogSense(request) => self.log_sense(request).await,
             Action::ResetStatistics => Ok(self.reset_statistics()),
             Action::Control(call) => Ok(Outcome::Answer(self.control(call).await)),

@@ -19,6 +19,7 @@ pub mod redo;
 pub mod state_file;
 pub mod target;
 pub mod throttle;
+pub mod tokens;
 pub mod unit_state;
 pub mod volume;
 

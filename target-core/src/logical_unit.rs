@@ -37,13 +37,17 @@ use crate::{
     redo::Redo,
     state_file::StateFileError,
     throttle::Throttle,
+    tokens::{TokenTable, Watched},
     unit_state::{UnitState, UnitStateStore},
     volume::{IoError, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
 
 /// A volume with its device server; shared by every target and nexus that maps it.
 pub struct LogicalUnit {
+    /// `watched`, as a volume.
     volume: Arc<dyn Volume>,
+    watched: Arc<Watched>,
+    tokens: OnceLock<Arc<TokenTable>>,
     control: Option<Arc<dyn ArrayControl>>,
     identity: ArcSwap<UnitIdentity>,
     server: Mutex<Server>,
@@ -100,8 +104,11 @@ impl LogicalUnit {
             nexuses: BTreeMap::new(),
             newcomers: None,
         };
+        let watched = Watched::new(volume);
         let unit = Arc::new(Self {
-            volume,
+            volume: watched.clone(),
+            watched,
+            tokens: OnceLock::new(),
             control,
             identity: ArcSwap::from_pointee(identity),
             server: Mutex::new(server),
@@ -129,6 +136,12 @@ impl LogicalUnit {
     /// Who executes C0h and C1h commands; without it they are invalid operation codes.
     pub fn control(&self) -> Option<&Arc<dyn ArrayControl>> {
         self.control.as_ref()
+    }
+
+    /// Says where the tokens are that it shares with others; before that, and without it, it has a table of its own.
+    pub fn set_tokens(&self, tokens: Arc<TokenTable>) {
+        // A second one is a mistake of the wiring that changes nothing.
+        let _ = self.tokens.set(tokens);
     }
 
     /// Says who knows its statistics and its space; the first one stays.
@@ -236,6 +249,16 @@ impl LogicalUnit {
         self.change(|server| change(&mut server.device))
     }
 
+    /// The ROD tokens it knows.
+    pub(crate) fn tokens(&self) -> &Arc<TokenTable> {
+        self.tokens.get_or_init(Arc::default)
+    }
+
+    /// The volume, as what revokes tokens of it.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.watched
+    }
+
     /// Where a WRITE ATOMIC is recorded first.
     pub(crate) fn redo(&self) -> Option<&Redo> {
         self.redo.as_ref()
@@ -320,6 +343,7 @@ impl LogicalUnit {
     }
 
     fn volume_changed(&self, change: VolumeChange) {
+        self.watched.replaced();
         self.identity.store(Arc::new(identity_of(&self.volume.info())));
         let attention = match change {
             VolumeChange::Medium => UnitAttention::MediumChanged,

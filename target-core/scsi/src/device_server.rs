@@ -15,6 +15,7 @@ pub use crate::absent_unit::answer as answer_absent_unit;
 use crate::{
     block_commands, buffers, capacity,
     control::{self, Refusal, Reply, VolumeNumber},
+    copy_operations::Ended,
     failure::Failure,
     inquiry,
     log_pages::{self, LogFacts, LogRequest},
@@ -22,9 +23,10 @@ use crate::{
     mode_pages::{self, ModePages, ModeParameters},
     opcode_table::{self, Handler, Lookup, Needs, Opcode, ReservationRule},
     persistent_reserve,
-    plan::{Action, Answer, ControlCall, CopyOutcome, CopyPlan, Plan},
+    plan::{Action, Answer, ControlCall, CopyListId, CopyOutcome, CopyPlan, Plan},
     reports,
     reservations::{Effects, RegisteredNexus, Reservations},
+    rod_tokens,
     sanitize::{self, SanitizeState},
     sense::{Sense, SenseKey},
     sense_codes,
@@ -203,11 +205,7 @@ impl DeviceServer {
 
     /// Answers a LOG SENSE with what was gathered for it.
     pub fn log_sense(&self, request: LogRequest, facts: &LogFacts) -> Answer {
-        match log_pages::sense(request, facts, self.stops) {
-            Ok(answer) => answer,
-            Err(Failure::Check(sense)) => self.check_condition(&sense),
-            Err(Failure::Conflict) => Answer::status(Status::ReservationConflict),
-        }
+        log_pages::sense(request, facts, self.stops).unwrap_or_else(|failure| self.answer_failure(failure))
     }
 
     /// What to store when a plan says `persist_modes`.
@@ -231,21 +229,63 @@ impl DeviceServer {
                 plan.write_through = !self.modes.current.write_cache;
                 plan
             }
-            Err(Failure::Check(sense)) => Plan::answer(self.check_condition(&sense)),
-            Err(Failure::Conflict) => Plan::answer(Answer::status(Status::ReservationConflict)),
+            Err(failure) => Plan::answer(self.answer_failure(failure)),
         }
     }
 
     /// Answers an EXTENDED COPY whose plan has been carried out, and keeps its status.
     pub fn copy_finished(&mut self, nexus: NexusId, plan: &CopyPlan, outcome: &CopyOutcome) -> Answer {
-        if let (Some(list_id), Some(state)) = (plan.list_id, self.nexuses.get_mut(&nexus)) {
-            state.copies.remember(list_id, plan.segments.len(), outcome);
+        if let Some(state) = self.nexuses.get_mut(&nexus) {
+            let segments = plan.segments.len();
+            match plan.list_id {
+                Some(CopyListId::Short(list_id)) => state.copies.remember(list_id, segments, outcome),
+                Some(CopyListId::Long(list_id)) => {
+                    state
+                        .operations
+                        .end(list_id, third_party_copy::ended(segments, outcome));
+                }
+                None => {}
+            }
         }
         match outcome {
             CopyOutcome::Done { .. } => Answer::good(),
             CopyOutcome::Failed { segment, sense, .. } => {
                 self.check_condition(&third_party_copy::aborted(*segment, sense))
             }
+        }
+    }
+
+    /// An operation with a four-byte list identifier begins; `Err` is the answer when it may not. `action` is its SERVICE
+    /// ACTION.
+    pub fn begin_operation(&mut self, nexus: NexusId, list_id: u32, action: u8) -> Result<(), Answer> {
+        let begun = self
+            .state_mut(nexus)
+            .and_then(|state| state.operations.begin(list_id, action));
+        begun.map_err(|failure| self.answer_failure(failure))
+    }
+
+    /// Has nothing ended the operation, neither COPY OPERATION ABORT nor a reset?
+    pub fn operation_goes_on(&self, nexus: NexusId, list_id: u32) -> bool {
+        let state = self.nexuses.get(&nexus);
+        state.is_some_and(|state| state.operations.goes_on(list_id))
+    }
+
+    /// Answers an operation that has ended, and holds how it did.
+    pub fn end_operation(&mut self, nexus: NexusId, list_id: u32, end: Ended) -> Answer {
+        let answer = match &end.failure {
+            None => Answer::good(),
+            Some(sense) => self.check_condition(sense),
+        };
+        if let Some(state) = self.nexuses.get_mut(&nexus) {
+            state.operations.end(list_id, end);
+        }
+        answer
+    }
+
+    fn answer_failure(&self, failure: Failure) -> Answer {
+        match failure {
+            Failure::Check(sense) => self.check_condition(&sense),
+            Failure::Conflict => Answer::status(Status::ReservationConflict),
         }
     }
 
@@ -433,6 +473,29 @@ impl DeviceServer {
             Handler::ReceiveCopyStatus => {
                 let data = self.state(nexus)?.copies.report(cdb)?;
                 Answer::data(data, copy_allocation_length(cdb))
+            }
+            Handler::ReceiveCopyFailure => {
+                let format = self.modes.sense_format();
+                let data = self.state(nexus)?.copies.failure_details(cdb, format)?;
+                Answer::data(data, copy_allocation_length(cdb))
+            }
+            Handler::ReceiveOperationStatus | Handler::ReceiveTokenInformation => {
+                let tokens = handler == Handler::ReceiveTokenInformation;
+                let format = self.modes.sense_format();
+                let data = self.state(nexus)?.operations.report(cdb, tokens, format)?;
+                Answer::data(data, copy_allocation_length(cdb))
+            }
+            Handler::CopyAbort => {
+                self.state_mut(nexus)?.operations.abort(cdb)?;
+                Answer::good()
+            }
+            Handler::PopulateToken => {
+                let populate = rod_tokens::parse_populate(cdb, data_out, facts)?;
+                return Ok(plan_if(populate.map(Action::PopulateToken), cdb));
+            }
+            Handler::WriteUsingToken => {
+                let write = rod_tokens::parse_write(cdb, data_out, facts)?;
+                return Ok(plan_if(write.map(Action::WriteUsingToken), cdb));
             }
             Handler::ReceiveCopyParameters => Answer::data(
                 third_party_copy::operating_parameters(),
@@ -667,12 +730,16 @@ fn is_served(entry: &Opcode, facts: &UnitFacts<'_>) -> bool {
 }
 
 fn plan_copy(cdb: &[u8], data_out: &[u8]) -> Result<Plan, Failure> {
-    let length = copy_allocation_length(cdb) as u64;
-    let action = match third_party_copy::parse(cdb, data_out)? {
-        Some(plan) => Action::Copy(plan),
-        None => Action::Answer(Answer::good()),
-    };
-    Ok(Plan::of(action).expecting(length))
+    Ok(plan_if(
+        third_party_copy::parse(cdb, data_out)?.map(Action::Copy),
+        cdb,
+    ))
+}
+
+/// A third-party copy; without a parameter list there is nothing to do.
+fn plan_if(action: Option<Action>, cdb: &[u8]) -> Plan {
+    let action = action.unwrap_or_else(|| Action::Answer(Answer::good()));
+    Plan::of(action).expecting(copy_allocation_length(cdb) as u64)
 }
 
 /// Bytes 10 to 13: ALLOCATION LENGTH of 84h, PARAMETER LIST LENGTH of 83h.

@@ -4,7 +4,12 @@
 //! buffer of the command; `length` never exceeds what was sent.
 
 use crate::{
-    control::Request, lba_status::LbaStatusLayout, log_pages::LogRequest, status::Status, unit::NexusId,
+    control::Request,
+    lba_status::LbaStatusLayout,
+    log_pages::LogRequest,
+    rod_tokens::{PopulateToken, WriteUsingToken},
+    status::Status,
+    unit::NexusId,
 };
 
 /// What to do, and what to keep when it is done.
@@ -149,6 +154,10 @@ pub enum Action {
     },
     /// EXTENDED COPY: do the segments in order, then answer with `DeviceServer::copy_finished`.
     Copy(CopyPlan),
+    /// POPULATE TOKEN: make a token of the ranges; `DeviceServer::begin_operation` before, `DeviceServer::end_operation` after.
+    PopulateToken(PopulateToken),
+    /// WRITE USING TOKEN: write what the token stands for, with the same calls around it.
+    WriteUsingToken(WriteUsingToken),
     /// LOG SENSE: gather the facts, then answer with `DeviceServer::log_sense`.
     LogSense(LogRequest),
     /// LOG SELECT: the counters of page 19h start at zero again.
@@ -234,11 +243,20 @@ pub enum SanitizeMethod {
     Erase,
 }
 
-/// An EXTENDED COPY (LID1) with its segments resolved to designators.
+/// The list identifier of an EXTENDED COPY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyListId {
+    /// LID1.
+    Short(u8),
+    /// LID4: `DeviceServer::begin_operation` before the copy, and between its pieces `DeviceServer::operation_goes_on`.
+    Long(u32),
+}
+
+/// An EXTENDED COPY with its segments resolved to designators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyPlan {
     /// LIST IDENTIFIER; `None` when the list id is not used.
-    pub list_id: Option<u8>,
+    pub list_id: Option<CopyListId>,
     /// The segments, in order.
     pub segments: Vec<CopySegment>,
 }
@@ -302,7 +320,7 @@ pub struct ControlCall {
 impl Action {
     /// Is it to be done with nothing else in progress on the unit? Then it is planned anew when that is so.
     pub const fn needs_quiet(&self) -> bool {
-        matches!(self, Self::WriteAtomic { .. })
+        matches!(self, Self::WriteAtomic { .. } | Self::PopulateToken(_))
     }
 }
 

@@ -6,10 +6,10 @@ use crate::{
     block_commands::{
         MAX_ATOMIC_BYTES, MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES,
     },
-    log_pages, mode_pages,
+    copy_operations, log_pages, mode_pages,
     opcode_table::{self, Handler, Needs, Opcode, ReservationRule},
     reservations::MAX_REGISTRATIONS,
-    third_party_copy, unmap, vpd,
+    rod_tokens, third_party_copy, unmap, vpd,
 };
 
 const HEAD: &str = "# SCSI
@@ -114,7 +114,7 @@ fn vpd_name(code: u8) -> &'static str {
         0x86 => "Extended INQUIRY Data: simple, ordered and head of queue tasks",
         0x87 => "Mode Page Policy: shared",
         0x88 => "SCSI Ports: the port of this nexus",
-        0x8F => "Third-party Copy: EXTENDED COPY(LID1)",
+        0x8F => "Third-party Copy: EXTENDED COPY (LID1 and LID4), ROD tokens of block devices",
         0xB0 => "Block Limits: the limits below",
         0xB1 => "Block Device Characteristics: does not rotate, WABEREQ 01b",
         0xB2 => "Logical Block Provisioning: LBPU, LBPWS, LBPWS10, LBPRZ, ANC_SUP; thin",
@@ -208,6 +208,27 @@ fn limits(page: &mut String) {
             "copy statuses kept for a nexus",
             third_party_copy::MAX_COPIES.to_string(),
         ),
+        (
+            "the same with four-byte list identifiers",
+            copy_operations::MAX_OPERATIONS.to_string(),
+        ),
+        (
+            "POPULATE TOKEN, WRITE USING TOKEN",
+            format!(
+                "{} ranges, {}; best {}",
+                rod_tokens::MAX_RANGES,
+                mib(rod_tokens::MAX_TOKEN_BYTES),
+                mib(rod_tokens::OPTIMAL_TOKEN_BYTES)
+            ),
+        ),
+        (
+            "inactivity timeout of a token",
+            format!(
+                "{} s, at most {} s",
+                rod_tokens::DEFAULT_INACTIVITY,
+                rod_tokens::MAX_INACTIVITY
+            ),
+        ),
         ("persistent registrations", MAX_REGISTRATIONS.to_string()),
     ];
     for (what, most) in rows {
@@ -234,11 +255,21 @@ serves the unit. No other command is carried out on the unit meanwhile, so that 
 the data from being written the old content is put back. When a record cannot be made void the unit takes no writes until the next start
 (4h/44h/00h). A volume in memory needs no record. EXTENDED COPY and replication move what hosts wrote, in pieces of their own.
 
+## Offloaded copies
+
+A ROD token is a *point in time copy, change vulnerable* (type 00800001h): it stands for what its ranges held when POPULATE TOKEN made
+it, and the first write to one of them revokes it (5h/23h/06h) before it reaches the medium, so that WRITE USING TOKEN writes what the
+token stands for, or fails. RESTORE and a resize of the volume revoke all its tokens. Whoever has a token may write with it to any unit
+that it may write to, through any target of the daemon. Tokens are kept in memory: they are unknown (04h) after a restart, and end when they are
+not used for their inactivity timeout. The well-known token of zeros (type FFFF0001h) always works.
+
+IMMED is refused: EXTENDED COPY and the two commands of tokens end when they are done. Meanwhile other commands of that initiator may
+ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it would show one initiator the tokens of others.
+
 ## Not there
 
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted. FORMAT UNIT: SANITIZE and the configuration do what it would.
 - Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
-- ROD tokens, EXTENDED COPY(LID4), WRITE USING TOKEN.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
 - PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
   [decisions/0004](decisions/0004-reservations-survive-a-restart.md)).

@@ -34,7 +34,7 @@ pub fn page(code: u8, identity: &UnitIdentity, ports: &NexusPorts) -> Option<Vec
         0x86 => extended_inquiry(),
         0x87 => vec![0x3F, 0xFF, 0x00, 0x00],
         0x88 => scsi_ports(&ports.target),
-        0x8F => third_party_copy::vpd_descriptors(),
+        0x8F => third_party_copy::vpd_descriptors(identity.block_size),
         0xB0 => block_limits(identity),
         0xB1 => block_device_characteristics(),
         0xB2 => logical_block_provisioning(identity),

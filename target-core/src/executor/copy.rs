@@ -1,7 +1,8 @@
 //! EXTENDED COPY: block to block segments between units that this initiator sees.
 
 use scsi_model::{
-    plan::{Answer, CopyOutcome, CopyPlan, CopySegment, CopyUnit},
+    copy_operations::EXTENDED_COPY_LID4,
+    plan::{Answer, CopyListId, CopyOutcome, CopyPlan, CopySegment, CopyUnit},
     sense::{Sense, SenseKey},
     sense_codes,
 };
@@ -18,11 +19,18 @@ const PIECE: u64 = 1 << 20;
 impl Task {
     /// The segments in order; the first that fails ends it.
     pub(super) async fn copy(&self, plan: &CopyPlan) -> Answer {
+        if let Some(CopyListId::Long(list_id)) = plan.list_id
+            && let Err(answer) = self
+                .unit
+                .with_device(|device| device.begin_operation(self.itl.id, list_id, EXTENDED_COPY_LID4))
+        {
+            return answer;
+        }
         let luns = self.nexus.luns();
         let mut bytes = 0;
         let mut outcome = None;
         for (index, segment) in plan.segments.iter().enumerate() {
-            if let Err(sense) = self.copy_segment(&luns, segment, &mut bytes).await {
+            if let Err(sense) = self.copy_segment(&luns, plan.list_id, segment, &mut bytes).await {
                 outcome = Some(CopyOutcome::Failed {
                     segment: index as u16,
                     bytes,
@@ -36,7 +44,13 @@ impl Task {
             .with_device(|device| device.copy_finished(self.itl.id, plan, &outcome))
     }
 
-    async fn copy_segment(&self, luns: &LunMap, segment: &CopySegment, bytes: &mut u64) -> Result<(), Sense> {
+    async fn copy_segment(
+        &self,
+        luns: &LunMap,
+        list_id: Option<CopyListId>,
+        segment: &CopySegment,
+        bytes: &mut u64,
+    ) -> Result<(), Sense> {
         let source = find(luns, &segment.source)?;
         let destination = find(luns, &segment.destination)?;
         if destination.read_only {
@@ -53,6 +67,14 @@ impl Task {
         let block_size = destination.unit.identity().block_size;
         let mut done = 0;
         while done < length {
+            if let Some(CopyListId::Long(list_id)) = list_id
+                && !self.goes_on(list_id)
+            {
+                return Err(Sense::new(
+                    SenseKey::CopyAborted,
+                    sense_codes::NO_ADDITIONAL_SENSE,
+                ));
+            }
             let at = from + done;
             let extents = source.unit.volume().clone().extents(at, 1).await;
             let extent = extents.map_err(|error| sense_of(&error, block_size))?;

@@ -15,6 +15,7 @@ use target_core::{
     scsi_model::control::{Reply, Request, VolumeNumber},
     state_file::StateFileError,
     target::{AccessRules, Target},
+    tokens::TokenTable,
     unit_state::UnitStateStore,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) reservations: Arc<Reservations>,
     source: Source,
     identities: IdentityStore,
+    tokens: Arc<TokenTable>,
     served: tokio::sync::Mutex<Served>,
     stop: CancellationToken,
 }
@@ -93,9 +95,13 @@ impl Service {
         fresh.settled()?;
         let by_command = config.replication.resume_by_command.iter();
         array.set_resumed_by_command(by_command.map(|number| VolumeNumber(*number)));
+        let tokens = Arc::default();
         let mut units = Units::new();
         for volume in array.volumes() {
-            units.insert(volume.number().0, wiring::unit(volume, &array, &config).await?);
+            units.insert(
+                volume.number().0,
+                wiring::unit(volume, &array, &config, &tokens).await?,
+            );
         }
         let reservations = Arc::new(Reservations::default());
         reservations.set(units.clone());
@@ -123,6 +129,7 @@ impl Service {
             reservations,
             source,
             identities,
+            tokens,
             served,
             stop,
         };
@@ -343,7 +350,7 @@ impl Service {
                 .await
                 .map_err(|error| error.to_string())?;
             added.push(volume.number);
-            let unit = wiring::unit(paired, &self.array, next)
+            let unit = wiring::unit(paired, &self.array, next, &self.tokens)
                 .await
                 .map_err(|error| error.to_string())?;
             units.insert(volume.number, unit);

@@ -19,6 +19,7 @@ use target_core::{
     plain::{self, Backing, PlainVolume},
     scsi_model::{control::VolumeNumber, log_pages::IoStatistics, logical_block_provisioning::Space},
     target::{Access, AccessRules, LunEntry, Target},
+    tokens::TokenTable,
     unit_state::UnitStateStore,
     volume::IoFuture,
 };
@@ -56,6 +57,7 @@ pub(crate) async fn unit(
     volume: Arc<PairedVolume>,
     array: &Arc<Array>,
     config: &Config,
+    tokens: &Arc<TokenTable>,
 ) -> Result<Arc<LogicalUnit>, RecoverError> {
     let number = volume.number();
     let in_memory = config
@@ -70,6 +72,7 @@ pub(crate) async fn unit(
     let control: Arc<dyn ArrayControl> = Arc::clone(array) as _;
     let unit = LogicalUnit::new(Arc::clone(&volume) as _, Some(control), store)?;
     unit.recover().await?;
+    unit.set_tokens(Arc::clone(tokens));
     unit.set_gauge(Arc::new(VolumeGauge(volume)));
     tokio::spawn(LogicalUnit::watch_space(Arc::downgrade(&unit), SPACE_PERIOD));
     Ok(unit)

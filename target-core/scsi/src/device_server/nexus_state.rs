@@ -3,6 +3,7 @@
 use crate::{
     buffers::Buffers,
     control::{PendingSide, Request, VolumePair},
+    copy_operations::Operations,
     failure::Failure,
     plan::ControlCall,
     sense::Sense,
@@ -20,6 +21,7 @@ pub(super) struct NexusState {
     /// PREVENT ALLOW MEDIUM REMOVAL.
     pub(super) prevents_removal: bool,
     pub(super) copies: CopyStatuses,
+    pub(super) operations: Operations,
     pub(super) buffers: Buffers,
     map: Option<MapPosition>,
 }
@@ -39,6 +41,7 @@ impl NexusState {
             attentions: Attentions::default(),
             prevents_removal: false,
             copies: CopyStatuses::default(),
+            operations: Operations::default(),
             buffers: Buffers::default(),
             map: None,
         }
@@ -48,6 +51,7 @@ impl NexusState {
     pub(super) fn reset(&mut self) {
         self.prevents_removal = false;
         self.copies = CopyStatuses::default();
+        self.operations = Operations::default();
         self.buffers = Buffers::default();
         self.map = None;
     }

@@ -267,7 +267,7 @@ fn without_a_write_cache_everything_is_written_through() {
 fn a_copy_that_failed_is_kept_under_its_list_id() {
     let mut server = server();
     let plan = CopyPlan {
-        list_id: Some(9),
+        list_id: Some(CopyListId::Short(9)),
         segments: Vec::new(),
     };
     let cause = Sense::illegal(sense_codes::LBA_OUT_OF_RANGE);
