@@ -1,5 +1,7 @@
 //! What a caller may see of the pairs: QUERY, READ PENDING MAP, COPY MANAGEMENT TABLE, SETUP.
 
+use std::borrow::Cow;
+
 use crate::{
     bitmap::Bitmap,
     command::{Extent, PairView, Side, VolumeSpec},
@@ -89,11 +91,11 @@ impl Engine {
         let tracks = match side {
             Side::Primary => owed_to_mirror(pair),
             Side::Mirror => owed_to_primary(pair),
-            Side::Remaining => pair.bits.todo.clone(),
+            Side::Remaining => Cow::Borrowed(&pair.bits.todo),
             Side::Union => {
-                let mut both = owed_to_mirror(pair);
+                let mut both = owed_to_mirror(pair).into_owned();
                 both.union(&owed_to_primary(pair));
-                both
+                Cow::Owned(both)
             }
         };
         let geometry = self.volume(id.0).geometry;
@@ -132,18 +134,29 @@ impl Engine {
     }
 }
 
-fn owed_to_mirror(pair: &Pair) -> Bitmap {
-    let mut owed = pair.bits.primary_changed.clone();
-    if !pair.meta.state.restores() {
-        owed.union(&pair.bits.todo);
-    }
-    owed
+fn owed_to_mirror(pair: &Pair) -> Cow<'_, Bitmap> {
+    either(
+        &pair.bits.primary_changed,
+        (!pair.meta.state.restores()).then_some(&pair.bits.todo),
+    )
 }
 
-fn owed_to_primary(pair: &Pair) -> Bitmap {
-    let mut owed = pair.bits.mirror_changed.clone();
-    if pair.meta.state.restores() {
-        owed.union(&pair.bits.todo);
+fn owed_to_primary(pair: &Pair) -> Cow<'_, Bitmap> {
+    either(
+        &pair.bits.mirror_changed,
+        pair.meta.state.restores().then_some(&pair.bits.todo),
+    )
+}
+
+/// The union. Nothing is copied where one of them is empty, as they are in a pair that copies nothing.
+fn either<'a>(changed: &'a Bitmap, todo: Option<&'a Bitmap>) -> Cow<'a, Bitmap> {
+    match todo.filter(|todo| !todo.is_empty()) {
+        None => Cow::Borrowed(changed),
+        Some(todo) if changed.is_empty() => Cow::Borrowed(todo),
+        Some(todo) => {
+            let mut both = changed.clone();
+            both.union(todo);
+            Cow::Owned(both)
+        }
     }
-    owed
 }

@@ -148,6 +148,14 @@ impl Book {
         self.last
     }
 
+    /// There is nothing to be looked after.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.generations.is_empty()
+            && self.rules.is_empty()
+            && self.spent.is_empty()
+            && self.in_hand.is_empty()
+    }
+
     /// By number.
     pub(crate) fn get(&self, number: u32) -> Option<&Generation> {
         self.generations

@@ -237,9 +237,14 @@ impl Generations {
         reasons: &mut Vec<String>,
     ) -> Result<bool, String> {
         let rule = state.book.rules.iter().find(|rule| rule.primaries == primaries);
-        let expendable = rule.map_or_else(Vec::new, |rule| rule.expendable(&state.book.generations));
         let usage = usage(service, config, &state.book);
-        for number in expendable {
+        let expendable = |all: &[Generation]| rule.map_or_else(Vec::new, |rule| rule.expendable(all));
+        let with_all = expendable(&state.book.generations);
+        let with_whole = expendable(&usage.whole(&state.book.generations));
+        if with_whole.is_empty() && !with_all.is_empty() {
+            reasons.push("the rule's newest generation is still being copied".to_owned());
+        }
+        for number in with_whole {
             let Some(generation) = state.book.get(number) else {
                 continue;
             };

@@ -15,24 +15,17 @@ use crate::service::Service;
 const LET_GO: &str = "spent mirrors";
 /// How often it is asked whether a rule is due.
 const BEAT: Duration = Duration::from_secs(1);
-/// Beats between two looks at what was kept because it was in use.
-const PATIENCE: u32 = 10;
 
 /// Runs the rules until `stop`; what was begun is ended.
 pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut beats = 0u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = beat.tick() => {}
         }
-        beats = beats.wrapping_add(1);
-        service
-            .generations
-            .beat(&service, now_ms(), beats.is_multiple_of(PATIENCE))
-            .await;
+        service.generations.beat(&service, now_ms()).await;
     }
 }
 
@@ -43,22 +36,19 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 impl Generations {
-    /// Makes what is due at this time, and drops what has expired. `all`: looks also at rules that are not due, and at what
-    /// could not be given up before; spent mirrors are looked at each time.
-    pub(crate) async fn beat(&self, service: &Service, now_ms: u64, all: bool) {
+    /// Makes what is due at this time, drops what has expired, and gives up what could not be given up before.
+    pub(crate) async fn beat(&self, service: &Service, now_ms: u64) {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        let rules = &state.book.rules;
-        let due: Vec<bool> = rules.iter().map(|rule| rule.due(now_ms)).collect();
-        if !all && !due.contains(&true) && state.book.spent.is_empty() {
+        if state.book.is_idle() {
             return;
         }
         self.look_or_tell(service, state).await;
-        for (index, due) in due.into_iter().enumerate() {
-            if due {
+        for index in 0..state.book.rules.len() {
+            // Before as well: what goes now need not be recycled.
+            self.expire(service, state, index, now_ms).await;
+            if state.book.rules[index].due(now_ms) {
                 self.due(service, state, index, now_ms).await;
-            }
-            if due || all {
                 self.expire(service, state, index, now_ms).await;
             }
         }
@@ -88,12 +78,15 @@ impl Generations {
     }
 
     async fn expire(&self, service: &Service, state: &mut State, index: usize, now_ms: u64) {
-        let expired = state.book.rules[index].expired(&state.book.generations, now_ms);
-        if expired.is_empty() {
+        let rule = &state.book.rules[index];
+        if rule.expired(&state.book.generations, now_ms).is_empty() {
             return;
         }
         let config = service.config().await;
         let usage = usage(service, &config, &state.book);
+        // None goes for one whose copy may yet fail.
+        let whole = usage.whole(&state.book.generations);
+        let expired = rule.expired(&whole, now_ms);
         for number in expired {
             let Some(generation) = state.book.get(number) else {
                 continue;

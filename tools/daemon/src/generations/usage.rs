@@ -16,6 +16,17 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// Those whose copies have ended.
+    pub(crate) fn whole(&self, generations: &[Generation]) -> Vec<Generation> {
+        let copied = |generation: &&Generation| {
+            generation.members.iter().all(|member| {
+                let mut pairs = self.pairs.iter();
+                pairs.all(|pair| pair.mirror.0 != member.mirror || pair.state != PairState::Splitting)
+            })
+        };
+        generations.iter().filter(copied).cloned().collect()
+    }
+
     /// Why the generation must stay, if it must.
     pub(crate) fn of_generation(&self, generation: &Generation) -> Option<String> {
         let mut mirrors = generation.members.iter().map(|member| member.mirror);
@@ -79,6 +90,17 @@ mod tests {
         };
         change(&mut usage);
         usage.of_generation(&generation())
+    }
+
+    #[test]
+    fn one_that_is_being_copied_is_not_whole() {
+        let mut usage = Usage {
+            pairs: vec![pair(1, 5, PairState::Split, 7), pair(2, 6, PairState::Split, 7)],
+            hosts: BTreeMap::new(),
+        };
+        assert_eq!(usage.whole(&[generation()]), [generation()]);
+        usage.pairs[1].state = PairState::Splitting;
+        assert_eq!(usage.whole(&[generation()]), []);
     }
 
     #[test]
