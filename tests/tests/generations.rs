@@ -249,10 +249,37 @@ fn begin(daemon: &Daemon, arguments: &[&str]) -> Child {
         .expect("holdfast starts")
 }
 
-/// Moments to kill at: from the beginning of what takes that long to a little after its end.
+/// Pauses before a kill: from none to almost twice what takes that long.
 fn moments(whole: Duration) -> impl Iterator<Item = Duration> + Clone {
     const KILLS: u32 = 12;
-    (0..KILLS).map(move |number| whole * number / (KILLS - 2))
+    (0..KILLS).map(move |number| whole * number * 2 / KILLS)
+}
+
+/// The daemon's own notes: what is in hand, and the generations.
+fn book(daemon: &Daemon) -> Value {
+    let text = fs::read_to_string(daemon.path("state/generations.json")).expect("it is kept");
+    let (_, document) = text.split_once('\n').expect("a header");
+    serde_json::from_str(document).expect("JSON")
+}
+
+fn in_hand(daemon: &Daemon) -> bool {
+    book(daemon)["in_hand"]
+        .as_object()
+        .is_some_and(|pairs| !pairs.is_empty())
+}
+
+/// Kills the daemon while `holdfast generation` with these arguments is under way: `pause` after something is in hand, or
+/// after the command has ended. Was it answered? And was something in hand?
+fn killed_in(daemon: &mut Daemon, arguments: &[&str], pause: Duration) -> (bool, bool) {
+    let mut command = begin(daemon, arguments);
+    let begun = Instant::now();
+    while !in_hand(daemon) && command.try_wait().expect("our child").is_none() {
+        assert!(begun.elapsed() < PATIENCE, "neither begun nor ended");
+    }
+    thread::sleep(pause);
+    daemon.kill();
+    let answered = command.wait().expect("our child").success();
+    (answered, in_hand(daemon))
 }
 
 #[test]
@@ -263,13 +290,11 @@ fn a_crash_while_one_is_made_leaves_no_half_image_and_no_volume() {
     let begun = Instant::now();
     assert!(begin(&daemon, &create).wait().expect("our child").success());
     let whole = begun.elapsed();
-    let mut outcomes = [0, 0];
+    let (mut outcomes, mut halves) = ([0, 0], 0);
     for pause in moments(whole) {
         let before = numbers(&daemon);
-        let mut creating = begin(&daemon, &create);
-        thread::sleep(pause);
-        daemon.kill();
-        let answered = creating.wait().expect("our child").success();
+        let (answered, half) = killed_in(&mut daemon, &create, pause);
+        halves += u32::from(half);
         daemon.start_again();
         let after = numbers(&daemon);
         assert!(after.starts_with(&before), "{before:?} {after:?}");
@@ -286,7 +311,8 @@ fn a_crash_while_one_is_made_leaves_no_half_image_and_no_volume() {
         }
         no_orphans(&daemon);
     }
-    println!("not made and made: {outcomes:?}");
+    println!("not made and made: {outcomes:?}, with something in hand: {halves}");
+    assert!(halves > 0, "no kill came in between");
     settled(&daemon);
     // All of those that there are hold what they should.
     for generation in generations(&daemon) {
@@ -302,10 +328,10 @@ fn a_crash_while_one_is_made_leaves_no_half_image_and_no_volume() {
     // And while they are dropped.
     let mut pauses = moments(whole).cycle();
     while let Some(number) = numbers(&daemon).first() {
-        let mut deleting = begin(&daemon, &["delete", &number.to_string()]);
-        thread::sleep(pauses.next().expect("endless"));
-        daemon.kill();
-        let answered = deleting.wait().expect("our child").success();
+        let pause = pauses.next().expect("endless") / 2;
+        let delete = ["delete", &number.to_string()];
+        let (answered, half) = killed_in(&mut daemon, &delete, pause);
+        halves += u32::from(half);
         daemon.start_again();
         assert!(!answered || !numbers(&daemon).contains(number));
         no_orphans(&daemon);
@@ -314,6 +340,7 @@ fn a_crash_while_one_is_made_leaves_no_half_image_and_no_volume() {
         }
     }
     no_orphans(&daemon);
+    println!("with something in hand: {halves}, of all");
 }
 
 /// One standard and up to three mirrors in the pool, all mapped.
@@ -433,9 +460,7 @@ fn no_orphans_but_one(daemon: &Daemon) {
 
 /// What the file says while the daemon is down.
 fn numbers_kept(daemon: &Daemon) -> Vec<u64> {
-    let text = fs::read_to_string(daemon.path("state/generations.json")).expect("it is kept");
-    let (_, document) = text.split_once('\n').expect("a header");
-    let book: Value = serde_json::from_str(document).expect("JSON");
+    let book = book(daemon);
     let generations = book["generations"].as_array().expect("a list");
     generations
         .iter()
