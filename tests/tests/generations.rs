@@ -605,3 +605,55 @@ fn thirty_two_generations_of_one_standard_keep_their_contents() {
         }
     }
 }
+
+/// Bytes that the daemon has read and written so far, by every system call.
+fn moved(daemon: &Daemon) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{}/io", daemon.pid())).expect("it runs");
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().parse().ok()).expect("a number")
+    };
+    (value("rchar:"), value("wchar:"))
+}
+
+/// docs/performance.md quotes what this prints.
+#[test]
+fn a_write_pays_for_each_generation_that_is_owed_the_track_once() {
+    const TRACK: u64 = 64 << 10;
+    const TRACKS: u64 = 16;
+    for count in [0, 1, 8, 32] {
+        // The copies stand still, nearly: all the generations are owed all there is.
+        let daemon = on_demand_at("[replication]\ncopy_rate = \"64KiB\"\n");
+        io(&daemon, 0, &["write -P 0x77 0 8M"]);
+        for _ in 0..count {
+            daemon.holdfast_ok(&["generation", "create", "data"]);
+        }
+        let mut host = another(&daemon);
+        let mut pass = || {
+            let (read, written) = moved(&daemon);
+            let begun = Instant::now();
+            for track in 0..TRACKS {
+                // The last tracks: the copier begins with the first.
+                let sector = (8 << 20) / SECTOR as u64 - (track + 1) * TRACK / SECTOR as u64;
+                let write = commands::write(sector, vec![0x78; 4096], false);
+                assert_eq!(host.run(0, &write).expect("connected").status, GOOD);
+            }
+            let took = begun.elapsed() / u32::try_from(TRACKS).expect("small");
+            let (read_now, written_now) = moved(&daemon);
+            // In hundredths, so that what is not copies shows too.
+            let tracks = |bytes: u64| bytes * 100 / (TRACK * TRACKS);
+            (tracks(read_now - read), tracks(written_now - written), took)
+        };
+        let (first, second) = (pass(), pass());
+        println!(
+            "{count:2} generations, % of a track read and written for a write of 4 KiB, and its time: first {first:.2?}, then {second:.2?}"
+        );
+        let pushed = 100 * count;
+        assert!(first.1 >= pushed, "{count}: the old data was not kept: {first:?}");
+        assert!(
+            first.0 <= pushed + 100 && first.1 <= pushed + 100,
+            "{count}: a track was copied twice for a generation: {first:?}"
+        );
+        assert!(second.0 < 50 && second.1 < 50, "{count}: {second:?}");
+    }
+}
