@@ -5,6 +5,7 @@
 //! ended. Pair commands go through the same session, among the writes ([`cut`]).
 
 pub mod cut;
+mod power;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use crate::{
     stamps::{ANYWHERE, Cell, Picture, SECTOR, Stamp, sector, sectors, stamp_of},
 };
 use cut::{Cut, CutEnd, Image};
+use power::{Stability, Stable};
 
 /// What a load is made of.
 #[derive(Debug, Clone)]
@@ -52,6 +54,9 @@ struct Op {
     volume: u32,
     first: u64,
     count: u64,
+    fua: bool,
+    /// When.
+    sent: u64,
     /// A write's place in the log.
     entry: Option<usize>,
     /// What a read was allowed to see when it was sent.
@@ -79,6 +84,9 @@ struct Written {
     sent: u64,
     answered: Option<u64>,
     fate: Fate,
+    /// Was it while a pair command that disturbs the volume?
+    ambiguous: bool,
+    stability: Stability,
 }
 
 /// What the load has done, for the report.
@@ -112,6 +120,8 @@ pub struct Load {
     session: Option<Initiator>,
     /// What each volume may hold, if hosts could read it.
     pictures: BTreeMap<u32, Picture>,
+    /// What it may hold after a loss of power, if one may come.
+    stable: Option<Stable>,
     /// Mirrors without a content of their own, and the primaries they are kept equal to.
     pub equal: BTreeMap<u32, u32>,
     /// Volumes that the load goes to now.
@@ -152,6 +162,7 @@ impl Load {
             random,
             session: None,
             pictures,
+            stable: None,
             equal: BTreeMap::new(),
             targets: Vec::new(),
             touched: BTreeSet::new(),
@@ -377,6 +388,7 @@ impl Load {
         }
         self.stamp += 1;
         let stamp = if kind == Kind::Unmap { 0 } else { self.stamp };
+        let fua = kind == Kind::Write && self.random.chance(2);
         let command = match kind {
             Kind::Unmap => commands::unmap(first, count as u32),
             Kind::WriteSame => {
@@ -387,21 +399,12 @@ impl Load {
                 let data = self.compared(volume, first, count, stamp);
                 commands::compare_and_write(first, count as u8, data)
             }
-            _ => commands::write(first, sectors(stamp, first, count), self.random.chance(2)),
+            _ => commands::write(first, sectors(stamp, first, count), fua),
         };
         let mut op = self.op(kind, volume, first, count);
+        op.fua = fua;
         op.entry = Some(self.log.len());
-        self.clock += 1;
-        self.log.push(Written {
-            volume,
-            first,
-            count,
-            stamp,
-            sent: self.clock,
-            answered: None,
-            fate: Fate::Open,
-        });
-        self.picture(volume).begin(first, count, stamp);
+        self.begin(&op, stamp);
         let region = self.shape.track * REGION_TRACKS;
         for region in first / region..=(first + count - 1) / region {
             self.touched.insert((volume, region));
@@ -412,12 +415,37 @@ impl Load {
         self.send(op, command)
     }
 
-    fn op(&self, kind: Kind, volume: u32, first: u64, count: u64) -> Op {
+    /// A write of this stamp is about to be sent.
+    fn begin(&mut self, op: &Op, stamp: Stamp) {
+        let Op {
+            volume, first, count, ..
+        } = *op;
+        self.log.push(Written {
+            volume,
+            first,
+            count,
+            stamp,
+            sent: op.sent,
+            answered: None,
+            fate: Fate::Open,
+            ambiguous: false,
+            stability: Stability::Cached,
+        });
+        self.picture(volume).begin(first, count, stamp);
+        if let Some(stable) = &mut self.stable {
+            stable.begin(volume, first, count, stamp);
+        }
+    }
+
+    fn op(&mut self, kind: Kind, volume: u32, first: u64, count: u64) -> Op {
+        self.clock += 1;
         Op {
             kind,
             volume,
             first,
             count,
+            fua: false,
+            sent: self.clock,
             entry: None,
             before: Vec::new(),
             ambiguous: self.cut.as_ref().is_some_and(|cut| cut.disturbs(volume)),
@@ -526,7 +554,7 @@ impl Load {
             match op.entry {
                 Some(entry) => self.written(op, entry),
                 None if op.kind == Kind::Read => self.read(op, &completion.data),
-                None => {}
+                None => self.stable_flush(op),
             }
             return;
         }
@@ -551,11 +579,13 @@ impl Load {
         let written = &mut self.log[entry];
         written.answered = Some(clock);
         written.fate = Fate::Done;
+        written.ambiguous = op.ambiguous;
         let stamp = written.stamp;
         // Otherwise it may have been overwritten by what the pair command brought: both stay possible.
         if !op.ambiguous {
             self.picture(op.volume).settle(op.first, op.count, stamp);
         }
+        self.stable_write(op, entry);
         self.tally.writes += 1;
     }
 

@@ -51,9 +51,7 @@ impl Store {
         fs::File::create(&file)
             .and_then(|file| file.set_len(bytes))
             .expect("a sparse file takes no space");
-        let device = as_root("losetup", &["--find", "--show", text(&file)]);
-        let device = device.trim().to_owned();
-        as_root("chmod", &["666", &device]);
+        let device = attach(&file);
         self.devices.push(device.clone());
         device
     }
@@ -71,9 +69,24 @@ impl Store {
         let options = "lazy_itable_init=0,lazy_journal_init=0";
         as_root("mkfs.ext4", &["-q", "-E", options, &device]);
         fs::create_dir(path).expect("the directory is ours");
-        as_root("mount", &[&device, text(path)]);
+        as_root("mount", &["-o", MOUNT_OPTIONS, &device, text(path)]);
         self.mounted.push(path.to_owned());
         as_root("chmod", &["777", text(path)]);
+    }
+
+    /// Cuts the power of the first ext4: what was not made stable is gone, unless the kernel happened to write it. Nobody may use it now.
+    ///
+    /// The device's file has what the device was told to write. A copy of it is put in its place after the file system, which would write
+    /// the rest when it is unmounted, is gone.
+    pub fn lose_power(&mut self) {
+        let (disk, kept) = (self.path.join("disk0"), self.path.join("kept"));
+        tool::ok("cp", &["--sparse=always", text(&disk), text(&kept)]);
+        let path = text(&self.mounted[0]).to_owned();
+        as_root("umount", &[&path]);
+        as_root("losetup", &["--detach", &self.devices[0]]);
+        fs::rename(&kept, &disk).expect("the store is ours");
+        self.devices[0] = attach(&disk);
+        as_root("mount", &["-o", MOUNT_OPTIONS, &self.devices[0], &path]);
     }
 
     /// Takes all that is free.
@@ -118,6 +131,17 @@ impl Drop for Store {
         }
         tidy("umount", &["--lazy", text(&self.path)]);
     }
+}
+
+/// The kernel writes nothing by itself that it can put off.
+const MOUNT_OPTIONS: &str = "noatime,commit=300";
+
+/// A loop device on this file.
+fn attach(file: &Path) -> String {
+    let device = as_root("losetup", &["--find", "--show", text(file)]);
+    let device = device.trim().to_owned();
+    as_root("chmod", &["666", &device]);
+    device
 }
 
 fn as_root(program: &str, arguments: &[&str]) -> String {

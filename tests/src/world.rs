@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     fs,
+    os::unix::fs::symlink,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -76,6 +77,8 @@ pub struct World {
     restored: bool,
     /// A mirror lies on a store that can be full.
     small_store: bool,
+    /// State and volumes lie on a disk that loses what was not made stable when the daemon is killed.
+    power: bool,
     kills: u64,
     figures: Figures,
 }
@@ -114,6 +117,7 @@ impl World {
 
     fn on(seed: u64, standards: &[u32], small_store: bool) -> Self {
         let mut random = Random::new(seed);
+        let power = !small_store && random.chance(percent_with_power_loss());
         let config = DaemonConfig {
             volumes: VOLUMES
                 .iter()
@@ -129,6 +133,9 @@ impl World {
             extra: String::new(),
         };
         let stores = |directory: &Path| {
+            if power {
+                return vec![disk_for_all(directory)];
+            }
             if !small_store {
                 return Vec::new();
             }
@@ -166,12 +173,17 @@ impl World {
             were_duplex: BTreeSet::new(),
             restored: false,
             small_store,
+            power,
             kills: 0,
             figures: Figures::default(),
         };
         world.connect();
         for standard in standards {
             alive(world.load.fill(*standard));
+            alive(world.load.flush(*standard));
+        }
+        if power {
+            world.load.expect_power_loss();
         }
         world.aim(&[]);
         world
@@ -325,6 +337,11 @@ impl World {
     }
 
     fn killed(&mut self, what: &'static str) {
+        if self.power {
+            self.daemon.store(0).lose_power();
+            self.load.lose_power();
+            *self.figures.moments.entry("with loss of power").or_default() += 1;
+        }
         self.kills += 1;
         *self.figures.moments.entry(what).or_default() += 1;
     }
@@ -339,12 +356,15 @@ impl World {
         self.daemon.store(0).make_room();
     }
 
-    /// Lets all regions but one cool, with the load on that one; regions written to count from now on.
+    /// Lets all regions but one cool, with the load on that one; if no power is lost, regions written to count from now on.
     pub fn cool(&mut self) {
         let region = self.random.below(SECTORS / REGION) * REGION;
         self.load.narrow(region..region + REGION);
         alive(self.load.run(Instant::now() + Duration::from_millis(100)));
-        self.load.touched.clear();
+        // That a region has cooled is nothing to wait for: its record becomes durable with the next that somebody waits for.
+        if !self.power {
+            self.load.touched.clear();
+        }
         alive(self.load.run(Instant::now() + COOLING));
     }
 
@@ -408,6 +428,9 @@ impl World {
         self.connect();
         self.load.targets.clear();
         self.check();
+        if self.power {
+            self.load.expect_power_loss();
+        }
         self.aim(&[]);
     }
 
@@ -527,6 +550,27 @@ const COPY_RATE: &str = "HOLDFAST__REPLICATION__COPY_RATE";
 /// The result of something that needs the daemon, which nobody has killed.
 fn alive<T>(result: Result<T, Lost>) -> T {
     result.unwrap_or_else(|Lost(why)| panic!("the session was lost without a kill: {why}"))
+}
+
+/// Of the worlds, how many lose power with the daemon: `HOLDFAST_POWER`.
+fn percent_with_power_loss() -> u64 {
+    let text = std::env::var("HOLDFAST_POWER").unwrap_or_else(|_| "33".to_owned());
+    text.parse()
+        .unwrap_or_else(|_| panic!("HOLDFAST_POWER={text}: a percentage is accepted"))
+}
+
+/// A file system that can lose power, with the state and all volumes on it.
+fn disk_for_all(directory: &Path) -> Store {
+    const MIB: u32 = 128;
+    let mut store = Store::new(&directory.join("memory"), 3 * MIB);
+    let disk = directory.join("disk");
+    store.hold_ext4(&disk, u64::from(MIB) << 20);
+    fs::create_dir(disk.join("state")).expect("the disk is ours");
+    let files = (1..=VOLUMES.len() as u32).map(file_name);
+    for name in files.chain(["state".to_owned()]) {
+        symlink(disk.join(&name), directory.join(&name)).expect("the directory is ours");
+    }
+    store
 }
 
 /// The file of a volume, in the daemon's directory.

@@ -7,7 +7,9 @@
 //! written to. Then all copies end, all pairs are established under load again, and their files must be equal byte by byte.
 //!
 //! The daemon of these tests replaces its journal every few dozen records, one test kills it when it does so, and after a
-//! kill it may be killed again while it starts. `killed_in_suspended` needs root for a small file system.
+//! kill it may be killed again while it starts. In a third of the worlds (`HOLDFAST_POWER`, a percentage) power goes with the
+//! daemon: state and volumes lie on a disk of their own, which then has only what was made stable. For this, and for a store
+//! that is full in `killed_in_suspended`, the tests must be root, or may become so by `sudo -n`.
 //!
 //! One seed drives a run and is printed; a failure prints the command that repeats it (the plan, that is: threads and the
 //! moment of the kill are the machine's). `./test e2e` runs every test once, with 15 kills and a few more. The long way:

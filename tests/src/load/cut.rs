@@ -74,17 +74,21 @@ pub struct Cut {
     pub members: Vec<(u32, u32)>,
     pub(super) tag: u32,
     sent: u64,
-    assignments: Vec<Assignment>,
+    pub(super) assignments: Vec<Assignment>,
+    /// May its images be judged write by write?
+    pub(super) judged: bool,
     /// Volumes whose hosts may be turned away, or whose content may be replaced, from now on.
     disturbed: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
-struct Assignment {
-    from: u32,
+pub(super) struct Assignment {
+    pub(super) from: u32,
     to: u32,
     /// What `from` may have held when the command was sent.
-    picture: Picture,
+    pub(super) picture: Picture,
+    /// And what a loss of power might have left of it.
+    pub(super) stable: Option<Picture>,
 }
 
 impl Cut {
@@ -138,6 +142,7 @@ impl Load {
                 from,
                 to,
                 picture: self.pictures[&from].clone(),
+                stable: self.stable.as_ref().map(|stable| stable.of(from).clone()),
             })
             .collect();
         let mut disturbed: BTreeSet<u32> = assignments.iter().map(|assignment| assignment.to).collect();
@@ -157,6 +162,7 @@ impl Load {
             tag: 0,
             sent: self.clock,
             assignments,
+            judged: true,
             disturbed,
         };
         let sent = self
@@ -234,18 +240,29 @@ impl Load {
             from,
             to,
             mut picture,
+            stable,
         } in cut.assignments
         {
             let straddlers = self.straddlers(from, cut.sent);
+            let split = matches!(cut.verb, Verb::Split { .. });
+            // What a RESTORE brings may still be in the mirror's cache; an image is stable.
+            let mut kept = stable.filter(|_| !split);
+            if let (Some(kept), Some(stable)) = (&mut kept, &self.stable) {
+                kept.merge(stable.of(from));
+            }
             for entry in straddlers.iter().copied().chain(self.straddlers(to, cut.sent)) {
                 let Written {
                     first, count, stamp, ..
                 } = self.log[entry];
                 picture.begin(first, count, stamp);
+                if let Some(kept) = &mut kept {
+                    kept.begin(first, count, stamp);
+                }
             }
+            self.stable_content(to, kept.as_ref().unwrap_or(&picture));
             self.pictures.insert(to, picture);
             self.forget_image(to);
-            if matches!(cut.verb, Verb::Split { .. }) {
+            if split && cut.judged {
                 self.images.push(Image {
                     cut: self.cuts,
                     to,
