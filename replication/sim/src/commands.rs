@@ -5,13 +5,15 @@ use crate::{
     world::{Broken, Checked, Machine, World, ensure},
 };
 use replication_engine::{
-    command::{Command, Refused, Summary, Why},
+    command::{Command, Refused, Summary, VolumeSpec, Why},
     effects::Input,
-    ids::CommandId,
+    ids::{CommandId, VolumeId},
     journal::StateChange,
     state::PairState,
     transition_table::{Decision, Transition, decide},
 };
+
+use std::collections::BTreeSet;
 
 /// A command that was not answered yet.
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl World {
 
     /// A command arrives.
     pub(crate) fn command(&mut self, command: Command) -> Checked {
+        self.volumes_in_pairs_stay()?;
         let id = CommandId(self.name());
         let states = match &command {
             Command::Pair { members, .. } => members.iter().map(|(p, m)| self.oracle.state(*p, *m)).collect(),
@@ -121,6 +124,24 @@ impl World {
         })
     }
 
+    /// Nobody can resize a volume that is in a pair, or take it away, whatever is under way.
+    fn volumes_in_pairs_stay(&mut self) -> Checked {
+        let pairs = self.oracle.pairs.iter();
+        let paired: BTreeSet<VolumeId> = pairs.flat_map(|(pair, meta)| [meta.primary, pair.0]).collect();
+        let other = VolumeSpec {
+            bytes: 2 * self.spec().bytes,
+            ..self.spec()
+        };
+        for volume in paired {
+            let kept = !self.engine.define_volume(volume, other) && !self.engine.remove_volume(volume);
+            ensure(kept, || {
+                format!("volume {} was resized or removed, and is in a pair", volume.0)
+            })?;
+            self.counts.volumes_kept += 1;
+        }
+        Ok(())
+    }
+
     pub(crate) fn answer(&mut self, id: CommandId, result: &Result<Summary, Refused>) -> Checked {
         let issued = self
             .commands
@@ -128,7 +149,19 @@ impl World {
             .ok_or_else(|| Broken(format!("a second answer to {id:?}")))?;
         self.counts.commands += u64::from(issued.changed);
         self.oracle.durable(self.journal.durable());
-        self.oracle.answered(id);
+        let lost = matches!(
+            result,
+            Err(Refused {
+                why: Why::Journal,
+                ..
+            })
+        );
+        if !lost {
+            self.oracle.answered(id);
+        }
+        ensure(!lost || self.journal.failed(), || {
+            format!("{id:?} was refused for the journal, which works")
+        })?;
         // One that found its work done by another may be answered when the other could be.
         let relies = |pending: &Pending| {
             pending.command.is_some_and(|other| other < id) && pending.concerns(&issued.command)
@@ -149,7 +182,7 @@ impl World {
         ensure(!(in_force && undone), || {
             format!("{id:?} was answered before it was durable")
         })?;
-        ensure(in_force || !issued.changed, || {
+        ensure(in_force || lost || !issued.changed, || {
             format!("{id:?} was refused, but changed something")
         })?;
         let Command::Pair {

@@ -125,10 +125,12 @@ impl World {
                     self.oracle.tell(volume, |content| content.flush(op.began));
                 }
             }
-            Err(HostError::Write) => {
-                ensure(self.profile.fault_rate > 0, || {
-                    format!("{id:?} failed although nothing did")
-                })?;
+            Err(error @ (HostError::Write | HostError::Journal)) => {
+                let reason = match error {
+                    HostError::Journal => self.journal.failed(),
+                    _ => self.profile.fault_rate > 0,
+                };
+                ensure(reason, || format!("{id:?} failed although nothing did"))?;
                 for (block, stamp) in op.stamped() {
                     self.oracle
                         .tell(volume, |content| content.fail(block, stamp, now));

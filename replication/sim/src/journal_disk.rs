@@ -21,6 +21,8 @@ pub struct JournalDisk {
     /// A sync under way, with what it covers.
     syncing: Option<(usize, u64)>,
     waiting: VecDeque<(u64, Token)>,
+    /// A write or a sync has failed: nothing is written any more.
+    failed: bool,
 }
 
 impl JournalDisk {
@@ -45,6 +47,7 @@ impl JournalDisk {
             durable,
             syncing: None,
             waiting: VecDeque::new(),
+            failed: false,
         }
     }
 
@@ -67,14 +70,39 @@ impl JournalDisk {
 
     /// Appends a record; gives its number.
     pub fn append(&mut self, record: &Record, token: Option<Token>) -> u64 {
-        let seq = self.writer.append(record, &mut self.bytes);
+        let mut nowhere = Vec::new();
+        let bytes = if self.failed {
+            &mut nowhere
+        } else {
+            &mut self.bytes
+        };
+        let seq = self.writer.append(record, bytes);
         self.waiting.extend(token.map(|token| (seq, token)));
         seq
     }
 
     /// Is there something for [`JournalDisk::sync`] to do?
     pub fn unsynced(&self) -> bool {
+        if self.failed {
+            return !self.waiting.is_empty();
+        }
         self.syncing.is_some() || self.durable.0 < self.bytes.len()
+    }
+
+    /// A write or a sync fails. What was not durable may be there after a crash, or not.
+    pub fn fail(&mut self) {
+        self.failed = true;
+        self.syncing = None;
+    }
+
+    /// Has it failed?
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Those who wait for a journal that has failed.
+    pub fn refuse(&mut self) -> Vec<Token> {
+        self.waiting.drain(..).map(|(_, token)| token).collect()
     }
 
     /// Begins a sync, or ends the one under way: then those who waited for it are returned.

@@ -35,6 +35,8 @@ pub struct Profile {
     pub power_rate: u64,
     /// Of a thousand steps of effects, those that fail.
     pub fault_rate: u64,
+    /// Of a thousand events, those in which the journal fails for good.
+    pub journal_fault_rate: u64,
     /// Of a thousand events, those that make everything wait until all is still, and compare.
     pub quiet_rate: u64,
     /// Blocks that most I/O is near to each other.
@@ -65,7 +67,11 @@ impl Profile {
             resume_after: 200_000_000,
             resume_after_most: 2_000_000_000,
         };
+        // Drawn aside: the other dice of a seed stay as they were.
+        let mut aside = rng.clone();
+        let journal_fault_rate = *aside.pick(&[0, 0, 0, 1, 4]).expect("not empty");
         Self {
+            journal_fault_rate,
             volumes: rng.between(2, 6) as u32,
             // The last track may be short.
             blocks: tracks * track_blocks - rng.below(track_blocks as u64) as usize,

@@ -118,6 +118,16 @@ impl World {
 
     /// One random event.
     fn event(&mut self) -> Checked {
+        let faulty = self.profile.journal_fault_rate;
+        if self.journal.failed() {
+            // Not for long: only reads go on.
+            if self.rng.chance(10) {
+                let power = self.rng.chance(self.profile.power_rate);
+                return self.crash(power);
+            }
+        } else if faulty > 0 && self.rng.chance(faulty) {
+            return self.fail_journal();
+        }
         let rare = self.rng.below(1000);
         let Profile {
             mut crash_rate,
@@ -177,6 +187,11 @@ impl World {
         let faults = core::mem::replace(&mut self.faults, false);
         self.note("= all quiet".to_owned());
         self.settle_down()?;
+        if self.journal.failed() {
+            // Memory is ahead of the disk: only what is read from there can be compared.
+            self.crash(false)?;
+            self.settle_down()?;
+        }
         self.counts.quiet += 1;
         self.check_pairs()?;
         self.check_marks()?;
@@ -191,7 +206,8 @@ impl World {
         let mut idle = 0;
         for _ in 0..PATIENCE {
             if self.tasks.is_empty() && !self.journal.unsynced() {
-                let copying = self.oracle.pairs.values().any(|meta| meta.state.is_copying());
+                let copying =
+                    !self.journal.failed() && self.oracle.pairs.values().any(|meta| meta.state.is_copying());
                 if self.ops.is_empty() && self.commands.is_empty() && !copying {
                     return Ok(());
                 }

@@ -73,6 +73,10 @@ pub struct Counts {
     pub commands: u64,
     /// Kills and power failures.
     pub crashes: u64,
+    /// Failures of the journal.
+    pub journal_failures: u64,
+    /// Changes of volumes in pairs that were tried in vain.
+    pub volumes_kept: u64,
     /// Times everything was still and was compared.
     pub quiet: u64,
 }
@@ -285,12 +289,37 @@ impl World {
 
     /// One more sync of the journal begins or ends.
     pub(crate) fn sync_journal(&mut self) -> Checked {
+        if self.journal.failed() {
+            return self.refuse_journaled();
+        }
         let tokens = self.journal.sync();
         self.durable(tokens)
     }
 
+    /// The journal's disk fails: nothing becomes durable any more until a crash.
+    pub(crate) fn fail_journal(&mut self) -> Checked {
+        self.counts.journal_failures += 1;
+        self.note("= the journal fails".to_owned());
+        self.journal.fail();
+        self.refuse_journaled()
+    }
+
+    fn refuse_journaled(&mut self) -> Checked {
+        for token in self.journal.refuse() {
+            self.feed(Input::Done {
+                token,
+                // The journal is on no volume.
+                outcome: Outcome::WriteFailed(VolumeId(u32::MAX)),
+            })?;
+        }
+        Ok(())
+    }
+
     /// The journal begins a new file.
     pub(crate) fn rotate_journal(&mut self) -> Checked {
+        if self.journal.failed() {
+            return Ok(());
+        }
         let records = self.engine.snapshot();
         self.note(format!(
             "= rotate the journal, epoch {}",
