@@ -259,7 +259,13 @@ impl Initiator {
             .set_read_timeout(Some(left.max(Duration::from_millis(1))))
             .expect("above zero");
         let mut piece = vec![0; 1 << 17];
-        match self.stream.read(&mut piece) {
+        let count = loop {
+            match self.stream.read(&mut piece) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ended => break ended,
+            }
+        };
+        match count {
             Ok(0) => return Err(Lost("the target closed the connection".to_owned())),
             Ok(count) => self.received.extend_from_slice(&piece[..count]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
