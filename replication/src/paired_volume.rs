@@ -2,15 +2,19 @@
 //!
 //! A [`Gate`] stands in front. Every I/O passes it and then looks at `member`, which changes only while the gate is
 //! closed and everybody is out: so an I/O runs wholly on the one way or wholly on the other. Without a pair the way is
-//! the [`PlainVolume`]'s own: two atomic operations more than nothing, no lock and no allocation. In a pair each I/O
+//! the [`PlainVolume`]'s own: two atomic operations more than nothing, no lock and no allocation. In a pair an I/O that has
+//! nothing in its way passes (`replication_engine::passage`); each other
 //! becomes an [`Op`] and an input of the engine; what can be done at once is done on the caller's stack, so that the
 //! future is often complete when it is first polled.
 //!
 //! A pass is held to the end of the I/O: closing the gate waits for those in the engine as for those on the plain way.
 
-use std::sync::{
-    Arc, PoisonError, RwLock, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -114,13 +118,13 @@ impl PairedVolume {
         }
     }
 
-    /// The plain way, if it is open and the volume answers hosts; what `try_*` calls can do at once.
-    fn fast<T>(&self, plain: impl FnOnce() -> Fast<T>) -> Fast<T> {
+    /// What `try_*` calls can do at once: the plain way, or in a pair the passage, if the volume answers hosts.
+    fn fast(&self, plain: impl FnOnce() -> Fast<()>, pass: impl FnOnce(&Arc<Array>) -> Fast<()>) -> Fast<()> {
         let Some(_pass) = self.gate.enter() else {
             return Fast::Later;
         };
         if self.member.load(Ordering::Acquire) {
-            return Fast::Later;
+            return self.array.upgrade().map_or(Fast::Later, |array| pass(&array));
         }
         if !self.ready.load(Ordering::Acquire) {
             return Fast::Done(Err(IoError::NotReady));
@@ -149,10 +153,7 @@ impl PairedVolume {
         (offset, length): (u64, u64),
         (io, payload, fua): (HostIo, Payload, bool),
     ) -> OpFuture {
-        let range = ByteRange {
-            start: offset,
-            end: offset + length,
-        };
+        let range = byte_range(offset, length);
         let op = Arc::new(Op::new(self.id(), range, payload, Some(pass)));
         array.host(Arc::clone(&op), io, fua);
         OpFuture(op)
@@ -170,7 +171,17 @@ impl Volume for PairedVolume {
 
     fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
         let bytes = buffer.len() as u64;
-        let fast = self.fast(|| self.plain.try_read(offset, buffer));
+        let range = byte_range(offset, bytes);
+        // One of the two is called, but both want the buffer.
+        let buffer = RefCell::new(buffer);
+        let fast = self.fast(
+            || self.plain.try_read(offset, &mut buffer.borrow_mut()),
+            |array| {
+                array.pass(self.id(), HostIo::Read, range, |_| {
+                    self.plain.disk().try_read(offset, &mut buffer.borrow_mut())
+                })
+            },
+        );
         if let Fast::Done(result) = &fast {
             self.statistics.read(bytes, result);
         }
@@ -187,7 +198,18 @@ impl Volume for PairedVolume {
     }
 
     fn try_write(&self, offset: u64, data: &Bytes, fua: bool) -> Fast<()> {
-        let fast = self.fast(|| self.plain.try_write(offset, data, fua));
+        let range = byte_range(offset, data.len() as u64);
+        let fast = self.fast(
+            || self.plain.try_write(offset, data, fua),
+            |array| {
+                if fua {
+                    return Fast::Later;
+                }
+                array.pass(self.id(), HostIo::Write, range, |mirrors| {
+                    write_legs(array, self, mirrors, offset, data)
+                })
+            },
+        );
         if let Fast::Done(result) = &fast {
             self.statistics.write(data.len() as u64, result);
         }
@@ -321,6 +343,35 @@ impl PairedVolume {
         self.submit(&array, pass, (offset, length), (HostIo::Update, payload, fua))
             .await
             .map(drop)
+    }
+}
+
+/// The volume's own data and its mirrors', at once or not at all for the caller: whoever is told `Later` writes all again.
+fn write_legs(
+    array: &Arc<Array>,
+    volume: &PairedVolume,
+    mirrors: &[VolumeId],
+    offset: u64,
+    data: &Bytes,
+) -> Fast<()> {
+    let mut done = volume.plain.disk().try_write(offset, data, false);
+    for mirror in mirrors {
+        if !matches!(done, Fast::Done(Ok(()))) {
+            break;
+        }
+        done = array
+            .volume(VolumeNumber(mirror.0))
+            .map_or(Fast::Later, |mirror| {
+                mirror.plain.disk().try_write(offset, data, false)
+            });
+    }
+    done
+}
+
+fn byte_range(offset: u64, length: u64) -> ByteRange {
+    ByteRange {
+        start: offset,
+        end: offset + length,
     }
 }
 

@@ -66,6 +66,37 @@ impl Array {
         }
     }
 
+    /// The short way, if the engine lets the I/O pass: `perform` does it at once, on the volumes it is given besides the one
+    /// addressed. `Later`: it is to be done the long way, once more if need be.
+    pub(crate) fn pass(
+        self: &Arc<Self>,
+        volume: VolumeId,
+        io: HostIo,
+        range: ByteRange,
+        perform: impl FnOnce(&[VolumeId]) -> Fast<()>,
+    ) -> Fast<()> {
+        let passage = {
+            let mut engine = lock(&self.engine);
+            if self.is_stopped() {
+                return Fast::Later;
+            }
+            engine.pass(volume, io, range)
+        };
+        let Some(passage) = passage else {
+            return Fast::Later;
+        };
+        let done = perform(passage.mirrors());
+        let passed = lock(&self.engine).passed(&passage);
+        if passed.awaited {
+            self.feed([Input::Passed]);
+        }
+        match done {
+            Fast::Done(Ok(())) if passed.answer => Fast::Done(Ok(())),
+            // A failure has consequences, and some answers must wait: neither is for here.
+            _ => Fast::Later,
+        }
+    }
+
     /// Steps the engine with these inputs and with all that follows from them at once.
     pub(crate) fn feed(self: &Arc<Self>, inputs: impl IntoIterator<Item = Input>) {
         // Taken out, not borrowed: whoever is woken or told on the way may come back here on the same stack.

@@ -72,6 +72,8 @@ pub enum Input {
         /// How.
         outcome: Outcome,
     },
+    /// Somebody waited for passages that are over ([`crate::passage`]).
+    Passed,
     /// Time passes; comes at least every 100 ms while [`crate::Engine::busy`], every second otherwise.
     Tick,
 }

@@ -139,7 +139,7 @@ impl Engine {
         let busy = self
             .families
             .get(&id)
-            .is_some_and(|family| family.jobs > 0 || family.closed);
+            .is_some_and(|family| !family.is_idle() || family.closed);
         let Some(volume) = self.volumes.get(&id) else {
             return true;
         };
@@ -161,7 +161,8 @@ impl Engine {
 
     /// Nothing is in flight, and no command waits: the moment to stop a daemon. (Copies that could go on may be left.)
     pub fn idle(&self) -> bool {
-        self.jobs.is_empty() && self.waits.is_empty() && self.commands.is_empty()
+        let passing = self.families.values().any(|family| !family.passing.is_empty());
+        self.jobs.is_empty() && self.waits.is_empty() && self.commands.is_empty() && !passing
     }
 
     /// Regions that would be copied or marked after a crash now.
@@ -195,6 +196,7 @@ impl Engine {
                 self.commands.push_back(Pending { id, command, now_ms });
             }
             Input::Done { token, outcome } => self.done(token, outcome, out),
+            Input::Passed => {}
             Input::Tick => {
                 self.sample_rates();
                 self.cool(out);

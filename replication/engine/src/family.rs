@@ -13,7 +13,9 @@ use crate::{
     heat::HotRegion,
     host_op::HostOp,
     ids::{PairId, Region, VolumeId},
+    job::JobId,
     journal::{Hold, VolumeConfig},
+    passage::Passing,
     track::Geometry,
     track_lock::LockTable,
 };
@@ -59,6 +61,15 @@ impl Volume {
         }
     }
 
+    /// May a write go to this region without waiting: is it durably hot, and not about to cool?
+    pub(crate) fn lets_pass(&self, region: Region) -> bool {
+        let cooling = self
+            .cooling
+            .as_ref()
+            .is_some_and(|cooling| cooling.concerns(region));
+        !cooling && self.hot.get(&region).is_some_and(HotRegion::is_durable)
+    }
+
     /// Is it in a pair?
     pub(crate) fn paired(&self) -> bool {
         self.above.is_some() || !self.below.is_empty()
@@ -69,12 +80,23 @@ impl Volume {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
     pub(crate) locks: LockTable,
+    /// Host I/O that passes now (`passage`).
+    pub(crate) passing: Vec<Passing>,
+    /// Jobs that want a lock and wait for what passes.
+    pub(crate) behind: Vec<JobId>,
     /// I/O admitted and not ended.
     pub(crate) jobs: usize,
     /// A command waits for them to end.
     pub(crate) closed: bool,
     /// Host I/O that waits for the command.
     pub(crate) held_back: VecDeque<HostOp>,
+}
+
+impl Family {
+    /// Nobody is in it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs == 0 && self.passing.is_empty()
+    }
 }
 
 impl Engine {
@@ -127,7 +149,7 @@ impl Engine {
         for volume in volumes {
             let family = self.families.entry(self.root(*volume)).or_default();
             family.closed = true;
-            idle &= family.jobs == 0;
+            idle &= family.is_idle();
         }
         idle
     }
@@ -141,7 +163,7 @@ impl Engine {
         }
         let volumes = &self.volumes;
         self.families.retain(|root, family| {
-            family.jobs > 0
+            !family.is_idle()
                 || volumes
                     .get(root)
                     .is_some_and(|v| v.above.is_none() && !v.below.is_empty())

@@ -40,6 +40,18 @@ pub(crate) struct Cooling {
     failed: bool,
 }
 
+impl HotRegion {
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+}
+
+impl Cooling {
+    pub(crate) fn concerns(&self, region: Region) -> bool {
+        self.regions.contains_key(&region)
+    }
+}
+
 /// Regions that wait for their record, and who waits with them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeatQueue {
@@ -129,6 +141,24 @@ impl Engine {
                 hot.in_flight -= 1;
                 hot.touched = now;
             }
+        }
+    }
+
+    /// A write passes into a region that lets it (`passage`); it goes to these mirrors as well.
+    pub(crate) fn enter_hot(&mut self, id: VolumeId, region: Region, mirrors: &[VolumeId]) {
+        if let Some(hot) = self.volume_mut(id).hot.get_mut(&region) {
+            hot.in_flight += 1;
+            hot.legs.insert(id);
+            hot.legs.extend(mirrors);
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn leave_hot(&mut self, id: VolumeId, region: Region) {
+        let now = self.now;
+        if let Some(hot) = self.volume_mut(id).hot.get_mut(&region) {
+            hot.in_flight -= 1;
+            hot.touched = now;
         }
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Job {
     pub(crate) root: VolumeId,
     /// What it locks.
     pub(crate) tracks: TrackRange,
+    /// How; `None`: not at all.
+    pub(crate) mode: Option<Mode>,
     /// It has its lock (or needs none).
     pub(crate) granted: bool,
     pub(crate) work: Work,
@@ -104,11 +106,16 @@ impl Engine {
         let id = LockId(self.names.next());
         let family = self.family(root);
         family.jobs += 1;
-        let granted = mode.is_none_or(|mode| family.locks.request(id, tracks, mode));
+        let behind = mode.is_some() && !(family.passing.is_empty() && family.behind.is_empty());
+        if behind {
+            family.behind.push(id);
+        }
+        let granted = !behind && mode.is_none_or(|mode| family.locks.request(id, tracks, mode));
         let job = Job {
             id,
             root,
             tracks,
+            mode,
             granted,
             work,
             left: 0,
@@ -120,6 +127,22 @@ impl Engine {
             self.runnable.push_back(id);
         }
         id
+    }
+
+    /// Nothing passes any more: who waited for that asks for his lock, in the order they came.
+    pub(crate) fn let_in_behind(&mut self, root: VolumeId) {
+        for id in core::mem::take(&mut self.family(root).behind) {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                continue;
+            };
+            let (Some(mode), Some(family)) = (job.mode, self.families.get_mut(&root)) else {
+                continue;
+            };
+            job.granted = family.locks.request(id, job.tracks, mode);
+            if job.granted {
+                self.runnable.push_back(id);
+            }
+        }
     }
 
     /// A token for the next effect of a job.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the interface | [`engine`], [`effects`], [`command`], [`events`], [`ids`], [`limits`] |
 //! | what is kept | [`state`], [`transition_table`], [`bitmap`], [`pair_bits`], [`track`], [`journal`], `pair`, `family` |
-//! | the life of an I/O | [`track_lock`], `host_op`, `plan`, `obstacles`, `heat`, `repair` |
+//! | the life of an I/O | [`passage`], [`track_lock`], `host_op`, `plan`, `obstacles`, `heat`, `repair` |
 //! | copies | `copier`, `crossing`, `settle` |
 //! | changes of state | `commands`, `validation`, `verbs`, `change`, `gates`, `faults`, `resume`, `recovery` |
 
@@ -19,6 +19,7 @@ pub mod journal;
 pub mod limits;
 pub mod mutation;
 pub mod pair_bits;
+pub mod passage;
 pub mod recovery;
 pub mod state;
 pub mod track;

@@ -56,6 +56,7 @@ impl World {
         self.time += 1;
         self.oracle.crash(last, power, self.time);
         self.ops.clear();
+        self.passing.clear();
         self.commands.clear();
 
         let spec = self.spec();

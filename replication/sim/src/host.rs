@@ -28,6 +28,8 @@ pub struct Op {
     pub stamps: Vec<Stamp>,
     /// What it read, block by block.
     pub found: Vec<Option<Stamp>>,
+    /// A write that is refused after all may have happened, because it passed before.
+    pub may_have_happened: bool,
     /// The volume answered hosts at some time since.
     pub was_ready: bool,
     /// And it did not.
@@ -78,6 +80,7 @@ impl World {
             fua,
             stamps,
             found,
+            may_have_happened: false,
             was_ready: ready,
             was_unready: !ready,
             replaced: Vec::new(),
@@ -91,13 +94,17 @@ impl World {
             start: range.start as u64 * BLOCK,
             end: range.end as u64 * BLOCK,
         };
-        self.feed(Input::Host {
+        let input = Input::Host {
             op: id,
             volume,
             io,
             range,
             fua,
-        })
+        };
+        if fua || self.rng.chance(300) || !self.pass(&input)? {
+            return self.feed(input);
+        }
+        Ok(())
     }
 
     pub(crate) fn reply(&mut self, id: OpId, result: Result<(), HostError>) -> Checked {
@@ -149,7 +156,13 @@ impl World {
                     self.check_read(id, &op)?;
                 }
                 for (block, stamp) in op.stamped() {
-                    self.oracle.tell(volume, |content| content.refuse(block, stamp));
+                    self.oracle.tell(volume, |content| {
+                        if op.may_have_happened {
+                            content.fail(block, stamp, now);
+                        } else {
+                            content.refuse(block, stamp);
+                        }
+                    });
                 }
             }
         }

@@ -8,7 +8,7 @@
 //! - [`options`]: seed to profile; [`rng`]: seed to numbers.
 //! - [`disk`], [`journal_disk`], [`task`]: what the engine's effects are done to, and how.
 //! - [`content`]: what a block may hold; [`oracle`]: what a volume must hold; `check`: what must hold between them.
-//! - [`world`], `workload`, `crash`: the machine, its users, its end and its beginning.
+//! - [`world`], `workload`, `passing`, `crash`: the machine, its users, its end and its beginning.
 //! - [`run()`]: a run from seed to verdict.
 
 pub mod commands;
@@ -25,6 +25,7 @@ pub mod world;
 
 mod check;
 mod crash;
+mod passing;
 mod workload;
 
 pub use options::Options;

@@ -88,6 +88,7 @@ impl World {
             disks,
             tasks: Vec::new(),
             ops: BTreeMap::new(),
+            passing: BTreeMap::new(),
             commands: BTreeMap::new(),
             faults,
             counts: Counts::default(),

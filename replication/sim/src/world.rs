@@ -8,6 +8,7 @@ use crate::{
     journal_disk::JournalDisk,
     options::Profile,
     oracle::{Bytes, Oracle},
+    passing::Passing,
     rng::Rng,
     task::{Stepped, Task, Work},
 };
@@ -50,6 +51,8 @@ pub struct World {
     pub(crate) image: Image,
     pub(crate) tasks: Vec<Task>,
     pub(crate) ops: BTreeMap<OpId, Op>,
+    /// Host I/O that passes, by the token its tasks have.
+    pub(crate) passing: BTreeMap<Token, Passing>,
     pub(crate) commands: BTreeMap<CommandId, Issued>,
     pub(crate) oracle: Oracle,
     /// Effects may fail.
@@ -69,6 +72,8 @@ pub struct Counts {
     pub steps: u64,
     /// Host I/O answered.
     pub ops: u64,
+    /// Of them, those that passed at first.
+    pub passages: u64,
     /// Commands that changed something.
     pub commands: u64,
     /// Kills and power failures.
@@ -222,7 +227,7 @@ impl World {
         }
     }
 
-    fn issue(&mut self, token: Token, work: Work) -> Checked {
+    pub(crate) fn issue(&mut self, token: Token, work: Work) -> Checked {
         let task = Task::new(token, work);
         let (volumes, blocks) = match &task.work {
             Work::Read { from, blocks, .. } => (vec![*from], blocks.clone()),
@@ -256,6 +261,9 @@ impl World {
             Stepped::Read(stamps) => self.read(index, &stamps)?,
         };
         let task = self.tasks.swap_remove(index);
+        if self.passing.contains_key(&task.token) {
+            return self.passing_task_ended(task.token, outcome);
+        }
         self.feed(Input::Done {
             token: task.token,
             outcome,
@@ -368,7 +376,7 @@ impl World {
 }
 
 /// The blocks of a range.
-fn blocks(range: ByteRange) -> core::ops::Range<usize> {
+pub(crate) fn blocks(range: ByteRange) -> core::ops::Range<usize> {
     (range.start / BLOCK) as usize..(range.end / BLOCK) as usize
 }
 

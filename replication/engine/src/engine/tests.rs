@@ -10,8 +10,8 @@ use super::harness::{BYTES, Dice, Room};
 use crate::{
     Mutation,
     command::{Command, Condition, Verb, Why},
-    effects::{HostError, HostIo},
-    ids::{PairId, VolumeId},
+    effects::{HostError, HostIo, Input},
+    ids::{ByteRange, PairId, VolumeId},
     state::PairState,
 };
 use std::collections::BTreeMap;
@@ -336,6 +336,90 @@ fn a_journal_that_fails_ends_changes_and_not_reads() {
     assert_eq!(room.verb(SPLIT, &[(1, 2)]).unwrap_err().why, Why::Journal);
     assert_eq!(room.write(1, (0, 1), 3), Err(HostError::Journal));
     assert_eq!(room.read(1, (0, 1)).unwrap(), [1]);
+}
+
+fn passage(room: &mut Room, volume: u32, io: HostIo, range: (u64, u64)) -> Option<crate::passage::Passage> {
+    let range = ByteRange {
+        start: range.0,
+        end: range.1,
+    };
+    room.engine.pass(VolumeId(volume), io, range)
+}
+
+#[test]
+fn io_passes_where_nothing_is_in_its_way() {
+    let mut room = Room::new(9, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    assert_eq!(
+        passage(&mut room, 1, HostIo::Write, (0, 4)),
+        None,
+        "the region is cold"
+    );
+    room.write(1, (0, 4), 9).unwrap();
+    let write = passage(&mut room, 1, HostIo::Write, (0, 4)).expect("DUPLEX and hot");
+    assert_eq!(write.mirrors(), [VolumeId(2)]);
+    assert_eq!(
+        passage(&mut room, 1, HostIo::Write, (2, 6)),
+        None,
+        "in another order on the other leg"
+    );
+    let read = passage(&mut room, 1, HostIo::Read, (100, 104)).expect("a read elsewhere");
+    assert_eq!(passage(&mut room, 2, HostIo::Read, (0, 4)), None, "not ready");
+    assert!(room.engine.passed(&read).answer);
+    assert!(room.engine.passed(&write).answer);
+
+    // S9: apart, a write leaves a mark and goes nowhere else.
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    let write = passage(&mut room, 1, HostIo::Write, (40, 44)).expect("SPLIT and hot");
+    assert!(write.mirrors().is_empty());
+    assert!(room.engine.passed(&write).answer);
+    let marked = room
+        .engine
+        .pending(PairId(VolumeId(2)), crate::command::Side::Primary);
+    assert_eq!(marked, [ByteRange { start: 40, end: 48 }]);
+}
+
+#[test]
+fn commands_and_locks_wait_for_what_passes() {
+    let mut room = Room::new(10, 3);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.write(1, (0, 4), 9).unwrap();
+    let write = passage(&mut room, 1, HostIo::Write, (0, 4)).expect("DUPLEX and hot");
+    let behind = room.begin(1, HostIo::Write, (0, 4), 7);
+    assert_eq!(
+        passage(&mut room, 1, HostIo::Read, (100, 104)),
+        None,
+        "somebody waits"
+    );
+    let establish = room.command(Command::Pair {
+        verb: ESTABLISH,
+        members: vec![(VolumeId(1), VolumeId(3))],
+        dry_run: false,
+    });
+    room.settle_effects();
+    assert!(!room.answers.contains_key(&establish) && !room.replies.contains_key(&behind));
+    let passed = room.engine.passed(&write);
+    assert!(passed.answer && passed.awaited);
+    room.feed(Input::Passed);
+    room.finish(behind).unwrap();
+    room.finish_command(establish).unwrap();
+    assert_eq!(room.state(3), PairState::Copy);
+}
+
+/// S12: a write that was on its way to both legs belongs to the image, and nobody reads the mirror before it is there.
+#[test]
+fn a_split_image_has_what_was_passing() {
+    let mut room = Room::new(11, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.write(1, (0, 4), 9).unwrap();
+    let write = passage(&mut room, 1, HostIo::Write, (0, 4)).expect("DUPLEX and hot");
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    assert_eq!(passage(&mut room, 2, HostIo::Read, (2, 6)), None);
+    assert!(passage(&mut room, 2, HostIo::Read, (100, 104)).is_some());
+    assert!(room.engine.passed(&write).answer);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     // What a run panics with is in its report.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
-    let (mut runs, mut failed, mut steps, mut crashes) = (0, 0, 0, 0);
+    let (mut runs, mut failed, mut steps, mut passages, mut crashes) = (0, 0, 0, 0, 0);
     loop {
         let over = match arguments.seconds {
             Some(seconds) => began.elapsed() >= Duration::from_secs(seconds),
@@ -75,6 +75,7 @@ fn main() -> ExitCode {
             Ok(counts) => {
                 steps += counts.steps;
                 crashes += counts.crashes;
+                passages += counts.passages;
             }
             Err(failure) => {
                 failed += 1;
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{runs} runs, {failed} failed, {steps} steps, {crashes} crashes, {:.1?}",
+        "{runs} runs, {failed} failed, {steps} steps, {passages} passages, {crashes} crashes, {:.1?}",
         began.elapsed()
     );
     if failed == 0 {

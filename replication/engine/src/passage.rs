@@ -1,0 +1,198 @@
+//! Passages: host I/O that has nothing in its way and nothing to wait for, which is almost all of it once a working set is
+//! hot. It is let through by one call and reported over by another, without a job, a lock of tracks or a token.
+//!
+//! A write may pass when its region is durably hot, so that no record is needed, and each pair of its volume is SPLIT or
+//! SUSPENDED with nothing unsettled there, so that it only leaves a mark, or DUPLEX or RESTORED, so that it goes to the mirror as
+//! well. A read may pass when its tracks are the volume's own. Whatever else is true goes the long way (`host_op`).
+//!
+//! # Why this is the same as the long way
+//!
+//! The marks are set in memory before the data is written, as there. What the long way excludes by locks of tracks is excluded
+//! by the whole family here: nothing passes while anybody has a lock or waits for one, and whoever wants one while something
+//! passes waits until all of it is over (`Family::behind`); then nothing passes until he has left. A passage is a few
+//! system calls long, so that wait is short, and since it closes the way he cannot starve.
+//!
+//! Passages exclude one another only where two orders could be told apart: two writes of the same bytes to two legs might end
+//! with one on the primary and the other on the mirror, and after a SPLIT in between, who reads the mirror must find what was
+//! on its way to both legs before. On one leg they are what I/Os of a plain volume are.
+//!
+//! A region does not cool while a passage is in it, and none enters one that is cooling: its flush may have begun.
+//!
+//! A state may change while something passes: by a fault, or by CONFIG NOT READY. The legs that were planned were written, and the
+//! region is hot; but the answer must not come before the change is durable. So the caller is told to take the long way
+//! after all, as he must when a leg fails. Writing the same bytes again is harmless, for nobody was told that they were
+//! there, and the long way knows what to do; only a refusal then no longer means that nothing was written.
+
+use crate::{
+    effects::HostIo,
+    engine::Engine,
+    ids::{ByteRange, PairId, Region, VolumeId},
+    state::PairState,
+};
+
+/// Leave to perform one I/O at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    volume: VolumeId,
+    root: VolumeId,
+    range: ByteRange,
+    region: Option<Region>,
+    mirrors: Vec<VolumeId>,
+}
+
+impl Passage {
+    /// What else a write goes to, besides the volume addressed.
+    pub fn mirrors(&self) -> &[VolumeId] {
+        &self.mirrors
+    }
+
+    fn passing(&self) -> Passing {
+        Passing {
+            range: self.range,
+            writes: self.region.is_some(),
+            legs: !self.mirrors.is_empty(),
+        }
+    }
+}
+
+/// What the family knows of a passage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passing {
+    range: ByteRange,
+    writes: bool,
+    /// To more than one volume.
+    legs: bool,
+}
+
+impl Passing {
+    fn crosses(&self, range: ByteRange) -> bool {
+        self.range.start < range.end && range.start < self.range.end
+    }
+}
+
+/// What to do when the I/O has been performed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassedBy {
+    /// It may be answered. Otherwise it is done once more, as [`crate::effects::Input::Host`].
+    pub answer: bool,
+    /// Somebody waited for it: [`crate::effects::Input::Passed`] is due.
+    pub awaited: bool,
+}
+
+impl Engine {
+    /// May this I/O be performed at once? If so it must be, and [`Engine::passed`] called.
+    pub fn pass(&mut self, volume: VolumeId, io: HostIo, range: ByteRange) -> Option<Passage> {
+        if self.journal_failed || !self.volumes.contains_key(&volume) || !self.ready(volume) {
+            return None;
+        }
+        let root = self.root(volume);
+        let family = self.families.get(&root)?;
+        if family.closed || !family.locks.is_empty() || !family.behind.is_empty() {
+            return None;
+        }
+        let beside = |other: &Passing| !other.crosses(range);
+        let both_legs = |other: &&Passing| other.legs;
+        if !family.passing.iter().filter(both_legs).all(beside) {
+            return None;
+        }
+        let passage = match io {
+            HostIo::Read => self.pass_read(volume, root, range),
+            HostIo::Write => self.pass_write(volume, root, range),
+            HostIo::Update | HostIo::Flush => None,
+        }?;
+        let passing = passage.passing();
+        self.family(root).passing.push(passing);
+        Some(passage)
+    }
+
+    fn pass_read(&self, volume: VolumeId, root: VolumeId, range: ByteRange) -> Option<Passage> {
+        let tracks = self.volume(volume).geometry.touched(range);
+        let elsewhere = self
+            .incoming(volume)
+            .any(|id| self.pairs[&id].bits.todo.any(tracks));
+        (!elsewhere).then_some(Passage {
+            volume,
+            root,
+            range,
+            region: None,
+            mirrors: Vec::new(),
+        })
+    }
+
+    fn pass_write(&mut self, id: VolumeId, root: VolumeId, range: ByteRange) -> Option<Passage> {
+        let volume = self.volume(id);
+        let tracks = volume.geometry.touched(range);
+        let mut regions = tracks.regions();
+        let (region, None) = (regions.next()?, regions.next()) else {
+            return None;
+        };
+        if volume.gate > 0 || !volume.lets_pass(region) {
+            return None;
+        }
+        let mut mirrors = Vec::new();
+        for pair_id in self.pairs_of(id) {
+            let pair = &self.pairs[&pair_id];
+            match pair.meta.state {
+                PairState::Split | PairState::Suspended if !pair.is_unsettled(tracks) => {}
+                PairState::Duplex | PairState::Restored
+                    if pair_id.0 != id
+                        && pair.is_equal(tracks)
+                        && self.volume(pair_id.0).below.is_empty() =>
+                {
+                    mirrors.push(pair_id.0);
+                }
+                _ => return None,
+            }
+        }
+        let disturbs = |other: &Passing| other.writes && other.crosses(range);
+        if !mirrors.is_empty() && self.families[&root].passing.iter().any(disturbs) {
+            return None;
+        }
+        let volume = &self.volumes[&id];
+        let above = volume.above.map(|_| PairId(id));
+        let below = volume.below.iter().copied().map(PairId);
+        for apart in above
+            .into_iter()
+            .chain(below)
+            .filter(|pair| !mirrors.contains(&pair.0))
+        {
+            if let Some(pair) = self.pairs.get_mut(&apart) {
+                if apart.0 == id {
+                    pair.bits.mirror_changed.set(tracks);
+                } else {
+                    pair.bits.primary_changed.set(tracks);
+                }
+            }
+        }
+        self.enter_hot(id, region, &mirrors);
+        Some(Passage {
+            volume: id,
+            root,
+            range,
+            region: Some(region),
+            mirrors,
+        })
+    }
+
+    /// The I/O of a passage was performed, or failed.
+    pub fn passed(&mut self, passage: &Passage) -> PassedBy {
+        if let Some(region) = passage.region {
+            self.leave_hot(passage.volume, region);
+        }
+        let passing = passage.passing();
+        let family = self.family(passage.root);
+        if let Some(at) = family.passing.iter().position(|other| *other == passing) {
+            family.passing.swap_remove(at);
+        }
+        let free = family.passing.is_empty();
+        let awaited = free && (family.closed || !family.behind.is_empty());
+        if free {
+            self.let_in_behind(passage.root);
+        }
+        let changing = self.volume(passage.volume).gate > 0;
+        PassedBy {
+            answer: !(changing || self.journal_failed) || passage.region.is_none(),
+            awaited,
+        }
+    }
+}
