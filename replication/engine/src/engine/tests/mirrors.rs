@@ -183,7 +183,7 @@ fn establishing_again_copies_the_union() {
     room.write(2, (41, 42), 60).unwrap();
     let id = PairId(VolumeId(2));
     let extents = |room: &Room, side| room.engine.pending(id, side);
-    let extent = |start, end| crate::ids::ByteRange { start, end };
+    let extent = |start, end| ByteRange { start, end };
     assert_eq!(extents(&room, Side::Primary), [extent(16, 24)]);
     assert_eq!(extents(&room, Side::Mirror), [extent(40, 48)]);
     assert_eq!(extents(&room, Side::Union), [extent(16, 24), extent(40, 48)]);

@@ -444,7 +444,7 @@ fn an_effect_that_ends_twice_counts_once() {
         unreachable!()
     };
     room.perform_one_at(first);
-    room.feed(crate::effects::Input::Done {
+    room.feed(Input::Done {
         token,
         outcome: Outcome::ReadFailed,
     });
