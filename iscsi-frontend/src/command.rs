@@ -249,7 +249,7 @@ impl Connection {
     /// Ends a task because of what the initiator did.
     pub(crate) fn fail(&mut self, facts: &CommandFacts, why: Misbehaviour) {
         if let Some(left_out) = self.complaints.admit(Instant::now()) {
-            tracing::warn!(initiator = self.initiator(), tag = facts.tag, %why, left_out, "task failed");
+            tracing::warn!(initiator = self.initiator(), tag = facts.tag, %why, left_out = left_out.noted(), "task failed");
         }
         let (code, qualifier) = match why.reaction() {
             Reaction::FailTask { asc, ascq } => (asc, ascq),

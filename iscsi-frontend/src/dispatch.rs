@@ -177,7 +177,7 @@ impl Connection {
     /// Reacts to a breach that is not about the data of a task.
     fn refuse(&mut self, bhs: &Bhs, why: Misbehaviour) -> Result<(), Ending> {
         if let Some(left_out) = self.complaints.admit(Instant::now()) {
-            tracing::warn!(initiator = self.initiator(), %why, left_out, "PDU refused");
+            tracing::warn!(initiator = self.initiator(), %why, left_out = left_out.noted(), "PDU refused");
         }
         match why.reaction() {
             Reaction::Reject(reason) => {

@@ -367,7 +367,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
     };
     let Some(login_place) = shared.logins.begin(peer.ip().to_canonical(), most) else {
         if let Some(left_out) = shared.login_failures.admit(Instant::now()) {
-            tracing::warn!(%peer, left_out, "refused: {most} connections of this address have not logged in yet");
+            tracing::warn!(%peer, left_out = left_out.noted(), "refused: {most} connections of this address have not logged in yet");
         }
         return;
     };
@@ -387,7 +387,7 @@ async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shar
         Ok(logged_in) => logged_in,
         Err(failure) => {
             if let Some(left_out) = shared.login_failures.admit(Instant::now()) {
-                tracing::info!(%peer, %failure, left_out, "login failed");
+                tracing::info!(%peer, %failure, left_out = left_out.noted(), "login failed");
             }
             return;
         }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use replication_engine::events::Event;
-use target_core::{scsi_model::control::VolumeNumber, throttle::Throttle};
+use target_core::{
+    scsi_model::control::VolumeNumber,
+    throttle::{LeftOut, Throttle},
+};
 use tokio::sync::broadcast;
 
 use crate::lock;
@@ -223,7 +226,7 @@ impl EventLog {
             .entry(volume)
             .or_insert_with(Throttle::per_io)
             .admit(Instant::now());
-        if let Some(left_out) = admitted {
+        if let Some(LeftOut(left_out)) = admitted {
             self.push(ArrayEvent::IoFailed {
                 volume,
                 reason,

@@ -295,7 +295,7 @@ impl Task {
                 if !matches!(error, IoError::Miscompare { .. } | IoError::NotReady)
                     && let Some(left_out) = self.unit.failures.admit(Instant::now())
                 {
-                    tracing::warn!(volume = self.identity.number.0, %error, left_out, "a command failed");
+                    tracing::warn!(volume = self.identity.number.0, %error, left_out = left_out.noted(), "a command failed");
                 }
                 self.unit
                     .check_condition(&sense_of(&error, self.identity.block_size))

@@ -5,6 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How many messages were left out before one that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut(pub u64);
+
+impl LeftOut {
+    /// As a field of a log line, which it is only if there were any.
+    pub fn noted(self) -> Option<u64> {
+        (self.0 > 0).then_some(self.0)
+    }
+}
+
 /// Lets a few messages a period through, and counts those it does not.
 #[derive(Debug)]
 pub struct Throttle {
@@ -42,7 +53,7 @@ impl Throttle {
     }
 
     /// May a message be said now? If so: how many were left out since the last one that was.
-    pub fn admit(&self, now: Instant) -> Option<u64> {
+    pub fn admit(&self, now: Instant) -> Option<LeftOut> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state
             .began
@@ -56,7 +67,7 @@ impl Throttle {
             return None;
         }
         state.said += 1;
-        Some(std::mem::take(&mut state.left_out))
+        Some(LeftOut(std::mem::take(&mut state.left_out)))
     }
 }
 
@@ -70,9 +81,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let said: Vec<_> = [0, 1, 2, 9, 10, 10, 10]
-            .map(|second| throttle.admit(at(second)))
+            .map(|second| throttle.admit(at(second)).map(|left_out| left_out.0))
             .into();
         assert_eq!(said, [Some(0), Some(0), None, None, Some(2), Some(0), None]);
-        assert_eq!(throttle.admit(at(99)), Some(1));
+        assert_eq!(throttle.admit(at(99)).and_then(LeftOut::noted), Some(1));
     }
 }
