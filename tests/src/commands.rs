@@ -63,6 +63,45 @@ pub fn write(lba: u64, data: Vec<u8>, fua: bool) -> Command {
     }
 }
 
+/// WRITE ATOMIC(16).
+pub fn write_atomic(lba: u64, data: Vec<u8>) -> Command {
+    let blocks = (data.len() / SECTOR) as u32;
+    Command {
+        data_out: data,
+        ..block(0x9c, 0, lba, blocks)
+    }
+}
+
+/// POPULATE TOKEN with this list identifier, of one range.
+pub fn populate_token(list_id: u8, lba: u64, blocks: u32) -> Command {
+    third_party(0x10, list_id, [vec![0; 14], range(lba, blocks)].concat())
+}
+
+/// WRITE USING TOKEN with this list identifier, from the token's start to one range.
+pub fn write_using_token(list_id: u8, token: &[u8], lba: u64, blocks: u32) -> Command {
+    let head = [&[0; 16][..], token, &[0; 6]].concat();
+    third_party(0x11, list_id, [head, range(lba, blocks)].concat())
+}
+
+/// RECEIVE ROD TOKEN INFORMATION about the operation with this list identifier: its status is in byte 5, the token of one that
+/// made one is bytes 38 to 549.
+pub fn receive_token_information(list_id: u8) -> Command {
+    raw(&[0x84, 0x07, 0, 0, 0, list_id, 0, 0, 0, 0, 0, 0, 4, 0], 1024)
+}
+
+fn third_party(action: u8, list_id: u8, list: Vec<u8>) -> Command {
+    let mut command = command(&[0x83, action]);
+    command.cdb[9] = list_id;
+    command.cdb[10..14].copy_from_slice(&(list.len() as u32).to_be_bytes());
+    command.data_out = list;
+    command
+}
+
+/// A list of one block device range descriptor, with its length.
+fn range(lba: u64, blocks: u32) -> Vec<u8> {
+    [&[0, 16][..], &lba.to_be_bytes(), &blocks.to_be_bytes(), &[0; 4]].concat()
+}
+
 /// WRITE SAME(16) of one block.
 pub fn write_same(lba: u64, blocks: u32, pattern: Vec<u8>) -> Command {
     Command {
