@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -549,6 +551,13 @@ fn what_an_administrator_does_by_hand_is_respected() {
     // A plain restore uses the image up.
     settled(&daemon);
     let restored = mirror(&generations(&daemon)[0]);
+    let other = mirror(&generations(&daemon)[1]);
+    let answer = restore_over_the_socket(&daemon, 2, &other);
+    assert!(
+        answer.starts_with("HTTP/1.1 409") && answer.contains("that is no RESTORE of pairs of generation 2"),
+        "the mirror is another generation's by now: {answer}"
+    );
+    assert_eq!(daemon.pair("1", &other)["state"], "split");
     daemon.holdfast_ok(&["generation", "restore", "data", "2", "--wait"]);
     assert_eq!(generations(&daemon)[0]["members"][0]["state"], "restored");
     refused(&daemon, &["generation", "delete", "2"], "restored");
@@ -559,6 +568,28 @@ fn what_an_administrator_does_by_hand_is_respected() {
         &["generation", "restore", "data", "2"],
         "there is no generation 2",
     );
+}
+
+/// What a client asks for that has looked at the list some time ago.
+fn restore_over_the_socket(daemon: &Daemon, generation: u32, mirror: &str) -> String {
+    let flags = ["full", "instant", "protected", "strict_hold", "remote", "force"];
+    let flags = flags.map(|flag| format!("\"{flag}\":false")).join(",");
+    let body = format!(
+        "{{\"generation\":{generation},\"request\":{{\"out\":{{\"verb\":\"restore\",\"flags\":{{{flags}}},\
+         \"members\":[{{\"primary\":1,\"mirror\":{mirror}}}],\"dry_run\":false}}}}}}"
+    );
+    let mut stream = UnixStream::connect(daemon.path("admin.sock")).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("above zero");
+    write!(
+        stream,
+        "POST /v1/generation/restore HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }
 
 #[test]

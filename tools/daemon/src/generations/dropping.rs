@@ -58,6 +58,7 @@ impl Generations {
         }
         self.keep(state, book)?;
         for (generation, why) in found.lost {
+            state.said.remove(&format!("generation {}", generation.number));
             let text = format!("generation {} is none any more: {why}", generation.called());
             tell(service, Level::Warning, text);
         }
