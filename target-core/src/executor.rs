@@ -17,6 +17,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use scsi_model::{
+    device_server::Kept,
     fast_path,
     plan::{Action, Answer},
     sense::{Sense, SenseKey},
@@ -174,7 +175,7 @@ fn begin(
     } = unit.plan(seen.itl.id, &command.cdb, &command.data_out, &facts);
     let expected = plan.data_out_length;
     let action = match plan.action {
-        Action::Answer(answer) if !must_store && aborted.is_empty() => {
+        Action::Answer(answer) if must_store.is_none() && aborted.is_empty() => {
             return Execution::Done(respond(answer, expected, limit));
         }
         action if action.needs_quiet() && inside.is_some() => {
@@ -219,13 +220,19 @@ impl Task {
     async fn carry_out(
         &self,
         aborted: Vec<Arc<ItlNexus>>,
-        must_store: bool,
+        must_store: Option<Box<[Kept; 2]>>,
         action: Action,
     ) -> Result<Outcome, IoError> {
-        if must_store && let Err(error) = self.unit.store_state().await {
-            if matches!(action, Action::Sanitize(_)) {
-                self.unit.with_device(|device| device.sanitize_ended(false));
-            }
+        if let Some(kept) = must_store
+            && let Err(error) = self.unit.store_state().await
+        {
+            let [before, after] = *kept;
+            self.unit.with_device(|device| {
+                device.take_back(before, &after);
+                if matches!(action, Action::Sanitize(_)) {
+                    device.sanitize_ended(false);
+                }
+            });
             return Err(error);
         }
         for itl in aborted {

@@ -21,7 +21,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use scsi_model::{
-    device_server::DeviceServer,
+    device_server::{DeviceServer, Kept},
     log_pages::{IoStatistics, LogFacts},
     logical_block_provisioning::Space,
     plan::{Answer, Plan},
@@ -226,7 +226,7 @@ impl LogicalUnit {
     /// Has the device server look at a command.
     pub(crate) fn plan(&self, id: NexusId, cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Planned {
         self.change(|server| {
-            let before = server.state();
+            let (before, kept) = (server.state(), server.device.kept());
             let plan = server.device.plan(id, cdb, data_out, facts);
             let after = server.state();
             let aborted = plan
@@ -234,10 +234,11 @@ impl LogicalUnit {
                 .iter()
                 .filter_map(|id| server.nexuses.get(id).cloned())
                 .collect();
+            let must_store = plan.persist_modes
+                || before.reservations != after.reservations
+                || before.unfinished_sanitize != after.unfinished_sanitize;
             Planned {
-                must_store: plan.persist_modes
-                    || before.reservations != after.reservations
-                    || before.unfinished_sanitize != after.unfinished_sanitize,
+                must_store: must_store.then(|| Box::new([kept, server.device.kept()])),
                 plan,
                 aborted,
             }
@@ -367,8 +368,8 @@ pub enum RecoverError {
 /// A plan, and what the shell needs around it.
 pub(crate) struct Planned {
     pub(crate) plan: Plan,
-    /// Store the state before answering.
-    pub(crate) must_store: bool,
+    /// Store the state before answering; what was before and after the command, should that fail.
+    pub(crate) must_store: Option<Box<[Kept; 2]>>,
     /// Wait for the end of the tasks of these.
     pub(crate) aborted: Vec<Arc<ItlNexus>>,
 }

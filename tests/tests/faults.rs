@@ -312,6 +312,28 @@ fn a_journal_whose_flush_failed_refuses_changes_and_keeps_serving_reads() {
     });
 }
 
+#[test]
+fn a_reservation_that_cannot_be_kept_is_not_made() {
+    let mut daemon = trio(|directory| vec![Store::new(&directory.join("state"), 4)]);
+    let mut host = Host::login(&daemon);
+    let register = commands::reserve_out(0, 0, 0, 77, true);
+    let keys = |host: &mut Host| {
+        let data = host.run(1, &commands::reserve_in(0)).data;
+        data.get(4..8) != Some(&[0; 4])
+    };
+    daemon.store(0).fill_up();
+    let refused = host.run(1, &register);
+    assert_ne!(refused.status, GOOD, "{refused:?}");
+    assert!(!keys(&mut host), "it was refused, and is registered");
+    daemon.store(0).make_room();
+    host.good(1, &register);
+    assert!(keys(&mut host));
+    daemon.kill();
+    daemon.start_again();
+    host.login_again(&daemon);
+    assert!(keys(&mut host), "APTPL was asked for");
+}
+
 /// Commands until the journal finds no place, and says so with this reason.
 fn journal_fails(reason: &str, stores: impl FnOnce(&Path) -> Vec<Store>) {
     let mut daemon = trio(stores);

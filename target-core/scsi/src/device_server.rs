@@ -56,6 +56,13 @@ pub struct DeviceServer {
     refuses_writes: bool,
 }
 
+/// What commands change that must be stored before they are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    reservations: Reservations,
+    modes: ModePages,
+}
+
 impl DeviceServer {
     /// A unit after a start, with what was stored of it. PRGENERATION starts anew (SPC-4 6.16.2).
     pub fn new(mut reservations: Reservations, saved: ModeParameters) -> Self {
@@ -147,6 +154,22 @@ impl DeviceServer {
     /// All persistent reservations, kept through power loss or not.
     pub const fn reservations(&self) -> &Reservations {
         &self.reservations
+    }
+
+    /// Reservations and mode parameters, to be compared, or put back.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            reservations: self.reservations.clone(),
+            modes: self.modes,
+        }
+    }
+
+    /// A command's change could not be stored: what was before it is in force again, for a command that ends with CHECK CONDITION
+    /// has changed nothing. If another has changed more since, the change stays: the other stores both.
+    pub fn take_back(&mut self, before: Kept, after: &Kept) {
+        if self.kept() == *after {
+            (self.reservations, self.modes) = (before.reservations, before.modes);
+        }
     }
 
     /// What to store when a plan says `persist_reservations`.
