@@ -342,6 +342,7 @@ mod tests {
         );
     }
 
+    /// S45: the stream that programs follow.
     #[test]
     fn a_follower_gets_the_past_and_then_the_future() {
         let log = EventLog::new();

@@ -410,6 +410,7 @@ fn with_mapped(extents: &[Extent], elsewhere: &[ByteRange], limit: usize) -> Vec
 mod tests {
     use super::*;
 
+    /// S93: GET LBA STATUS where the data is on another volume.
     #[test]
     fn what_lives_elsewhere_is_shown_as_data() {
         let hole = |offset, length| Extent {

@@ -213,6 +213,7 @@ mod tests {
     use super::*;
     use crate::media::MemoryMedia;
 
+    /// O13.
     #[tokio::test]
     async fn a_failed_flush_is_never_followed_by_one_that_succeeds() {
         let (media, faults) = MemoryMedia::with_faults(1 << 20);

@@ -150,6 +150,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// S91.
     #[test]
     fn identities_are_registered_extended_distinct_and_kept() {
         let directory = tempfile::tempdir().unwrap();

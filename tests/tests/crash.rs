@@ -60,6 +60,7 @@ fn killed_in_copy() {
     });
 }
 
+/// O1, O4.
 #[test]
 fn killed_in_duplex() {
     rounds("killed_in_duplex", &[1], |world| {
@@ -74,6 +75,7 @@ fn killed_in_splitting() {
     rounds("killed_in_splitting", &[1], |world| splitting(world, SPLIT));
 }
 
+/// S11, O6.
 #[test]
 fn killed_in_splitting_instant() {
     rounds("killed_in_splitting_instant", &[1], |world| {
@@ -115,6 +117,7 @@ fn killed_in_restored() {
     });
 }
 
+/// S26, O5.
 #[test]
 fn killed_in_protected_restoring() {
     rounds("killed_in_protected_restoring", &[1], |world| {
@@ -122,6 +125,7 @@ fn killed_in_protected_restoring() {
     });
 }
 
+/// S57, O8.
 #[test]
 fn killed_at_a_group_split() {
     rounds("killed_at_a_group_split", &[1, 4], |world| {
@@ -159,6 +163,7 @@ fn killed_with_generations() {
     });
 }
 
+/// S53.
 #[test]
 fn killed_in_a_cascade() {
     rounds("killed_in_a_cascade", &[1], |world| {
@@ -197,6 +202,7 @@ fn killed_in_a_cascade() {
     });
 }
 
+/// S26, O14: kills while the journal is written anew.
 #[test]
 fn killed_at_a_rotation() {
     rounds("killed_at_a_rotation", &[1, 4], |world| {
@@ -230,6 +236,7 @@ fn killed_after_cooling() {
     });
 }
 
+/// S58, O9.
 #[test]
 fn killed_in_suspended() {
     rounds_in(

@@ -72,6 +72,7 @@ fn a_full_store_refuses_what_it_cannot_hold_and_loses_nothing() {
     host.check(1);
 }
 
+/// S58.
 #[test]
 fn a_full_mirror_suspends_its_pair_and_the_host_goes_on() {
     let mut daemon = trio(|directory| vec![small(directory, "bcv1.img")]);
@@ -201,6 +202,7 @@ fn restore_to_a_full_primary(protected: bool) {
     );
 }
 
+/// O13.
 #[test]
 fn a_flush_that_failed_never_succeeds_later() {
     let mut daemon = trio(|directory| vec![device(directory, "prod.img")]);
@@ -255,6 +257,7 @@ fn a_stable_write_that_failed_is_a_flush_that_failed() {
     assert_eq!(flushed.sense_code(), WRITE_ERROR, "{flushed:?}");
 }
 
+/// O13.
 #[test]
 fn a_mirror_whose_flush_failed_is_not_called_equal() {
     let mut daemon = trio(|directory| vec![device(directory, "bcv1.img")]);
@@ -296,6 +299,7 @@ fn a_full_journal_disk_refuses_changes_and_keeps_serving_reads() {
     });
 }
 
+/// O13.
 #[test]
 fn a_journal_whose_flush_failed_refuses_changes_and_keeps_serving_reads() {
     // The file system has room, its device has not: a write succeeds, its flush does not.

@@ -592,6 +592,7 @@ fn restore_over_the_socket(daemon: &Daemon, generation: u32, mirror: &str) -> St
     answer
 }
 
+/// S1, S52.
 #[test]
 fn thirty_two_generations_of_one_standard_keep_their_contents() {
     const GENERATIONS: u16 = 32;

@@ -147,7 +147,7 @@ const FAST: &str = "[replication]\ncopy_rate = \"64MiB\"\n";
 /// A restore of some megabytes takes minutes.
 const SLOW: &str = "[replication]\ncopy_rate = \"64KiB\"\n";
 
-/// The story of pairs over two hosts, in band with `sg_raw`.
+/// S17, S20, S34, S36, S46: the story of pairs over two hosts, in band with `sg_raw`.
 #[test]
 fn the_story_protected_restore_twice_from_one_mirror() {
     let config = DaemonConfig {

@@ -1,8 +1,50 @@
 //! Userspace initiators on this machine: libiscsi's tools, qemu-img and qemu-io, and our own `holdfast --iscsi`.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, program, tool};
+
+/// S45: a user's program hangs on a change of state: it follows the events, and when the pair has split it takes a copy of the image.
+#[test]
+fn a_user_program_acts_on_a_change_of_state() {
+    let daemon = Daemon::start(&DaemonConfig::trio("8MiB"));
+    write(&daemon, 0, &["write -P 0x31 1M 1M"]);
+    let mut follower = Command::new(program("holdfast"))
+        .arg("--admin")
+        .arg(daemon.path("admin.sock"))
+        .args(["events", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("our own program");
+    let lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let (mirror, copy) = (daemon.path("bcv1.img"), daemon.path("copy.img"));
+    let (tell, told) = mpsc::channel();
+    let hook = thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if line.contains("1 -> 2") && line.contains("became split") {
+                fs::copy(&mirror, &copy).expect("both are ours");
+                // Who waits may have given up.
+                let _ = tell.send(fs::read(&copy).expect("just made"));
+                return;
+            }
+        }
+    });
+    daemon.holdfast_ok(&["establish", "1", "2", "--wait"]);
+    daemon.holdfast_ok(&["split", "1", "2"]);
+    let image = told.recv_timeout(Duration::from_secs(60));
+    follower.kill().expect("it runs");
+    follower.wait().expect("it was killed");
+    hook.join().expect("the hook");
+    let image = image.expect("no event of the split was heard");
+    assert!(image[1 << 20..2 << 20].iter().all(|byte| *byte == 0x31));
+}
 
 #[test]
 fn discovery_and_inquiry() {
@@ -105,6 +147,7 @@ fn write(daemon: &Daemon, lun: u16, steps: &[&str]) {
     );
 }
 
+/// S15, S20, S26, S34, S37, S46: twice from one mirror, the second time with a kill.
 #[test]
 fn the_story_over_the_admin_socket() {
     let mut daemon = Daemon::start(&DaemonConfig {
@@ -186,6 +229,7 @@ fn the_story_over_the_admin_socket() {
     write(&daemon, 1, &["read -P 0xcc 700k 1000", "read -P 0xa2 20M 100k"]);
 }
 
+/// S36, S37, S38, S39, S42, S43, S44: every verb of S37, by CDBs only.
 #[test]
 fn the_same_verbs_in_band() {
     let daemon = Daemon::start(&DaemonConfig::trio("64MiB"));
@@ -209,12 +253,19 @@ fn the_same_verbs_in_band() {
     write(&daemon, 0, &["write -P 0x5b 1M 64k"]);
     let pending = in_band(&["--json", "pending", "1", "2"], 0);
     assert!(pending.contains("2048"), "1 MiB is block 2048: {pending}");
+    let pairs = in_band(&["--json", "query", "1", "2"], 0);
+    assert!(pairs.contains("\"state\":\"split\""), "{pairs}");
     in_band(&["config", "hold", "2"], 0);
     in_band(&["establish", "1", "2"], 1);
     in_band(&["config", "release", "2"], 0);
+    in_band(&["restore", "1", "2", "--protected", "--wait"], 0);
+    write(&daemon, 0, &["read -P 0x5a 0 4M"]);
+    in_band(&["restore", "1", "2", "--full", "--wait"], 0);
+    in_band(&["verify", "1", "2", "--state", "restored"], 0);
     in_band(&["cancel", "1", "2"], 0);
 }
 
+/// S4, S40.
 #[test]
 fn a_mirror_answers_only_when_it_may() {
     let daemon = Daemon::start(&DaemonConfig::trio("64MiB"));

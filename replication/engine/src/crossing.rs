@@ -118,9 +118,7 @@ impl Engine {
         }
         let volumes: Vec<VolumeId> = legs.iter().map(|leg| leg.volume).collect();
         self.hold_heat(job, &heat, &volumes);
-        for (marked, which, tracks) in self.marks(&target, &legs) {
-            self.set_mark(marked, which, tracks);
-        }
+        self.set_marks(&target, &legs);
         let range = self.volume(target.volume).geometry.bytes_of(target.tracks);
         let token = self.part(job, 0);
         out.push(Effect::Copy {

@@ -26,6 +26,7 @@ use crate::{
     faults::{MIRROR_IO, PRIMARY_IO},
     ids::{ByteRange, OpId, PairId, VolumeId},
     job::{Job, Next, Work},
+    mutation::Mutation,
     plan::{Leg, Target},
     state::PairState,
     track::TrackRange,
@@ -233,8 +234,8 @@ impl Engine {
         }
         let volumes: Vec<VolumeId> = legs.iter().map(|leg| leg.volume).collect();
         self.hold_heat(job, &heat, &volumes);
-        for (pair, which, tracks) in self.marks(&target, &legs) {
-            self.set_mark(pair, which, tracks);
+        if self.mutation != Some(Mutation::MarkAfterWrite) {
+            self.set_marks(&target, &legs);
         }
         let overtakes = self
             .incoming(op.volume)
@@ -315,6 +316,16 @@ impl Engine {
         }
         if failed.contains(&op.volume) {
             return end(op, Err(HostError::Write), out);
+        }
+        if self.mutation == Some(Mutation::MarkAfterWrite) {
+            let target = Target {
+                volume: op.volume,
+                tracks: job.tracks,
+                by: None,
+                before: u64::MAX,
+                covered: TrackRange::new(0, 0),
+            };
+            self.set_marks(&target, &plan.legs);
         }
         if let Some((pair, era)) = plan.overtakes
             && let Some(pair) = self.pairs.get_mut(&pair).filter(|pair| pair.era == era)

@@ -31,11 +31,15 @@ pub enum Mutation {
     ReadStale,
     /// Tracks changed on the mirror are left out of what RESTORE and ESTABLISH copy (S9, S14).
     ForgetMirrorChanges,
+    /// Marks are set when a write has ended well, not before its data is issued (O1, S95).
+    MarkAfterWrite,
+    /// What cannot be read is read from a mirror although a mark says that it differs (S7).
+    RepairBlindly,
 }
 
 impl Mutation {
     /// Each of them once.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipRecheck,
         Self::MarkBeforeData,
         Self::ForgetOtherPairs,
@@ -50,5 +54,7 @@ impl Mutation {
         Self::CoolWithoutFlush,
         Self::ReadStale,
         Self::ForgetMirrorChanges,
+        Self::MarkAfterWrite,
+        Self::RepairBlindly,
     ];
 }

@@ -110,7 +110,11 @@ impl Engine {
         let elsewhere = self
             .incoming(volume)
             .any(|id| self.pairs[&id].bits.todo.any(tracks));
-        (!elsewhere).then_some(Passage {
+        // What a host reads of a protected restore's mirror is restored next (Fig. 9): the copier must hear of it.
+        let restores = self.pairs.get(&PairId(volume)).is_some_and(|pair| {
+            pair.meta.state == PairState::ProtectedRestoring && pair.bits.todo.any(tracks)
+        });
+        (!elsewhere && !restores).then_some(Passage {
             volume,
             root,
             range,

@@ -99,6 +99,13 @@ impl Engine {
         marks
     }
 
+    /// Leaves them.
+    pub(crate) fn set_marks(&mut self, target: &Target, legs: &[Leg]) {
+        for (pair, which, tracks) in self.marks(target, legs) {
+            self.set_mark(pair, which, tracks);
+        }
+    }
+
     /// The regions that must be hot before a write of these legs is issued.
     pub(crate) fn heat_needed(&self, target: &Target, legs: &[Leg]) -> Vec<(VolumeId, Region)> {
         let mut regions = BTreeSet::new();

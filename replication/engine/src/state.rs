@@ -103,6 +103,7 @@ impl fmt::Display for PairState {
 mod tests {
     use super::*;
 
+    /// S55.
     #[test]
     fn codes_are_those_of_the_wire_format() {
         let names = [

@@ -232,7 +232,7 @@ const PLANTED: [Mutation; 6] = [
     Mutation::ReadStale,
 ];
 
-/// The oracle finds planted bugs, or its silence would mean nothing.
+/// O1, O5, O6, O7: the oracle finds planted bugs, or its silence would mean nothing.
 #[test]
 fn planted_bugs_are_caught() {
     let mut missed = Vec::new();

@@ -22,6 +22,7 @@ async fn verify(rig: &Rig, pairs: PairSelector, state: Option<u8>) -> Result<Ver
     }
 }
 
+/// S49.
 #[tokio::test]
 async fn refusals_say_what_and_why() {
     let rig = Rig::duplex(3).await;
@@ -117,6 +118,7 @@ async fn the_only_pair_of_a_primary_needs_no_name() {
     rig.await_state((1, 2), PairState::Split).await;
 }
 
+/// S38-S41, decision 5.
 #[tokio::test]
 async fn config_holds_and_unreadies() {
     let rig = Rig::duplex(3).await;
@@ -146,6 +148,7 @@ async fn config_holds_and_unreadies() {
     assert!(rig.read(2, 0, 512).await.is_ok());
 }
 
+/// S43.
 #[tokio::test]
 async fn verify_counts_what_is_asked() {
     let rig = Rig::duplex(3).await;
@@ -188,6 +191,7 @@ async fn verify_counts_what_is_asked() {
     assert!(waited.1, "it must time out");
 }
 
+/// S42, S44: and what the other reports say of the same pair.
 #[tokio::test]
 async fn pending_table_preview_and_setup() {
     let rig = Rig::duplex(2).await;
@@ -279,6 +283,7 @@ impl HostUse for Reserved {
     }
 }
 
+/// Unlike a standard, a reserved mirror is not taken from its host.
 #[tokio::test]
 async fn a_reserved_mirror_is_not_taken_away() {
     let rig = Rig::new(3);
@@ -289,6 +294,7 @@ async fn a_reserved_mirror_is_not_taken_away() {
     rig.establish((1, 3)).await;
 }
 
+/// S47: also a size that changed after the volume was made.
 #[tokio::test]
 async fn volumes_come_and_go() {
     let rig = Rig::duplex(2).await;

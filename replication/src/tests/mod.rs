@@ -4,9 +4,13 @@
 
 mod chaos;
 mod commands;
+mod hosts;
 mod pairs;
 mod race;
+mod report_bytes;
 mod restart;
+mod scsi;
+mod writes;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 

@@ -106,6 +106,7 @@ async fn a_protected_restore_is_seen_at_once_and_leaves_the_mirror_alone() {
     assert_eq!(rig.media(2).await, mirror);
 }
 
+/// S13, S90.
 #[tokio::test]
 async fn a_restore_makes_both_equal_and_tells_the_primarys_hosts() {
     let rig = Rig::duplex(2).await;
@@ -128,6 +129,7 @@ async fn a_restore_makes_both_equal_and_tells_the_primarys_hosts() {
     );
 }
 
+/// S93.
 #[tokio::test]
 async fn zeros_and_unmaps_reach_the_mirror() {
     let rig = Rig::duplex(2).await;
@@ -143,6 +145,7 @@ async fn zeros_and_unmaps_reach_the_mirror() {
     rig.volume(1).flush().await.unwrap();
 }
 
+/// S33, S93: COMPARE AND WRITE and its like, many at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_of_one_block_are_atomic() {
     let rig = Arc::new(Rig::duplex(2).await);
@@ -172,6 +175,7 @@ async fn updates_of_one_block_are_atomic() {
     assert_eq!(refused, Err(IoError::Miscompare { offset: 3 }));
 }
 
+/// S58, decision 10: with its reason.
 #[tokio::test]
 async fn a_mirror_that_fails_suspends_the_pair_and_the_host_goes_on() {
     let rig = Rig::duplex(2).await;

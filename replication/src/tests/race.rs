@@ -38,6 +38,7 @@ fn stamp(writer: u64, number: usize) -> Vec<u8> {
     block
 }
 
+/// S6, S57, S92, O8: no writer is stopped, and all members show one instant of all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_group_split_is_one_instant_for_all_writers() {
     for instant in [false, true] {

@@ -10,6 +10,7 @@ use target_core::plain::open_volume;
 use super::*;
 use crate::array_error::ArrayError;
 
+/// S26, O1.
 #[tokio::test]
 async fn states_bitmaps_and_images_survive_a_kill() {
     let mut rig = Rig::duplex(3).await;
@@ -54,7 +55,7 @@ async fn a_copy_goes_on_after_a_kill() {
     assert_eq!(rig.media(1).await, rig.media(2).await);
 }
 
-/// The mirror loses the newest write, as if power had failed before it left the cache: the journal must know where.
+/// O4: the mirror loses the newest write, as if power had failed before it left the cache: the journal must know where.
 #[tokio::test]
 async fn a_write_that_reached_one_leg_only_is_made_good() {
     let mut rig = Rig::duplex(2).await;
@@ -68,6 +69,7 @@ async fn a_write_that_reached_one_leg_only_is_made_good() {
     assert_eq!(rig.read(1, 8192, 512).await.unwrap(), pattern(5, 512));
 }
 
+/// S26, O5.
 #[tokio::test]
 async fn a_protected_restore_goes_on_after_a_kill() {
     let mut rig = Rig::duplex(2).await;
@@ -164,6 +166,7 @@ async fn a_volume_without_its_content_leaves_its_pairs_before_a_copy_begins() {
     }
 }
 
+/// S3: nor is one volume there twice under one number.
 #[tokio::test]
 async fn damage_and_strangers_are_refused() {
     let rig = Rig::duplex(2).await;

@@ -212,7 +212,7 @@ mod tests {
         }
     }
 
-    /// The example of docs/surface.md, key for key.
+    /// S42: the example of docs/surface.md, key for key.
     #[test]
     fn the_pinned_example() {
         let system = SystemId::new("HF-A").unwrap();

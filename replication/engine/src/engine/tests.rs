@@ -50,6 +50,7 @@ fn all(byte: u8) -> Vec<u8> {
     vec![byte; BYTES as usize]
 }
 
+/// S4, S5, S8, S12, S56: the life of a pair.
 #[test]
 fn a_mirror_is_made_kept_equal_and_taken_off() {
     let mut room = Room::new(1, 2);
@@ -75,6 +76,7 @@ fn a_mirror_is_made_kept_equal_and_taken_off() {
     assert_eq!(room.read(2, (100, 101)).unwrap(), [7]);
 }
 
+/// S15, S17-S20, S34: full, with a write during it, and again from the same mirror.
 #[test]
 fn a_protected_restore_shows_the_image_at_once_and_leaves_the_mirror_alone() {
     let mut room = Room::new(2, 2);
@@ -98,6 +100,7 @@ fn a_protected_restore_shows_the_image_at_once_and_leaves_the_mirror_alone() {
     assert_eq!(room.disks[&VolumeId(1)], mirror);
 }
 
+/// S13, S16, S52, O10, decision 7: restores from two of three mirrors, one after the other.
 #[test]
 fn a_restore_keeps_the_other_generations() {
     let mut room = Room::new(3, 4);
@@ -122,6 +125,7 @@ fn a_restore_keeps_the_other_generations() {
     assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(4)]);
 }
 
+/// S49, S57: no member changes, and the refusal says which one is bad.
 #[test]
 fn a_group_is_refused_whole_with_the_first_bad_member() {
     let mut room = Room::new(4, 4);
@@ -167,6 +171,7 @@ fn a_repeated_command_is_not_answered_before_the_first_is_durable() {
     assert_eq!(room.state(2), PairState::Split);
 }
 
+/// S10, S38-S41, S48, decision 5, decision 6: HOLD, RELEASE, NOT READY, READY, and another standard.
 #[test]
 fn holds_and_conditions() {
     let mut room = Room::new(5, 3);
@@ -200,6 +205,7 @@ fn holds_and_conditions() {
     assert_eq!(room.durable.len(), records);
 }
 
+/// S7, decision 8.
 #[test]
 fn a_bad_primary_is_read_from_the_mirror_and_written_again() {
     let mut room = Room::new(6, 2);
@@ -212,6 +218,7 @@ fn a_bad_primary_is_read_from_the_mirror_and_written_again() {
     assert_eq!(room.disks[&VolumeId(1)], all(1));
 }
 
+/// S58: and what is marked is enough to make it equal again.
 #[test]
 fn a_mirror_that_fails_is_suspended_with_marks() {
     let mut room = Room::new(7, 2);
@@ -228,6 +235,7 @@ fn a_mirror_that_fails_is_suspended_with_marks() {
     assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(2)]);
 }
 
+/// Decision 10: it tries again, less and less often, until the cause is gone.
 #[test]
 fn a_suspended_pair_resumes_by_itself_with_growing_pauses() {
     let mut room = Room::new(3, 2);
@@ -259,6 +267,7 @@ fn a_suspended_pair_resumes_by_itself_with_growing_pauses() {
     assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(2)]);
 }
 
+/// Decision 10: never by guessing.
 #[test]
 fn an_image_that_a_resume_would_destroy_waits_for_a_command() {
     let mut room = Room::new(4, 2);
@@ -422,6 +431,7 @@ fn a_split_image_has_what_was_passing() {
     assert!(room.engine.passed(&write).answer);
 }
 
+/// S93: COMPARE AND WRITE in the engine's terms, with its miscompare.
 #[test]
 fn an_update_that_is_declined_writes_nothing() {
     let mut room = Room::new(9, 2);
@@ -605,6 +615,8 @@ fn play(seed: u64, mutation: Option<Mutation>) {
     oracle.end(volumes);
 }
 
+/// S5, S8, S9, S11, S12, S14-S16, S24, S31, S53: what hosts see, against an oracle that knows of hosts and commands only. I/O of any size and
+/// alignment, over many tracks, on random trees of pairs, with kills; the effects end in any order.
 #[test]
 fn hosts_see_what_they_should_in_any_order_of_effects() {
     let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());

@@ -172,6 +172,7 @@ fn zeros_end_a_file() {
     );
 }
 
+/// O14: every byte of the last record is a place to tear it.
 #[test]
 fn a_torn_end_counts_as_not_written_wherever_it_is_torn() {
     let (bytes, edges) = file(&samples());

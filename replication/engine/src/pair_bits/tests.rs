@@ -24,6 +24,7 @@ fn words(bits: &PairBits) -> [u64; 4] {
     .map(|map| map.word(Region(0)))
 }
 
+/// S9, S14, S27, S35, decision 2: the tables of tracks, as whole bitmaps.
 #[test]
 fn each_change_moves_what_its_name_says() {
     const START: [u64; 4] = [0b0001, 0b0010, 0b0100, 0b1000];

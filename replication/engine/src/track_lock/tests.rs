@@ -65,6 +65,7 @@ fn a_lone_reader_converts_at_once_ahead_of_those_who_wait() {
     assert_eq!(release(&mut table, B), [C]);
 }
 
+/// S33, decision 4: no deadlock, and the second looks again.
 #[test]
 fn two_readers_that_convert_at_once_take_turns() {
     let mut table = LockTable::new();

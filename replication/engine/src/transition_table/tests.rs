@@ -173,6 +173,7 @@ fn short(transition: Transition) -> String {
     format!("{} {}", transition.to, change_letter(transition.change))
 }
 
+/// S55: against the table written down a second time, with what becomes of the bitmaps.
 #[test]
 fn every_cell_of_the_commands() {
     for (verb, cells) in CELLS {
@@ -187,6 +188,7 @@ fn every_cell_of_the_commands() {
     }
 }
 
+/// S55, S58: likewise what happens unasked for.
 #[test]
 fn every_cell_of_the_events() {
     let finished = [
@@ -277,6 +279,7 @@ fn options_that_are_not_in_the_table_change_nothing() {
     }
 }
 
+/// S49.
 #[test]
 fn a_refusal_can_say_what_would_be_accepted() {
     assert_eq!(accepted(Simplex), "establish");

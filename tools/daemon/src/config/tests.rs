@@ -240,6 +240,7 @@ fn addresses() {
     one_fault(&long, "admin.socket", "at most 107");
 }
 
+/// S3: one file is never two volumes.
 #[test]
 fn volumes() {
     one_fault(&with("\"prod\"", "\"12\""), "volume[1].name", "not digits alone");

@@ -48,6 +48,7 @@ fn pair() -> PairDescriptor {
     }
 }
 
+/// S42: the record of QUERY, byte for byte.
 #[test]
 fn pairs_are_96_bytes_each() {
     let remote = PairDescriptor {
@@ -76,6 +77,7 @@ fn pairs_are_96_bytes_each() {
     assert_eq!(&data[192..208], b"HF-B            ");
 }
 
+/// S43.
 #[test]
 fn the_verify_summary_is_32_bytes() {
     let summary = VerifySummary {
@@ -114,6 +116,7 @@ fn the_verify_summary_is_32_bytes() {
     assert_eq!((all[28], none[28]), (0, 2));
 }
 
+/// S44.
 #[test]
 fn volumes_are_96_bytes_each() {
     let volume = VolumeDescriptor {
@@ -175,6 +178,7 @@ fn capabilities_are_64_bytes() {
     assert_eq!(&data[36..52], b"0.1.0           ");
 }
 
+/// S56: READ PENDING MAP.
 #[test]
 fn a_cut_map_goes_on_where_it_ended() {
     let pair = VolumePair {
@@ -208,6 +212,7 @@ fn a_cut_map_goes_on_where_it_ended() {
     );
 }
 
+/// S54.
 #[test]
 fn table_entries_are_64_bytes_each() {
     let entry = CopyTableEntry {
