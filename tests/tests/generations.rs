@@ -680,12 +680,17 @@ fn a_write_pays_for_each_generation_that_is_owed_the_track_once() {
         println!(
             "{count:2} generations, % of a track read and written for a write of 4 KiB, and its time: first {first:.2?}, then {second:.2?}"
         );
+        // The copier goes on meanwhile: 1 MiB, as much as all our tracks, at a time, and such a run every 16 s.
+        let copier = |took: Duration| 250 + 100 * took.as_secs();
         let pushed = 100 * count;
         assert!(first.1 >= pushed, "{count}: the old data was not kept: {first:?}");
         assert!(
-            first.0 <= pushed + 100 && first.1 <= pushed + 100,
+            first.0.max(first.1) <= pushed + copier(first.2),
             "{count}: a track was copied twice for a generation: {first:?}"
         );
-        assert!(second.0 < 50 && second.1 < 50, "{count}: {second:?}");
+        assert!(
+            second.0.max(second.1) <= copier(second.2),
+            "{count}: a track was copied again: {second:?}"
+        );
     }
 }
