@@ -250,8 +250,8 @@ fn killed_in_suspended() {
                 // The image is lost with the room for it; the pair says so.
                 world.slow_down();
                 world.order(ESTABLISH, &[(1, 2)]);
-                world.fill_store();
                 world.order(SPLIT, &[(1, 2)]);
+                world.fill_store();
             }
             world.wait(1, 2, "suspended");
             world.run(50);
