@@ -100,7 +100,7 @@ impl LogicalUnit {
         let identity = identity_of(&volume.info());
         let server = Server {
             device: DeviceServer::new(stored.reservations, stored.modes)
-                .with_sanitize_cut_short(stored.unfinished_sanitize),
+                .with_sanitize_cut_short(stored.unfinished),
             nexuses: BTreeMap::new(),
             newcomers: None,
         };
@@ -236,7 +236,7 @@ impl LogicalUnit {
                 .collect();
             let must_store = plan.persist_modes
                 || before.reservations != after.reservations
-                || before.unfinished_sanitize != after.unfinished_sanitize;
+                || before.unfinished != after.unfinished;
             Planned {
                 must_store: must_store.then(|| Box::new([kept, server.device.kept()])),
                 plan,
@@ -386,7 +386,7 @@ impl Server {
         UnitState {
             reservations: self.device.reservations().clone(),
             modes: self.device.modes_to_store(),
-            unfinished_sanitize: self.device.sanitize_to_store(),
+            unfinished: self.device.sanitize_to_store(),
         }
     }
 }

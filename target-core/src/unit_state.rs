@@ -9,7 +9,9 @@ use std::{
     sync::OnceLock,
 };
 
-use scsi_model::{control::VolumeNumber, mode_pages::ModeParameters, reservations::Reservations};
+use scsi_model::{
+    control::VolumeNumber, mode_pages::ModeParameters, reservations::Reservations, sanitize::Unfinished,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,9 +29,9 @@ pub struct UnitState {
     pub reservations: Reservations,
     /// Saved mode parameters.
     pub modes: ModeParameters,
-    /// A SANITIZE that has not succeeded: may its failure be left by EXIT FAILURE MODE?
+    /// A SANITIZE or FORMAT UNIT that has not succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unfinished_sanitize: Option<bool>,
+    pub unfinished: Option<Unfinished>,
 }
 
 /// Where a unit's state is stored.

@@ -17,17 +17,17 @@ use crate::{
     control::{self, Refusal, Reply, VolumeNumber},
     copy_operations::Ended,
     failure::Failure,
-    inquiry,
+    format_unit, inquiry,
     log_pages::{self, LogFacts, LogRequest},
     logical_block_provisioning::Space,
     mode_pages::{self, ModePages, ModeParameters},
     opcode_table::{self, Handler, Lookup, Needs, Opcode, ReservationRule},
     persistent_reserve,
-    plan::{Action, Answer, ControlCall, CopyListId, CopyOutcome, CopyPlan, Plan},
+    plan::{Action, Answer, ControlCall, CopyListId, CopyOutcome, CopyPlan, Plan, Sanitize},
     reports,
     reservations::{Effects, RegisteredNexus, Reservations},
     rod_tokens,
-    sanitize::{self, SanitizeState},
+    sanitize::{self, SanitizeState, Unfinished},
     sense::{Sense, SenseKey},
     sense_codes,
     status::Status,
@@ -74,12 +74,12 @@ impl DeviceServer {
         }
     }
 
-    /// The unit was being sanitized when it stopped: it starts as one whose SANITIZE has failed, with what
+    /// The unit was being sanitized or formatted when it stopped: it starts as one where that has failed, with what
     /// [`Self::sanitize_to_store`] said.
     #[must_use]
-    pub fn with_sanitize_cut_short(mut self, unrestricted: Option<bool>) -> Self {
-        if let Some(unrestricted) = unrestricted {
-            self.sanitize = SanitizeState::Failed { unrestricted };
+    pub fn with_sanitize_cut_short(mut self, unfinished: Option<Unfinished>) -> Self {
+        if let Some(unfinished) = unfinished {
+            self.sanitize = SanitizeState::Failed(unfinished);
         }
         self
     }
@@ -177,14 +177,11 @@ impl DeviceServer {
         self.reservations.to_store()
     }
 
-    /// A SANITIZE that has not succeeded, to be stored before it begins and when it has ended: may its failure be
-    /// left by EXIT FAILURE MODE?
-    pub const fn sanitize_to_store(&self) -> Option<bool> {
+    /// A SANITIZE or FORMAT UNIT that has not succeeded, to be stored before it begins and when it has ended.
+    pub const fn sanitize_to_store(&self) -> Option<Unfinished> {
         match self.sanitize {
             SanitizeState::None => None,
-            SanitizeState::Running { unrestricted, .. } | SanitizeState::Failed { unrestricted } => {
-                Some(unrestricted)
-            }
+            SanitizeState::Running { end, .. } | SanitizeState::Failed(end) => Some(end),
         }
     }
 
@@ -197,11 +194,11 @@ impl DeviceServer {
 
     /// A SANITIZE has ended: everything is overwritten, stably, or not.
     pub fn sanitize_ended(&mut self, done: bool) {
-        if let SanitizeState::Running { unrestricted, .. } = self.sanitize {
+        if let SanitizeState::Running { end, .. } = self.sanitize {
             self.sanitize = if done {
                 SanitizeState::None
             } else {
-                SanitizeState::Failed { unrestricted }
+                SanitizeState::Failed(end)
             };
         }
     }
@@ -525,7 +522,19 @@ impl DeviceServer {
                 copy_allocation_length(cdb),
             ),
             Handler::Unmap => return unmap::plan(cdb, data_out, facts),
-            Handler::Sanitize => return self.begin_sanitize(cdb, data_out, facts),
+            Handler::FormatUnit => {
+                let (format, length) = format_unit::parse(cdb, data_out)?;
+                return Ok(self.begin_wiping(format, Unfinished::Format, length));
+            }
+            Handler::Sanitize => {
+                let sanitize = sanitize::parse(cdb, data_out, facts)?;
+                let end = if sanitize.unrestricted {
+                    Unfinished::UnrestrictedSanitize
+                } else {
+                    Unfinished::Sanitize
+                };
+                return Ok(self.begin_wiping(sanitize, end, sanitize::list_length(cdb)));
+            }
             Handler::SanitizeExit => {
                 self.sanitize.exit_failure()?;
                 Answer::good()
@@ -645,20 +654,11 @@ impl DeviceServer {
     }
 
     /// Everybody's commands that were begun before end first: none may write behind the sanitizing.
-    fn begin_sanitize(
-        &mut self,
-        cdb: &[u8],
-        data_out: &[u8],
-        facts: &UnitFacts<'_>,
-    ) -> Result<Plan, Failure> {
-        let sanitize = sanitize::parse(cdb, data_out, facts)?;
-        self.sanitize = SanitizeState::Running {
-            progress: 0,
-            unrestricted: sanitize.unrestricted,
-        };
-        let mut plan = Plan::of(Action::Sanitize(sanitize)).expecting(sanitize::list_length(cdb) as u64);
+    fn begin_wiping(&mut self, sanitize: Sanitize, end: Unfinished, list_length: usize) -> Plan {
+        self.sanitize = SanitizeState::Running { progress: 0, end };
+        let mut plan = Plan::of(Action::Sanitize(sanitize)).expecting(list_length as u64);
         plan.abort = self.nexuses.keys().copied().collect();
-        Ok(plan)
+        plan
     }
 
     fn reserve_out(&mut self, nexus: NexusId, cdb: &[u8], data_out: &[u8]) -> Result<Plan, Failure> {

@@ -77,6 +77,7 @@ pub enum Needs {
 pub enum Handler {
     TestUnitReady,
     RequestSense,
+    FormatUnit,
     Read,
     Write,
     WriteAtomic,
@@ -224,6 +225,7 @@ const F: u8 = 0xFF;
 const TABLE: &[Opcode] = &[
     command("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], Reserve, Medium, H::TestUnitReady),
     command("REQUEST SENSE", &[0x03, 0x01, 0, 0, F, 0], Never, Nothing, H::RequestSense),
+    command("FORMAT UNIT", &[0x04, 0x3F, 0, 0, 0, 0], Writes, WritableMedium, H::FormatUnit).lasting(),
     command("READ(6)", &[0x08, 0x1F, F, F, F, 0], Reads, Medium, H::Read),
     command("WRITE(6)", &[0x0A, 0x1F, F, F, F, 0], Writes, WritableMedium, H::Write),
     command("INQUIRY", &[0x12, 0x01, F, F, F, 0], Never, Nothing, H::Inquiry),

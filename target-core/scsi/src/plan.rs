@@ -123,7 +123,7 @@ pub enum Action {
         /// Stable before the answer.
         fua: bool,
     },
-    /// SANITIZE: once the tasks of `abort` have ended go over the whole unit, and tell the device server how far that
+    /// SANITIZE and FORMAT UNIT: once the tasks of `abort` have ended go over the whole unit, and tell the device server how far that
     /// is and how it ended. With IMMED the answer comes before.
     Sanitize(Sanitize),
     /// SYNCHRONIZE CACHE, or START STOP UNIT that stops.

@@ -245,7 +245,11 @@ REPORT LUNS, REQUEST SENSE (with the progress), LOG SENSE, MODE SENSE, PERSISTEN
 that was stopped in the middle starts with the unit in the failed state (3h/31h/03h), which another SANITIZE ends, or EXIT FAILURE MODE
 if AUSE was set. Every pass of an OVERWRITE is flushed. What lies under the file or device (snapshots, copy on write, flash wear) is
 beyond its reach, and mirrors of the volume are volumes of their own, not sanitized with it. ABORT TASK and resets wait for a SANITIZE
-without IMMED: use IMMED.
+without IMMED: use IMMED. What is wrong with the parameter list of an OVERWRITE is 5h/24h/00h, as initiators expect.
+
+FORMAT UNIT makes the whole unit zeros (a thin one holes), in the same way and under the same rules: 2h/04h/04h while it runs,
+3h/31h/00h after it was cut short, until another FORMAT UNIT or a SANITIZE. It takes no defect list, initialization pattern or protection
+information, and changes neither the block size nor the capacity.
 
 ## WRITE ATOMIC
 
@@ -268,7 +272,7 @@ ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it woul
 
 ## Not there
 
-- SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted. FORMAT UNIT: SANITIZE and the configuration do what it would.
+- SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.
 - Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
 - PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see

@@ -4,6 +4,8 @@
 //! after it has failed, the unit serves only what does not touch the medium. There is no cryptographic erase, for
 //! nothing is encrypted here.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     big_endian::field,
     failure::Failure,
@@ -29,9 +31,21 @@ pub(crate) enum SanitizeState {
     #[default]
     None,
     /// It runs. Progress is in 1/65536.
-    Running { progress: u16, unrestricted: bool },
+    Running { progress: u16, end: Unfinished },
     /// It ended before everything was overwritten.
-    Failed { unrestricted: bool },
+    Failed(Unfinished),
+}
+
+/// What runs, or was cut short: decides what the unit says, and how its failure can be left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfinished {
+    /// FORMAT UNIT: another one, or a SANITIZE, ends the failure.
+    Format,
+    /// SANITIZE: another one ends it.
+    Sanitize,
+    /// SANITIZE with AUSE: EXIT FAILURE MODE does too.
+    UnrestrictedSanitize,
 }
 
 impl SanitizeState {
@@ -39,23 +53,34 @@ impl SanitizeState {
     pub(crate) fn sense(self) -> Option<Sense> {
         match self {
             Self::None => None,
-            Self::Running { progress, .. } => {
-                let mut sense = Sense::new(SenseKey::NotReady, sense_codes::SANITIZE_IN_PROGRESS);
+            Self::Running { progress, end } => {
+                let code = match end {
+                    Unfinished::Format => sense_codes::FORMAT_IN_PROGRESS,
+                    _ => sense_codes::SANITIZE_IN_PROGRESS,
+                };
+                let mut sense = Sense::new(SenseKey::NotReady, code);
                 sense.progress = Some(progress);
                 Some(sense)
             }
-            Self::Failed { .. } => Some(Sense::new(
+            Self::Failed(Unfinished::Format) => Some(Sense::new(
+                SenseKey::MediumError,
+                sense_codes::MEDIUM_FORMAT_CORRUPTED,
+            )),
+            Self::Failed(_) => Some(Sense::new(
                 SenseKey::MediumError,
                 sense_codes::SANITIZE_COMMAND_FAILED,
             )),
         }
     }
 
-    /// Checks a command against the state. A failed unit takes another SANITIZE, and in unrestricted completion
-    /// mode EXIT FAILURE MODE.
+    /// Checks a command against the state. A failed unit takes another SANITIZE, in unrestricted completion
+    /// mode EXIT FAILURE MODE, and where a format failed another FORMAT UNIT.
     pub(crate) fn check(self, handler: Handler) -> Result<(), Failure> {
-        let ends_failure = matches!(handler, Handler::Sanitize | Handler::SanitizeExit)
-            && matches!(self, Self::Failed { .. });
+        let ends_failure = match self {
+            Self::Failed(Unfinished::Format) => matches!(handler, Handler::Sanitize | Handler::FormatUnit),
+            Self::Failed(_) => matches!(handler, Handler::Sanitize | Handler::SanitizeExit),
+            _ => false,
+        };
         match self.sense() {
             Some(sense) if !ends_failure && !leaves_medium_alone(handler) => Err(sense.into()),
             _ => Ok(()),
@@ -65,7 +90,7 @@ impl SanitizeState {
     /// EXIT FAILURE MODE: only out of a failure in unrestricted completion mode.
     pub(crate) fn exit_failure(&mut self) -> Result<(), Failure> {
         match self {
-            Self::Failed { unrestricted: true } => {
+            Self::Failed(Unfinished::UnrestrictedSanitize) => {
                 *self = Self::None;
                 Ok(())
             }
@@ -167,15 +192,19 @@ mod tests {
 
     #[test]
     fn failure_is_left_only_where_it_was_allowed() {
-        let mut state = SanitizeState::Failed { unrestricted: false };
+        let mut state = SanitizeState::Failed(Unfinished::Sanitize);
         assert!(state.exit_failure().is_err() && state.check(Handler::Read).is_err());
         assert!(state.check(Handler::Sanitize).is_ok() && state.check(Handler::Inquiry).is_ok());
-        state = SanitizeState::Failed { unrestricted: true };
+        assert!(state.check(Handler::FormatUnit).is_err());
+        state = SanitizeState::Failed(Unfinished::Format);
+        assert!(state.exit_failure().is_err() && state.check(Handler::Read).is_err());
+        assert!(state.check(Handler::Sanitize).is_ok() && state.check(Handler::FormatUnit).is_ok());
+        state = SanitizeState::Failed(Unfinished::UnrestrictedSanitize);
         assert!(state.exit_failure().is_ok());
         assert_eq!(state, SanitizeState::None);
         state = SanitizeState::Running {
             progress: 0,
-            unrestricted: true,
+            end: Unfinished::UnrestrictedSanitize,
         };
         assert!(state.check(Handler::Sanitize).is_err() && state.check(Handler::StartStopUnit).is_err());
     }

@@ -138,3 +138,44 @@ async fn a_daemon_that_stopped_in_the_middle_starts_with_the_unit_failed() {
     run(&nexus, 0, &[0; 6], &[]).await;
     assert_eq!(run(&nexus, 0, &read(0, 1), &[]).await.status, 0);
 }
+
+/// Two daemons, one after the other: what the first one has in the background ends with its runtime.
+#[test]
+fn a_format_makes_zeros_and_one_cut_short_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (media, faults) = MemoryMedia::with_faults(BYTES);
+    let media: Arc<dyn crate::media::Media> = Arc::new(media);
+    let attach = || {
+        let volume = PlainVolume::on_media(config(1), media.clone(), &IdentityStore::ephemeral()).unwrap();
+        let store = UnitStateStore::open(directory.path(), VolumeNumber(1)).unwrap();
+        let unit = LogicalUnit::new(volume, None, store).unwrap();
+        let target = Target::new("iqn.t", rules(&[unit], false));
+        let port = InitiatorPort {
+            name: "iqn.a".into(),
+            isid: [0; 6],
+        };
+        target.attach(port, 1)
+    };
+    let daemon = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    daemon().block_on(async {
+        let nexus = attach();
+        run(&nexus, 0, &[0; 6], &[]).await;
+        assert_eq!(run(&nexus, 0, &write(5, 1), &[8; BLOCK]).await.status, 0);
+        faults.be_slow(true);
+        let immediate = ([0x04, 0x10, 0, 0, 0, 0], [0, 0x02, 0, 0]);
+        assert_eq!(run(&nexus, 0, &immediate.0, &immediate.1).await.status, 0);
+        assert_eq!(
+            sense(&run(&nexus, 0, &read(5, 1), &[]).await),
+            Some((2, 0x04, 0x04))
+        );
+    });
+    // Stored before it was answered, and not done.
+    daemon().block_on(async {
+        let nexus = attach();
+        run(&nexus, 0, &[0; 6], &[]).await;
+        assert_eq!(sense(&run(&nexus, 0, &read(5, 1), &[]).await), Some((3, 0x31, 0)));
+        assert_eq!(sense(&sanitize(&nexus, EXIT, &[]).await), Some((3, 0x31, 0)));
+        assert_eq!(run(&nexus, 0, &[0x04, 0, 0, 0, 0, 0], &[]).await.status, 0);
+        assert_eq!(run(&nexus, 0, &read(5, 1), &[]).await.data_in[..], [0; BLOCK]);
+    });
+}
