@@ -62,6 +62,17 @@ pub struct InitiatorRule {
     pub name: InitiatorName,
     /// What it must prove.
     pub auth: AuthPolicy,
+    /// It is sent to another address instead of being admitted (RFC 7143 6.3.3, 13.8).
+    pub moved: Option<Moved>,
+}
+
+/// Where an initiator finds a target that it does not find here any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// `host[:port]` or `[ipv6]:port`, as in TargetAddress.
+    pub address: String,
+    /// True to have the initiator remember it (status 0102h), false to have it ask again next time (0101h).
+    pub permanent: bool,
 }
 
 /// Whom a rule is about.
@@ -111,11 +122,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            // The functions that level 2 adds (RFC 7144) are not there.
-            offer: Offer {
-                protocol_level: 1,
-                ..Offer::default()
-            },
+            offer: Offer::default(),
             command_window: 128,
             connections: 1024,
             logins_per_address: 256,
@@ -238,6 +245,13 @@ impl TargetAccess {
             .find(own)
             .or_else(|| self.initiators.iter().find(any))
         {
+            Some(InitiatorRule {
+                moved: Some(Moved { address, permanent }),
+                ..
+            }) => Admission::Moved {
+                permanent: *permanent,
+                address: address.clone(),
+            },
             Some(rule) => Admission::Admit(rule.auth.clone()),
             None => Admission::NotAllowed,
         }
@@ -254,6 +268,7 @@ mod tests {
         let rule = |name: &&str| InitiatorRule {
             name: (*name).into(),
             auth: AuthPolicy::none(),
+            moved: None,
         };
         TargetAccess {
             initiators: initiators.iter().map(rule).collect(),

@@ -20,7 +20,9 @@ mod task_management;
 mod tasks;
 mod text;
 
-pub use config::{ConfigError, FrontendConfig, InitiatorName, InitiatorRule, Portal, TargetAccess, Tuning};
+pub use config::{
+    ConfigError, FrontendConfig, InitiatorName, InitiatorRule, Moved, Portal, TargetAccess, Tuning,
+};
 pub use frontend::Frontend;
 pub use listener::BindError;
 pub use sessions::SessionInfo;

@@ -1,4 +1,4 @@
-//! Task management (RFC 7143 11.5, 4.2.3): tasks are ended first, in every session they are in, then the logical
+//! Task management (RFC 7143 11.5, 4.2.3; RFC 7144): tasks are ended first, in every session they are in, then the logical
 //! unit hears of it, then the initiator. The answer is a fence: no effect of an aborted task comes after it.
 
 use std::{convert::Infallible, sync::Arc};
@@ -52,25 +52,40 @@ impl AbortScope {
 pub(crate) struct TaskManagementEnd {
     tag: u32,
     outcome: Outcome,
+    /// Additional response information (RFC 7144).
+    additional: [u8; 3],
     /// The request took a place in the command window.
     numbered: bool,
     /// All connections to the target are to be closed.
     cold_reset: bool,
 }
 
+/// What a function comes to.
+enum Plan {
+    /// These tasks end, then its other effects come.
+    Abort(Function, AbortScope),
+    /// It only looked: this is what it found, with the additional response information.
+    Answer(Outcome, [u8; 3]),
+}
+
 impl Connection {
     /// A Task Management Function Request.
     pub(crate) fn task_management(&mut self, request: &TaskManagementRequest, numbered: bool) {
         let Some(nexus) = self.nexus.clone() else { return };
-        let function = Function::from_code(request.function());
+        let function = Function::from_code(request.function(), self.session.protocol_level);
         let mut end = TaskManagementEnd {
             tag: request.initiator_task_tag.get(),
             outcome: Outcome::Complete,
+            additional: [0; 3],
             numbered,
             cold_reset: function == Some(Function::TargetColdReset),
         };
         let (function, scope) = match self.plan(request, &nexus, function) {
-            Ok(plan) => plan,
+            Ok(Plan::Abort(function, scope)) => (function, scope),
+            Ok(Plan::Answer(outcome, additional)) => {
+                (end.outcome, end.additional) = (outcome, additional);
+                return self.end_task_management(end);
+            }
             Err(outcome) => {
                 end.outcome = outcome;
                 return self.end_task_management(end);
@@ -78,7 +93,11 @@ impl Connection {
         };
         let (fence, mut ended) = mpsc::channel(1);
         self.abort(&scope, &fence);
-        if !matches!(function, Function::AbortTask | Function::AbortTaskSet) {
+        let is_about_this_session = matches!(
+            function,
+            Function::AbortTask | Function::AbortTaskSet | Function::ItNexusReset
+        );
+        if !is_about_this_session {
             self.abort_elsewhere(&scope, &fence);
         }
         drop(fence);
@@ -96,13 +115,13 @@ impl Connection {
         });
     }
 
-    /// Which tasks the function ends, or why it does not come to that.
+    /// What the function asks for, or why it does not come to that.
     fn plan(
         &self,
         request: &TaskManagementRequest,
         nexus: &Nexus,
         function: Option<Function>,
-    ) -> Result<(Function, AbortScope), Outcome> {
+    ) -> Result<Plan, Outcome> {
         let function = function.ok_or(Outcome::NotSupported)?;
         let scope = match function {
             Function::AbortTask => {
@@ -116,12 +135,48 @@ impl Connection {
             Function::AbortTaskSet | Function::ClearTaskSet | Function::LogicalUnitReset => {
                 AbortScope::Unit(nexus.logical_unit(request.lun).ok_or(Outcome::LunDoesNotExist)?)
             }
-            Function::TargetWarmReset | Function::TargetColdReset => AbortScope::Everything,
+            Function::TargetWarmReset | Function::TargetColdReset | Function::ItNexusReset => {
+                AbortScope::Everything
+            }
+            Function::QueryTask | Function::QueryTaskSet | Function::QueryAsynchronousEvent => {
+                return self.query(request, nexus, function);
+            }
             // NACA=1 is refused, so no ACA condition can exist.
             Function::ClearAca => return Err(Outcome::NotSupported),
             Function::TaskReassign => return Err(Outcome::ReassignmentNotSupported),
         };
-        Ok((function, scope))
+        Ok(Plan::Abort(function, scope))
+    }
+
+    /// The functions that only look (SAM-5 7.8-7.10). A task that was aborted has left the task set.
+    fn query(
+        &self,
+        request: &TaskManagementRequest,
+        nexus: &Nexus,
+        function: Function,
+    ) -> Result<Plan, Outcome> {
+        let lun = request.lun;
+        let unit = nexus.logical_unit(lun).ok_or(Outcome::LunDoesNotExist)?;
+        if function == Function::QueryAsynchronousEvent {
+            let pending = nexus
+                .pending_event(lun)
+                .map_err(|TmfRefusal::LunDoesNotExist| Outcome::LunDoesNotExist)?;
+            return Ok(match pending {
+                Some(event) => Plan::Answer(Outcome::Succeeded, event),
+                None => Plan::Answer(Outcome::Complete, [0; 3]),
+            });
+        }
+        let tag = request.referenced_task_tag.get();
+        let of_unit = AbortScope::Unit(unit);
+        let found = self.tasks.any(|facts| {
+            (function == Function::QueryTaskSet || facts.tag == tag) && of_unit.covers(facts, nexus)
+        });
+        let outcome = if found {
+            Outcome::Succeeded
+        } else {
+            Outcome::Complete
+        };
+        Ok(Plan::Answer(outcome, [0; 3]))
     }
 
     /// Ends tasks of this session without an answer to them.
@@ -156,6 +211,7 @@ impl Connection {
         }
         let mut response = TaskManagementResponse::new();
         response.response = end.outcome as u8;
+        response.additional = end.additional;
         response.initiator_task_tag = end.tag.into();
         response.stat_sn = self.status.take().into();
         response.exp_cmd_sn = self.window.exp_cmd_sn().into();
@@ -180,7 +236,16 @@ fn perform(nexus: &Nexus, function: Function, lun: [u8; 8]) -> Outcome {
             nexus.target_reset();
             Ok(())
         }
-        Function::AbortTask | Function::ClearAca | Function::TaskReassign => Ok(()),
+        Function::ItNexusReset => {
+            nexus.reset();
+            Ok(())
+        }
+        Function::AbortTask
+        | Function::ClearAca
+        | Function::TaskReassign
+        | Function::QueryTask
+        | Function::QueryTaskSet
+        | Function::QueryAsynchronousEvent => Ok(()),
     };
     match done {
         Ok(()) => Outcome::Complete,

@@ -79,6 +79,14 @@ impl Tasks {
         self.by_tag.contains_key(&tag)
     }
 
+    /// Is one of the tasks that are not aborted such?
+    pub(crate) fn any(&self, is_such: impl Fn(&CommandFacts) -> bool) -> bool {
+        self.by_tag.values().any(|task| {
+            let aborted = matches!(task, Task::Executing(task) if !task.fences.is_empty());
+            !aborted && is_such(task.facts())
+        })
+    }
+
     /// How many immediate commands are not done.
     pub(crate) fn immediate(&self) -> u32 {
         self.immediate

@@ -81,7 +81,8 @@ impl Connection {
         for access in &config.targets {
             let admits = |portal: &&crate::config::Portal| {
                 let admission = access.admission(&self.initiator, portal.group, portal.address.ip());
-                matches!(admission, Admission::Admit(_))
+                // Where it has moved to is said at login.
+                matches!(admission, Admission::Admit(_) | Admission::Moved { .. })
             };
             let portals: Vec<_> = portals
                 .iter()

@@ -27,7 +27,7 @@ use scsi_model::{
     plan::{Answer, Plan},
     sense::Sense,
     unit::{NexusId, NexusPorts, UnitFacts, UnitIdentity},
-    unit_attention::UnitAttention,
+    unit_attention::{Attentions, UnitAttention},
 };
 
 use crate::{
@@ -217,6 +217,19 @@ impl LogicalUnit {
 
     pub(crate) fn reset(&self) {
         self.change(|server| server.device.logical_unit_reset());
+    }
+
+    pub(crate) fn nexus_loss(&self, id: NexusId) {
+        self.change(|server| server.device.nexus_loss(id));
+    }
+
+    /// The next unit attention of this nexus, as QUERY ASYNCHRONOUS EVENT tells it.
+    pub(crate) fn event_information(&self, id: NexusId) -> Option<[u8; 3]> {
+        let server = self.lock();
+        server
+            .device
+            .pending_attentions(id)
+            .map(Attentions::event_information)
     }
 
     pub(crate) fn raise_for(&self, id: NexusId, attention: UnitAttention) {

@@ -120,6 +120,21 @@ impl Nexus {
         }
     }
 
+    /// I_T NEXUS RESET (SAM-5 7.6): an I_T nexus loss on every logical unit this initiator sees, after which the nexus
+    /// goes on. The state effects only, the caller ends the tasks of this nexus.
+    pub fn reset(&self) {
+        for seen in self.luns.load().units() {
+            seen.unit.nexus_loss(self.id);
+        }
+    }
+
+    /// QUERY ASYNCHRONOUS EVENT (SAM-5 7.10): the additional response information about the next unit attention of this
+    /// LUN; `None` when there is none.
+    pub fn pending_event(&self, lun: [u8; 8]) -> Result<Option<[u8; 3]>, TmfRefusal> {
+        let unit = self.logical_unit(lun).ok_or(TmfRefusal::LunDoesNotExist)?;
+        Ok(unit.event_information(self.id))
+    }
+
     /// I_T nexus loss (SAM-5 6.3.4): the session ended. Its RESERVE(6) ends before this returns.
     pub fn close(&self) {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);

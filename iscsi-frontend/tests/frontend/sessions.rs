@@ -61,6 +61,7 @@ async fn discovery_lists_what_the_initiator_may_use() {
         let rule = InitiatorRule {
             name: "iqn.test:friend".into(),
             auth: AuthPolicy::none(),
+            moved: None,
         };
         config.targets[0].initiators.push(rule);
     });
@@ -98,6 +99,7 @@ async fn chap_is_asked_for_and_checked() {
         config.targets[0].initiators.push(InitiatorRule {
             name: "*".into(),
             auth,
+            moved: None,
         });
     });
     let login = |secret: Option<&str>| {
@@ -292,6 +294,7 @@ async fn targets_portals_and_initiators_come_and_go_while_serving() {
     let rule = |name: &str| InitiatorRule {
         name: name.into(),
         auth: AuthPolicy::none(),
+        moved: None,
     };
     config.targets[0].initiators = vec![rule("iqn.test:a"), rule("iqn.test:b")];
     rig.frontend.reconfigure(config.clone()).await.unwrap();

@@ -25,6 +25,11 @@ const LOGICAL_UNIT_RESET: u8 = 5;
 const TARGET_WARM_RESET: u8 = 6;
 const TARGET_COLD_RESET: u8 = 7;
 const TASK_REASSIGN: u8 = 8;
+const QUERY_TASK: u8 = 9;
+const QUERY_TASK_SET: u8 = 10;
+const IT_NEXUS_RESET: u8 = 11;
+/// Function succeeded: the task is there.
+const SUCCEEDED: u8 = 7;
 
 /// Hears out the unit attentions and leaves a read waiting.
 async fn with_a_read_waiting(rig: &Rig, name: &str, lun: u8) -> (Initiator, u32) {
@@ -67,6 +72,7 @@ async fn an_aborted_task_ends_before_the_answer_and_is_not_answered() {
         CLEAR_TASK_SET,
         LOGICAL_UNIT_RESET,
         TARGET_WARM_RESET,
+        IT_NEXUS_RESET,
     ] {
         let rig = Rig::start();
         let (mut initiator, task) = with_a_read_waiting(&rig, "iqn.test:a", 0).await;
@@ -92,13 +98,60 @@ async fn a_reset_ends_the_tasks_of_other_sessions_under_their_own_lun() {
 }
 
 #[tokio::test]
-async fn abort_task_set_leaves_other_sessions_alone() {
+async fn abort_task_set_and_it_nexus_reset_leave_other_sessions_alone() {
+    for function in [ABORT_TASK_SET, IT_NEXUS_RESET] {
+        let rig = Rig::start();
+        let mut aborter = rig.login("iqn.test:a").await;
+        while aborter.read(0, &[0; 6], 0).await.status != 0 {}
+        let (mut other, task) = with_a_read_waiting(&rig, OTHER, OTHER_LUN).await;
+        assert_eq!(aborter.task_management(function, 0, u32::MAX).await, 0);
+        rig.volume.let_go();
+        assert_eq!(other.end_of(task, &[]).await.status, 0);
+        assert_eq!(other.read(OTHER_LUN, &[0; 6], 0).await.status, 0);
+        let own = aborter.read(0, &[0; 6], 0).await;
+        if function == IT_NEXUS_RESET {
+            assert_eq!((own.sense[2] & 15, own.sense[12], own.sense[13]), (6, 0x29, 7));
+        } else {
+            assert_eq!(own.status, 0);
+        }
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn queries_see_the_tasks_of_this_session_that_are_not_aborted() {
     let rig = Rig::start();
-    let mut aborter = rig.login("iqn.test:a").await;
-    let (mut other, task) = with_a_read_waiting(&rig, OTHER, OTHER_LUN).await;
-    assert_eq!(aborter.task_management(ABORT_TASK_SET, 0, u32::MAX).await, 0);
+    let (mut initiator, task) = with_a_read_waiting(&rig, "iqn.test:a", 0).await;
+    let mut other = rig.login(OTHER).await;
+    assert_eq!(initiator.task_management(QUERY_TASK, 0, task).await, SUCCEEDED);
+    assert_eq!(
+        initiator.task_management(QUERY_TASK, 0, task + 100).await,
+        0,
+        "not there"
+    );
+    assert_eq!(
+        initiator.task_management(QUERY_TASK, 9, task).await,
+        2,
+        "LUN does not exist"
+    );
+    assert_eq!(
+        initiator.task_management(QUERY_TASK_SET, 0, u32::MAX).await,
+        SUCCEEDED
+    );
+    assert_eq!(other.task_management(QUERY_TASK, OTHER_LUN, task).await, 0);
+    assert_eq!(
+        other.task_management(QUERY_TASK_SET, OTHER_LUN, u32::MAX).await,
+        0
+    );
+    let abort = initiator.send_task_management(ABORT_TASK, 0, task).await;
+    assert_eq!(
+        initiator.task_management(QUERY_TASK, 0, task).await,
+        0,
+        "it has left the task set before its abortion is answered"
+    );
+    assert_eq!(initiator.task_management(QUERY_TASK_SET, 0, u32::MAX).await, 0);
     rig.volume.let_go();
-    assert_eq!(other.end_of(task, &[]).await.status, 0);
+    assert_eq!(initiator.receive().await.bhs.initiator_task_tag(), abort);
     rig.stop().await;
 }
 

@@ -33,7 +33,7 @@ use crate::{
     status::Status,
     third_party_copy,
     unit::{ControlAccess, NexusId, NexusPorts, UnitFacts},
-    unit_attention::UnitAttention,
+    unit_attention::{Attentions, UnitAttention},
     unmap,
 };
 
@@ -97,6 +97,23 @@ impl DeviceServer {
         if self.reserved_by == Some(nexus) {
             self.reserved_by = None;
         }
+    }
+
+    /// I_T NEXUS RESET (SAM-5 7.6): as [`Self::detach`], but the nexus goes on and hears 29h/07h.
+    pub fn nexus_loss(&mut self, nexus: NexusId) {
+        if self.reserved_by == Some(nexus) {
+            self.reserved_by = None;
+        }
+        if let Some(state) = self.nexuses.get_mut(&nexus) {
+            state.reset();
+            state.attentions.raise(UnitAttention::NexusLoss);
+        }
+    }
+
+    /// QUERY ASYNCHRONOUS EVENT (SAM-5 7.10): what is pending for this nexus stays pending.
+    pub fn pending_attentions(&self, nexus: NexusId) -> Option<&Attentions> {
+        let state = self.nexuses.get(&nexus)?;
+        (!state.attentions.is_empty()).then_some(&state.attentions)
     }
 
     /// LOGICAL UNIT RESET (SAM-5 6.3.3): every nexus hears of it, also the one that asked. Persistent reservations

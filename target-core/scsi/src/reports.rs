@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// Task management functions that the target carries out: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT
-/// RESET, TARGET RESET.
-const TASK_MANAGEMENT: u8 = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
+/// RESET, QUERY TASK, TARGET RESET; then QUERY ASYNCHRONOUS EVENT, QUERY TASK SET, I_T NEXUS RESET.
+const TASK_MANAGEMENT: [u8; 2] = [0x80 | 0x40 | 0x10 | 0x08 | 0x04 | 0x02, 0x04 | 0x02 | 0x01];
 
 /// SELECT REPORT 00h and 02h: all LUNs; 01h: well known ones, of which there are none.
 pub(crate) fn report_luns(cdb: &[u8], luns: &[u16]) -> Result<Answer, Failure> {
@@ -54,7 +54,8 @@ pub(crate) fn report_target_port_groups(cdb: &[u8], port: &TargetPort) -> Result
 /// REPD adds the extended data: no timeouts to tell.
 pub(crate) fn report_task_management(cdb: &[u8]) -> Answer {
     let extended = cdb[2] & 0x80 != 0;
-    let mut data = vec![TASK_MANAGEMENT, 0, 0, if extended { 12 } else { 0 }];
+    let [first, second] = TASK_MANAGEMENT;
+    let mut data = vec![first, second, 0, if extended { 12 } else { 0 }];
     if extended {
         data.resize(16, 0);
     }

@@ -87,6 +87,17 @@ impl Attentions {
         self.0.remove(&attention);
     }
 
+    /// The additional response information of QUERY ASYNCHRONOUS EVENT (SAM-5 7.10): whether one or more are pending, the
+    /// sense key, and the additional sense code and qualifier of the next one. Zeros when there is none.
+    pub fn event_information(&self) -> [u8; 3] {
+        let Some(next) = self.0.first() else {
+            return [0; 3];
+        };
+        let depth = if self.0.len() == 1 { 0x10 } else { 0x20 };
+        let AdditionalSense { code, qualifier } = next.additional();
+        [depth | SenseKey::UnitAttention as u8, code, qualifier]
+    }
+
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -106,6 +117,18 @@ mod tests {
         assert_eq!(pending.take(), Some(UnitAttention::ReservationsPreempted));
         assert_eq!(pending.take(), Some(UnitAttention::CapacityChanged));
         assert_eq!(pending.take(), None);
+    }
+
+    #[test]
+    fn a_query_tells_the_next_one_and_leaves_it() {
+        let mut pending = Attentions::default();
+        assert_eq!(pending.event_information(), [0; 3]);
+        pending.raise(UnitAttention::ModeParametersChanged);
+        assert_eq!(pending.event_information(), [0x16, 0x2a, 0x01]);
+        pending.raise(UnitAttention::NexusLoss);
+        pending.raise(UnitAttention::CapacityChanged);
+        assert_eq!(pending.event_information(), [0x26, 0x29, 0x07]);
+        assert_eq!(pending.take(), Some(UnitAttention::NexusLoss));
     }
 
     #[test]

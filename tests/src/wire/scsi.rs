@@ -136,6 +136,11 @@ impl Wire {
 
     /// A task management function; gives the response code.
     pub fn manage(&mut self, function: u8, lun: u16, referenced: u32, ref_cmd_sn: u32) -> u8 {
+        self.managed(function, lun, referenced, ref_cmd_sn).bhs.0[2]
+    }
+
+    /// As [`Self::manage`]; gives the whole response.
+    pub fn managed(&mut self, function: u8, lun: u16, referenced: u32, ref_cmd_sn: u32) -> Pdu {
         let pdu = Pdu::new(0x02 | super::IMMEDIATE, FINAL | function)
             .put(8, &lun.to_be_bytes())
             .word(16, 0x7a5c)
@@ -147,7 +152,7 @@ impl Wire {
         let answer = self.answer();
         assert_eq!((answer.bhs.0[0], answer.get(16)), (0x22, 0x7a5c), "{answer:?}");
         self.exp_stat_sn = answer.get(24).wrapping_add(1);
-        answer.bhs.0[2]
+        answer
     }
 }
 

@@ -6,6 +6,7 @@ mod digests;
 mod esxi;
 mod full_feature;
 mod login;
+mod protocol_level;
 mod reload;
 mod text;
 mod units;

@@ -65,6 +65,41 @@ fn a_removed_initiator_is_asked_to_log_out() {
     assert_eq!(again.login(crate::TO_FULL, &text).0, (2, 2), "not allowed");
 }
 
+/// RFC 7143 11.13.5, 13.8: an initiator that is sent elsewhere is asked to log out, and hears where to when it comes back; the
+/// other goes on.
+#[test]
+fn a_moved_initiator_is_sent_to_its_new_address() {
+    let stays = rule("iqn.2026-11.test:a");
+    let daemon = daemon_of(
+        vec![VolumeSpec::standard("disk", "1MiB")],
+        stays.clone() + &rule("iqn.2026-11.test:b"),
+    );
+    let login = |name: &str| Wire::session_as(daemon.port(), daemon.iqn(), name, 1, "");
+    let (mut a, mut b) = (login("iqn.2026-11.test:a"), login("iqn.2026-11.test:b"));
+    let text = format!(
+        "InitiatorName=iqn.2026-11.test:b TargetName={} SessionType=Normal",
+        daemon.iqn()
+    );
+    let mut rules = rule("iqn.2026-11.test:b");
+    for (permanent, status) in [("false", (1, 1)), ("true", (1, 2))] {
+        let moved = format!(
+            "{}moved = {{ to = \"[::1]:3261\", permanent = {permanent} }}\n",
+            rule("iqn.2026-11.test:b")
+        );
+        edit(&daemon, |text| text.replace(&rules, &moved));
+        if permanent == "false" {
+            is_asked_and_dropped(&mut b);
+        }
+        let mut again = Wire::connect(daemon.port());
+        let (found, _, answer) = again.login(crate::TO_FULL, &text);
+        assert_eq!(found, status);
+        assert_eq!(answer.trim_end(), "TargetAddress=[::1]:3261");
+        assert!(again.receive().is_none());
+        rules = moved;
+    }
+    a.assert_alive();
+}
+
 /// A portal that is closed takes its sessions with it; those of another portal go on.
 #[test]
 fn a_removed_portal_asks_its_sessions_to_log_out() {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use iscsi_frontend::{
-    AuthPolicy, Credentials, FrontendConfig, InitiatorName, InitiatorRule, Portal, Secret, TargetAccess,
+    AuthPolicy, Credentials, FrontendConfig, InitiatorName, InitiatorRule, Moved, Portal, Secret,
+    TargetAccess,
 };
 use replication::{Array, HostUse, PairedVolume};
 use target_core::{
@@ -178,7 +179,11 @@ fn initiator_rule(initiator: &InitiatorConfig) -> InitiatorRule {
         .name
         .clone()
         .map_or(InitiatorName::Any, InitiatorName::Exactly);
-    InitiatorRule { name, auth }
+    let moved = initiator.moved.map(|(to, permanent)| Moved {
+        address: to.to_string(),
+        permanent,
+    });
+    InitiatorRule { name, auth, moved }
 }
 
 fn credentials(chap: &Chap) -> Credentials {

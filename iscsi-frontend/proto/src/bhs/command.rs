@@ -109,8 +109,10 @@ headers! {
         total_ahs_length: u8,
         /// DataSegmentLength, 0.
         data_segment_length: U24,
+        /// Additional response information: what QUERY ASYNCHRONOUS EVENT found (RFC 7144).
+        additional: [u8; 3],
         /// Reserved.
-        reserved2: [u8; 8],
+        reserved2: [u8; 5],
         /// Initiator task tag.
         initiator_task_tag: U32,
         /// Reserved.

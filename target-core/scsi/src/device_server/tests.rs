@@ -190,6 +190,20 @@ fn reserve_6_keeps_the_other_out_until_it_ends() {
 }
 
 #[test]
+fn a_nexus_loss_ends_what_the_nexus_held_and_only_it_hears() {
+    let mut server = server();
+    assert_eq!(status(&mut server, A, &[0x16, 0, 0, 0, 0, 0]), Status::Good);
+    server.nexus_loss(B);
+    assert_eq!(sense(&mut server, B, &READY), Some((6, 0x29, 7)));
+    assert_eq!(status(&mut server, B, &WRITE), Status::ReservationConflict);
+    server.nexus_loss(A);
+    assert!(server.pending_attentions(A).is_some() && server.pending_attentions(B).is_none());
+    assert_eq!(status(&mut server, B, &WRITE), Status::Good);
+    assert_eq!(sense(&mut server, A, &READY), Some((6, 0x29, 7)));
+    assert_eq!(status(&mut server, A, &WRITE), Status::Good);
+}
+
+#[test]
 fn persistent_reservations_reach_the_others_as_attentions() {
     let mut server = server();
     reserve_out(&mut server, A, 0, 0, (0, 0xA));

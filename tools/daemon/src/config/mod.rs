@@ -158,6 +158,8 @@ pub(crate) struct InitiatorConfig {
     pub(crate) chap: Option<Chap>,
     /// And the target answers with this.
     pub(crate) mutual: Option<Chap>,
+    /// It is sent to this portal instead of being admitted, for good if true.
+    pub(crate) moved: Option<(SocketAddr, bool)>,
 }
 
 /// A CHAP user and its secret.

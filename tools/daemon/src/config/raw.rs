@@ -125,6 +125,15 @@ pub(super) struct RawInitiator {
     pub(super) control: bool,
     pub(super) chap: Option<RawChap>,
     pub(super) mutual: Option<RawChap>,
+    pub(super) moved: Option<RawMoved>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMoved {
+    pub(super) to: String,
+    #[serde(default)]
+    pub(super) permanent: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -338,6 +338,17 @@ fn initiators() {
     assert_eq!(found[1].0, "target[1].initiator[1].mutual.secret_file");
     let twice = initiator("name = \"*\"\n[[target.initiator]]\nname = \"*\"");
     one_fault(&twice, "target[1].initiator[2].name", "given twice");
+    let nowhere = "name = \"*\"\nmoved = { to = \"elsewhere\" }";
+    assert_eq!(
+        faults(&initiator(nowhere))[0].0,
+        "target[1].initiator[1].moved.to"
+    );
+    let moved = parse(&initiator("name = \"*\"\nmoved = { to = \"[::1]:3261\" }")).unwrap();
+    let target = &moved.targets["iqn.2026-11.org.example:t1"];
+    assert_eq!(
+        target.initiators[0].moved,
+        Some(("[::1]:3261".parse().unwrap(), false))
+    );
 }
 
 #[test]

@@ -487,11 +487,16 @@ fn initiators(key: &str, raw: Vec<RawInitiator>, problems: &mut Problems) -> Vec
                 "holds the same secret as chap; two different ones are accepted (RFC 7143 12.1.3)",
             );
         }
+        let moved = raw.moved.and_then(|raw| {
+            let to = address(&format!("{key}.moved.to"), &raw.to, problems)?;
+            Some((to, raw.permanent))
+        });
         initiators.push(InitiatorConfig {
             name: (name != "*").then_some(name),
             control: raw.control,
             chap,
             mutual,
+            moved,
         });
     }
     initiators
