@@ -232,7 +232,6 @@ fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
 fn of_member(mut refusal: Refusal, index: usize, members: usize) -> Refusal {
     if members > 1 {
         refusal.member = Some(index as u16);
-        refusal.message = format!("member {index}: {}", refusal.message);
     }
     refusal
 }

@@ -115,6 +115,17 @@ fn no_daemon_is_6_and_says_where_it_looked() {
 }
 
 #[test]
+fn a_text_that_is_no_url_is_usage_and_not_repeated() {
+    let output = run(&["--iscsi", "user%a-secret-word@host/iqn.a/0", "query"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("iscsi://") && !said.contains("a-secret-word"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_refusal_is_1_and_gives_the_reason() {
     let refused = r#"{"refused":{"kind":"held","message":"volume 2 is held: `config release` ends that","member":null}}"#;
     let output = Daemon::answering(&[(409, refused)]).holdfast(&["split", "1", "2"]);

@@ -98,8 +98,12 @@ fn style() -> ProgressStyle {
 pub(crate) fn how_far(pair: &QueryPair) -> String {
     let mut text = pair.state.clone();
     if copying(pair) {
-        let (rate, eta) = (table::rate(pair.rate), table::eta(pair.eta_seconds));
-        write!(text, " {:.1}%, {rate}, {eta} left", pair.percent).expect("a String takes all");
+        write!(text, " {:.1}%", pair.percent).expect("a String takes all");
+        // A copy that has only begun has no rate yet.
+        if pair.rate > 0 {
+            let (rate, eta) = (table::rate(pair.rate), table::eta(pair.eta_seconds));
+            write!(text, ", {rate}, {eta} left").expect("a String takes all");
+        }
     }
     text
 }

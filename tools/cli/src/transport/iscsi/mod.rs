@@ -22,6 +22,7 @@ use super::{
     TransportError,
     in_band::{Completion, InBand, PassThrough},
 };
+use crate::failure::Failure;
 
 /// Who we are to a target, unless `$HOLDFAST_INITIATOR` says otherwise.
 const INITIATOR: &str = "iqn.2026-11.io.holdfast:cli";
@@ -40,9 +41,11 @@ pub(crate) struct IscsiSession {
 }
 
 impl IscsiSession {
-    /// Connects and logs in to what the URL names.
-    pub(crate) fn login(url: &str) -> Result<InBand<Self>, TransportError> {
-        let parsed: IscsiUrl = url.parse().map_err(|error| TransportError::new(url, error))?;
+    /// Connects and logs in to what the URL names. A text that is no such URL is not repeated: there may be a secret in it.
+    pub(crate) fn login(url: &str) -> Result<InBand<Self>, Failure> {
+        let parsed: IscsiUrl = url
+            .parse()
+            .map_err(|error| Failure::Usage(format!("--iscsi: {error}")))?;
         // The secret of the URL is nothing for messages.
         let name = format!("iscsi://{}/{}/{}", parsed.portal, parsed.target, parsed.lun);
         let session = Self::begin(&parsed, &name).map_err(|why| TransportError::new(&name, why))?;
