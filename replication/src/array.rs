@@ -229,6 +229,16 @@ impl Array {
         lock(&self.engine).set_pace(bytes_per_second);
     }
 
+    /// How long hosts' I/O may take while copies run, in percent of what it takes without, from now on; 0: copies do not care.
+    pub fn set_latency_factor(&self, percent: u32) {
+        lock(&self.engine).set_latency_factor(percent);
+    }
+
+    /// Bytes a second that the hosts' latency leaves to the copies now; `None`: as many as they like.
+    pub fn copy_allowance(&self) -> Option<u64> {
+        lock(&self.engine).allowance()
+    }
+
     /// Changes whenever a pair changed state or a command ended.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -314,6 +324,15 @@ impl Array {
             .collect();
         ranges.sort_unstable_by_key(|range| range.start);
         ranges
+    }
+
+    /// Tells the pacer how long hosts waited.
+    fn hear_hosts(&self) {
+        let mut engine = lock(&self.engine);
+        for volume in self.volumes.load().values() {
+            let (ios, nanos) = volume.statistics().take_waits();
+            engine.hear_hosts(ios, nanos);
+        }
     }
 
     pub(crate) fn note_busy(&self, busy: bool) {
@@ -409,6 +428,7 @@ async fn tick(array: Weak<Array>) {
         let Some(array) = array.upgrade().filter(|array| !array.is_stopped()) else {
             return;
         };
+        array.hear_hosts();
         array.feed([Input::Tick]);
     }
 }

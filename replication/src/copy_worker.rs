@@ -13,6 +13,7 @@ use replication_engine::{
 use target_core::{
     buffer::Buffer,
     disk::Disk,
+    media::Copied,
     volume::{Extent, IoError},
 };
 
@@ -29,12 +30,12 @@ pub(crate) struct CopyFailure {
     pub(crate) error: IoError,
 }
 
-/// Copies `range` from one disk to the same place of the others. Nothing is flushed. Says how many bytes were data.
+/// Copies `range` from one disk to the same place of the others. Nothing is flushed.
 pub(crate) async fn copy(
     (from, source): (VolumeId, Arc<Disk>),
     to: Vec<(VolumeId, Arc<Disk>)>,
     range: ByteRange,
-) -> Result<u64, CopyFailure> {
+) -> Result<Copied, CopyFailure> {
     let read_failed = |error| CopyFailure {
         outcome: Outcome::ReadFailed,
         volume: from,
@@ -50,12 +51,12 @@ pub(crate) async fn copy(
         });
     }
     let mut at = range.start;
-    let mut data = 0;
+    let mut copied = Copied::default();
     while at < range.end {
         for extent in source.extents(at, EXTENTS).await.map_err(read_failed)? {
             let end = (extent.offset + extent.length).min(range.end);
             if extent.mapped {
-                data += end - at;
+                copied.data += end - at;
                 copy_data(&source, &to, at, end)
                     .await
                     .map_err(|failed| match failed {
@@ -64,6 +65,7 @@ pub(crate) async fn copy(
                     })?;
             } else {
                 make_hole(&to, at, end).await?;
+                copied.hole_ahead = extent.offset + extent.length - end;
             }
             at = end;
             if at == range.end {
@@ -71,7 +73,7 @@ pub(crate) async fn copy(
             }
         }
     }
-    Ok(data)
+    Ok(copied)
 }
 
 enum Failed {

@@ -15,6 +15,7 @@ use std::{
         Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -191,7 +192,9 @@ impl Volume for PairedVolume {
     fn read(self: Arc<Self>, offset: u64, buffer: Buffer) -> IoFuture<Buffer> {
         Box::pin(async move {
             let bytes = buffer.len() as u64;
+            let begun = Instant::now();
             let result = self.read_either_way(offset, buffer).await;
+            self.statistics.waited(begun);
             self.statistics.read(bytes, &result);
             result
         })
@@ -219,7 +222,9 @@ impl Volume for PairedVolume {
     fn write(self: Arc<Self>, offset: u64, data: Bytes, fua: bool) -> IoFuture<()> {
         Box::pin(async move {
             let bytes = data.len() as u64;
+            let begun = Instant::now();
             let result = self.write_either_way(offset, data, fua).await;
+            self.statistics.waited(begun);
             self.statistics.write(bytes, &result);
             result
         })

@@ -293,9 +293,10 @@ impl Array {
         }
         self.job(token, async move |array| {
             match copy_worker::copy((from, source), destinations, range).await {
-                Ok(data) if data == range.end - range.start => Outcome::Ok,
-                Ok(data) => Outcome::Sparse {
-                    holes: range.end - range.start - data,
+                Ok(copied) if copied.data == range.end - range.start => Outcome::Ok,
+                Ok(copied) => Outcome::Sparse {
+                    holes: range.end - range.start - copied.data,
+                    ahead: copied.hole_ahead,
                 },
                 Err(failure) => {
                     array.note_failure(failure.volume, &failure.error);

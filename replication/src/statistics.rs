@@ -1,6 +1,9 @@
-//! What hosts did with a volume, for metrics.
+//! What hosts did with a volume, for metrics and for the pace of copies.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
+};
 
 /// Counters of one volume, since the daemon started.
 #[derive(Debug, Default)]
@@ -11,6 +14,9 @@ pub struct Statistics {
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     errors: AtomicU64,
+    /// I/Os that were not done at once, and the nanoseconds they took together, since the pacer last looked.
+    waited: AtomicU64,
+    waited_nanos: AtomicU64,
 }
 
 /// [`Statistics`] at one moment.
@@ -49,6 +55,19 @@ impl Statistics {
 
     pub(crate) fn write<T, E>(&self, bytes: u64, result: &Result<T, E>) {
         self.count(&self.writes, &self.written_bytes, bytes, result.is_ok());
+    }
+
+    /// An I/O that began then has ended, and it was not one that a cache answered at once. Those say nothing of how much copies hinder
+    /// hosts, and are too quick to be timed for nothing.
+    pub(crate) fn waited(&self, begun: Instant) {
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(1, Relaxed);
+        self.waited_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// I/Os that waited since the last call, and the nanoseconds they took.
+    pub(crate) fn take_waits(&self) -> (u64, u64) {
+        (self.waited.swap(0, Relaxed), self.waited_nanos.swap(0, Relaxed))
     }
 
     pub(crate) fn flush<T, E>(&self, result: &Result<T, E>) {

@@ -22,7 +22,7 @@ use scsi_model::logical_block_provisioning::Space;
 
 use crate::{
     buffer::Buffer,
-    media::{Media, copy_range, threads::Threads},
+    media::{Copied, Media, copy_range, threads::Threads},
     volume::{Extent, Fast, IoError, IoFuture},
 };
 
@@ -145,8 +145,8 @@ impl Disk {
     }
 
     /// Copies a range to the same place of another disk; holes become holes. [`IoError::Read`] is this disk's
-    /// failure, every other the destination's. Nothing is flushed. Says how many bytes were data.
-    pub fn copy_to(self: &Arc<Self>, to: &Arc<Self>, offset: u64, length: u64) -> IoFuture<u64> {
+    /// failure, every other the destination's. Nothing is flushed.
+    pub fn copy_to(self: &Arc<Self>, to: &Arc<Self>, offset: u64, length: u64) -> IoFuture<Copied> {
         let (from, destination) = (self.media.clone(), to.media.clone());
         Box::pin(
             self.threads
@@ -270,7 +270,13 @@ mod tests {
         from.write(65536, Bytes::from(vec![9; 8192]), false)
             .await
             .unwrap();
-        assert_eq!(from.copy_to(&to, 0, 1 << 20).await, Ok(8192));
+        let copied = Copied {
+            data: 8192,
+            hole_ahead: 0,
+        };
+        assert_eq!(from.copy_to(&to, 0, 1 << 20).await, Ok(copied));
+        let copied = from.copy_to(&to, 65536, 16384).await.unwrap();
+        assert_eq!(copied.hole_ahead, (1 << 20) - 65536 - 16384);
         from_faults.fail_reads(69632..69633);
         assert!(matches!(
             from.copy_to(&to, 0, 1 << 20).await,

@@ -139,16 +139,50 @@ impl Bitmap {
             match (&mut self.chunks[index], theirs) {
                 (Chunk::Full, _) | (_, Chunk::Empty) => {}
                 (ours @ Chunk::Empty, _) | (ours, Chunk::Full) => *ours = theirs.clone(),
-                (Chunk::Mixed { ones, words }, Chunk::Mixed { words: more, .. }) => {
-                    for (word, more) in words.iter_mut().zip(more.iter()) {
-                        *word |= more;
-                    }
-                    *ones = count_ones(words);
-                    self.normalise(index);
-                }
+                (Chunk::Mixed { .. }, Chunk::Mixed { words: more, .. }) => self.merge(index, more),
             }
         }
-        self.count = (0..self.chunks.len()).map(|index| self.chunk_count(index)).sum();
+        self.recount();
+    }
+
+    /// [`Bitmap::union`] with a set that nobody needs any more: its bits move where they can, and nothing is allocated.
+    ///
+    /// # Panics
+    /// Like [`Bitmap::union`].
+    pub fn absorb(&mut self, other: Self) {
+        assert_eq!(self.tracks, other.tracks, "bitmaps of one pair have one length");
+        if other.is_empty() {
+            return;
+        }
+        for (index, theirs) in other.chunks.into_iter().enumerate() {
+            match (&mut self.chunks[index], theirs) {
+                (Chunk::Full, _) | (_, Chunk::Empty) => {}
+                (ours @ Chunk::Empty, theirs) | (ours, theirs @ Chunk::Full) => *ours = theirs,
+                (Chunk::Mixed { .. }, Chunk::Mixed { words: more, .. }) => self.merge(index, &more),
+            }
+        }
+        self.recount();
+    }
+
+    /// Tracks in this set or in the other, counted without making a third.
+    ///
+    /// # Panics
+    /// Like [`Bitmap::union`].
+    #[must_use]
+    pub fn union_count(&self, other: &Self) -> u64 {
+        assert_eq!(self.tracks, other.tracks, "bitmaps of one pair have one length");
+        if other.is_empty() {
+            return self.count;
+        }
+        let chunk = |index| match (&self.chunks[index], &other.chunks[index]) {
+            (Chunk::Mixed { words, .. }, Chunk::Mixed { words: more, .. }) => {
+                let both = words.iter().zip(more.iter());
+                both.map(|(a, b)| u64::from((a | b).count_ones())).sum()
+            }
+            (Chunk::Full, _) | (_, Chunk::Empty) => self.chunk_count(index),
+            _ => other.chunk_count(index),
+        };
+        (0..self.chunks.len()).map(chunk).sum()
     }
 
     /// The 64 tracks of a region, lowest track in the lowest bit.
@@ -320,6 +354,21 @@ impl Bitmap {
             Chunk::Mixed { ones, words } => (ones, words),
             Chunk::Empty | Chunk::Full => unreachable!("both were made mixed above"),
         }
+    }
+
+    /// Adds bits to a mixed chunk.
+    fn merge(&mut self, index: usize, more: &Words) {
+        if let Chunk::Mixed { ones, words } = &mut self.chunks[index] {
+            for (word, more) in words.iter_mut().zip(more) {
+                *word |= more;
+            }
+            *ones = count_ones(words);
+            self.normalise(index);
+        }
+    }
+
+    fn recount(&mut self) {
+        self.count = (0..self.chunks.len()).map(|index| self.chunk_count(index)).sum();
     }
 
     /// A mixed chunk that agrees with itself again gives its bits back.

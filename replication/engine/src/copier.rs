@@ -23,6 +23,8 @@ pub(crate) struct CopyQueue {
     front: VecDeque<u64>,
     /// The copier's jobs, and the tracks they lock.
     flying: BTreeMap<JobId, TrackRange>,
+    /// Where the source was a hole when it was last looked at.
+    hole: TrackRange,
     /// Bytes copied since `sampled`.
     bytes: u64,
     sampled: Tick,
@@ -46,10 +48,29 @@ impl CopyQueue {
         self.bytes += bytes;
     }
 
+    /// The source is a hole for so many tracks from here on, as far as anybody knows.
+    pub(crate) fn hole_ahead(&mut self, from: u64, tracks: u64) {
+        // Ends of earlier runs come late: they know no more of the same hole.
+        if tracks > 0 && from + tracks >= self.hole.end {
+            self.hole = TrackRange::new(from, from + tracks);
+        }
+    }
+
+    /// Tracks of a run that begins here: `longest`, or more in a hole, where a run costs the same whatever its length.
+    pub(crate) fn reach(&self, start: u64, longest: u64) -> u64 {
+        let in_hole = if (self.hole.start..self.hole.end).contains(&start) {
+            self.hole.end - start
+        } else {
+            0
+        };
+        longest.max(in_hole.min(longest.saturating_mul(HOLE_RUNS)))
+    }
+
     /// A new copy begins at the start.
     pub(crate) fn restart(&mut self, now: Tick) {
         self.cursor = 0;
         self.front.clear();
+        self.hole = TrackRange::new(0, 0);
         (self.bytes, self.sampled, self.rate) = (0, now, 0);
     }
 
@@ -75,6 +96,9 @@ impl CopyQueue {
 
 const SECOND: u64 = 1_000_000_000;
 const SAMPLE: u64 = SECOND;
+/// A run in a hole may be so many times as long as one of data. The hint may be out of date, and the run is locked while what was
+/// written into the hole since is copied: so it is not without bounds.
+const HOLE_RUNS: u64 = 256;
 
 /// The next run of a pair's copy that nobody copies yet.
 fn next_run(pair: &mut Pair, longest: u64) -> Option<TrackRange> {
@@ -86,7 +110,12 @@ fn next_run(pair: &mut Pair, longest: u64) -> Option<TrackRange> {
     }
     let mut wrapped = false;
     loop {
-        match pair.bits.todo.next_run(pair.queue.cursor, longest) {
+        let found = pair
+            .bits
+            .todo
+            .next_run(pair.queue.cursor, longest.saturating_mul(HOLE_RUNS));
+        let reach = |run: TrackRange| run.start + pair.queue.reach(run.start, longest);
+        match found.map(|run| TrackRange::new(run.start, run.end.min(reach(run)))) {
             Some(run) => match pair.queue.is_flying(run) {
                 None => {
                     pair.queue.cursor = run.end;
@@ -156,7 +185,7 @@ impl Engine {
             self.finish_copy(*id, out);
         }
         while let Some(id) = turn.pop_front() {
-            if self.copies_in_flight() >= self.config.limits.copies || self.out_of_pace() {
+            if self.copies_in_flight() >= self.config.limits.copies || self.pace.is_used_up(self.now) {
                 return;
             }
             if self.start_run(id) {
@@ -192,7 +221,7 @@ impl Engine {
         let Some(run) = next_run(pair, longest) else {
             return false;
         };
-        self.spend(run.len() * u64::from(self.config.track_size));
+        self.pace.spend(run.len() * u64::from(self.config.track_size));
         let job = self.admit(
             root,
             run,
@@ -235,48 +264,4 @@ impl Engine {
             }
         }
     }
-
-    /// Is the pace used up? Credit comes with time, at most a second's.
-    fn out_of_pace(&mut self) -> bool {
-        let pace = self.config.limits.pace;
-        if pace == 0 {
-            return false;
-        }
-        let passed = self.now.0.saturating_sub(self.pace.since.0).min(SECOND);
-        let credit = u128::from(pace) * u128::from(passed) / u128::from(SECOND);
-        if credit > 0 {
-            self.pace.since = self.now;
-            let credit = i64::try_from(credit).unwrap_or(i64::MAX);
-            self.pace.credit = self
-                .pace
-                .credit
-                .saturating_add(credit)
-                .min(i64::try_from(pace).unwrap_or(i64::MAX));
-        }
-        self.pace.credit <= 0
-    }
-
-    /// What was paid for holes comes back.
-    pub(crate) fn refund(&mut self, bytes: u64) {
-        if self.config.limits.pace > 0 {
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            self.pace.credit = self.pace.credit.saturating_add(bytes);
-        }
-    }
-
-    fn spend(&mut self, bytes: u64) {
-        if self.config.limits.pace > 0 {
-            self.pace.credit = self
-                .pace
-                .credit
-                .saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-    }
-}
-
-/// What the pace allows now; may be in debt for the last run.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pace {
-    credit: i64,
-    since: Tick,
 }

@@ -100,7 +100,7 @@ impl Engine {
     fn start_crossing(&mut self, job: &mut Job, id: PairId, mut target: Target, out: &mut Effects) -> Next {
         let pair = &self.pairs[&id];
         let (from, era) = (pair.source(id), pair.era);
-        let longest = self.run_tracks();
+        let longest = pair.queue.reach(target.tracks.start, self.run_tracks());
         target.tracks.end = target.tracks.end.min(target.tracks.start + longest);
         // One effect has one set of destinations: as far as that is the same.
         for leg in self.legs(&target) {
@@ -156,6 +156,10 @@ impl Engine {
         match failure {
             None | Some(Outcome::Ok | Outcome::Sparse { .. }) => {
                 if let Some(pair) = current {
+                    if let Some(Outcome::Sparse { ahead, .. }) = failure {
+                        let ahead = ahead / u64::from(self.config.track_size);
+                        pair.queue.hole_ahead(crossing.tracks.end, ahead);
+                    }
                     pair.bits.copied(crossing.tracks);
                     let volumes = crossing.to.iter().copied().chain([crossing.from]);
                     pair.settle.copied(volumes, now);

@@ -27,10 +27,12 @@ pub enum HostIo {
 pub enum Outcome {
     /// Done.
     Ok,
-    /// A copy is done, and so many bytes of it were holes, which cost nothing.
+    /// A copy is done, and some of it was holes, which cost nothing.
     Sparse {
-        /// Bytes.
+        /// Bytes of holes.
         holes: u64,
+        /// Bytes behind the range that were a hole at the source as well: a hint, out of date as soon as a host writes.
+        ahead: u64,
     },
     /// Reading failed.
     ReadFailed,

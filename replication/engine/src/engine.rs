@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::{
     command::{Refused, VolumeSpec, Why},
     commands::{Answer, Pending},
-    copier::Pace,
     effects::{Effect, Effects, Input, Outcome},
     family::{Family, Volume},
     heat::HeatQueue,
@@ -20,6 +19,7 @@ use crate::{
     journal::Record,
     limits::EngineConfig,
     mutation::Mutation,
+    pace::Pace,
     pair::Pair,
     recovery::Volumes,
 };
@@ -92,7 +92,7 @@ impl Engine {
             resumed_by_command: BTreeSet::new(),
             copying: BTreeSet::new(),
             served_last: None,
-            pace: Pace::default(),
+            pace: Pace::new(config.limits.pace, config.limits.latency_factor),
             journal_failed: false,
         }
     }
@@ -106,7 +106,23 @@ impl Engine {
 
     /// The pace of the copies from now on, in bytes a second; 0: no limit.
     pub fn set_pace(&mut self, bytes_per_second: u64) {
-        self.config.limits.pace = bytes_per_second;
+        self.pace.set_rate(bytes_per_second);
+    }
+
+    /// How slow hosts' I/O may become while copies run, in percent of what it is without; 0: as slow as it gets.
+    pub fn set_latency_factor(&mut self, percent: u32) {
+        self.pace.set_latency_factor(percent);
+    }
+
+    /// Hosts' I/Os that ended since the last call, and the nanoseconds they took together. The copies keep to it from the next
+    /// tick on.
+    pub fn hear_hosts(&mut self, ios: u64, nanos: u64) {
+        self.pace.hear_hosts(ios, nanos);
+    }
+
+    /// Bytes a second that the hosts' latency leaves to the copies now; `None`: as many as they like.
+    pub fn allowance(&self) -> Option<u64> {
+        self.pace.allowance()
     }
 
     /// The pairs of these mirrors wait for a command after a fault, whatever [`Limits::auto_resume`](crate::Limits) says.
@@ -199,6 +215,7 @@ impl Engine {
             Input::Passed => {}
             Input::Tick => {
                 self.sample_rates();
+                self.pace.adjust(self.now, !self.copying.is_empty());
                 self.cool(out);
                 self.resume_pairs(out);
             }
@@ -225,13 +242,9 @@ impl Engine {
         let Some(wait) = self.waits.remove(&token) else {
             return;
         };
-        let outcome = match outcome {
-            Outcome::Sparse { holes } => {
-                self.refund(holes);
-                Outcome::Ok
-            }
-            outcome => outcome,
-        };
+        if let Outcome::Sparse { holes, .. } = outcome {
+            self.pace.refund(holes);
+        }
         let journal = matches!(wait, Wait::Hot | Wait::Cleared { .. } | Wait::Change { .. });
         if journal && outcome != Outcome::Ok {
             return self.journal_lost(out);

@@ -37,6 +37,8 @@ mod heat;
 mod host_op;
 mod job;
 mod obstacles;
+mod pace;
+pub mod pacer;
 mod pair;
 mod plan;
 mod repair;

@@ -23,6 +23,8 @@ pub struct Limits {
     /// Bytes a second that the copiers of all pairs may start to copy; 0: no limit. Copies that a host waits for are
     /// not held back.
     pub pace: u64,
+    /// While copies run, hosts' I/O may take so many percent of the time that it takes without; 0: copies do not care.
+    pub latency_factor: u32,
     /// Tracks that wait at the front of a pair's copy queue because a host read them.
     pub front: usize,
     /// Copied tracks that are not settled: as soon as there are this many, they are.
@@ -49,6 +51,7 @@ impl Default for Limits {
             copies_per_pair: 4,
             copies: 32,
             pace: 0,
+            latency_factor: 200,
             front: 1024,
             settle_tracks: 1024,
             settle_after: 1_000_000_000,

@@ -116,21 +116,18 @@ impl PairBits {
                 self.todo.fill();
             }
             Change::OweUnion => {
-                let mut union = self.owed();
-                union.union(&self.primary_changed);
-                union.union(&self.mirror_changed);
-                self.forget_changes();
-                self.unsettled.reset();
-                self.todo = union;
+                self.todo.absorb(self.unsettled.take());
+                self.todo.absorb(self.primary_changed.take());
+                self.todo.absorb(self.mirror_changed.take());
             }
             Change::Part => self.forget_changes(),
             Change::StopIntoPrimary => {
-                self.primary_changed.union(&self.owed());
-                self.owe_nothing();
+                self.primary_changed.absorb(self.todo.take());
+                self.primary_changed.absorb(self.unsettled.take());
             }
             Change::StopIntoMirror => {
-                self.mirror_changed.union(&self.owed());
-                self.owe_nothing();
+                self.mirror_changed.absorb(self.todo.take());
+                self.mirror_changed.absorb(self.unsettled.take());
             }
             Change::Equal => {
                 self.forget_changes();

@@ -9,7 +9,7 @@ use crate::ids::{ByteRange, Region};
 pub const REGION_TRACKS: u64 = 64;
 
 /// Track numbers `start..end`, copyable where [`core::ops::Range`] is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TrackRange {
     /// First track.
     pub start: u64,

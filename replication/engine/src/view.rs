@@ -104,7 +104,15 @@ impl Engine {
 
     fn view(&self, id: PairId, pair: &Pair) -> PairView {
         let config = self.volume(id.0).config;
-        let remaining = pair.bits.todo.count();
+        let (bits, restores) = (&pair.bits, pair.meta.state.restores());
+        let remaining = bits.todo.count();
+        // Counted, not made: a table of large volumes is looked at often, and hosts wait meanwhile.
+        let (primary, mirror) = (&bits.primary_changed, &bits.mirror_changed);
+        let (mirror_invalid, primary_invalid) = if restores {
+            (primary.count(), mirror.union_count(&bits.todo))
+        } else {
+            (primary.union_count(&bits.todo), mirror.count())
+        };
         let rate = if pair.meta.state.is_copying() {
             pair.queue.rate
         } else {
@@ -123,8 +131,8 @@ impl Engine {
             full: pair.meta.full,
             mirror_inconsistent: pair.meta.inconsistent,
             tracks: pair.bits.tracks(),
-            mirror_invalid: owed_to_mirror(pair).count(),
-            primary_invalid: owed_to_primary(pair).count(),
+            mirror_invalid,
+            primary_invalid,
             remaining,
             split_at_ms: pair.meta.split_at_ms,
             rate,

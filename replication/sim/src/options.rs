@@ -56,6 +56,7 @@ impl Profile {
             copies_per_pair: rng.between(1, 4) as usize,
             copies: 8,
             pace: 0,
+            latency_factor: 0,
             front: 16,
             settle_tracks: *rng.pick(&[1, 8, 64, 1000]).expect("not empty"),
             settle_after: *rng.pick(&[0, 200_000_000, 1_000_000_000]).expect("not empty"),

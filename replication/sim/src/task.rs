@@ -119,7 +119,9 @@ impl Task {
                 }
                 let all = blocks.len() * to.len();
                 if self.done == all {
-                    return Stepped::Ended(Outcome::Ok);
+                    // Often wrong, as a hint may be.
+                    let ahead = (blocks.start as u64 % 3) << 20;
+                    return Stepped::Ended(Outcome::Sparse { holes: 0, ahead });
                 }
                 let until = self.done + piece(all - self.done, rng);
                 for index in self.done..until {

@@ -66,20 +66,32 @@ pub trait Media: Send + Sync + 'static {
     }
 }
 
+/// What a copy found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Copied {
+    /// Bytes of the range that were data.
+    pub data: u64,
+    /// Bytes behind the range that belong to the hole it ends with.
+    pub hole_ahead: u64,
+}
+
 /// Copies a range to the same place of another store. Holes become holes; data goes through the kernel where both
 /// are files (which shares blocks on file systems that can), else through a buffer. A failure to read is
 /// [`IoError::Read`], all others are the destination's.
-pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<u64, IoError> {
+pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<Copied, IoError> {
     let end = offset + length;
     let mut at = offset;
-    let mut data = 0;
+    let mut copied = Copied::default();
     while at < end {
         for extent in from.extents(at, 16)? {
             let stop = (extent.offset + extent.length).min(end);
             if extent.mapped {
                 copy_data(from, to, at, stop - at)?;
-                data += stop - at;
-            } else if !is_hole(to, at, stop)? {
+                copied.data += stop - at;
+            } else {
+                copied.hole_ahead = extent.offset + extent.length - stop;
+            }
+            if !extent.mapped && !is_hole(to, at, stop)? {
                 to.punch(at, stop - at)?;
             }
             at = stop;
@@ -88,7 +100,7 @@ pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) ->
             }
         }
     }
-    Ok(data)
+    Ok(copied)
 }
 
 fn is_hole(media: &dyn Media, start: u64, end: u64) -> Result<bool, IoError> {

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) generations: bool,
     /// Copies go at another pace, in bytes a second; 0: as fast as they can.
     pub(crate) copy_rate: Option<u64>,
+    /// Copies mind the hosts' latency otherwise, in percent; 0: not at all.
+    pub(crate) latency_factor: Option<u32>,
 }
 
 impl Plan {
@@ -87,6 +89,8 @@ impl Plan {
         plan.generations = now.generations != then.generations;
         let copy_rate = then.replication.copy_rate;
         plan.copy_rate = (now.replication.copy_rate != copy_rate).then(|| copy_rate.unwrap_or(0));
+        let latency_factor = then.replication.latency_factor;
+        plan.latency_factor = (now.replication.latency_factor != latency_factor).then_some(latency_factor);
         plan.set_targets = then
             .targets
             .values()
@@ -153,6 +157,15 @@ impl Plan {
             Some(0) => lines.push("copies go as fast as they can".to_owned()),
             None => {}
         }
+        match self.latency_factor {
+            Some(percent @ 1..) => lines.push(format!(
+                "copies let hosts' I/O take {}.{:02} times as long at most",
+                percent / 100,
+                percent % 100
+            )),
+            Some(0) => lines.push("copies do not mind how long hosts' I/O takes".to_owned()),
+            None => {}
+        }
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }
@@ -200,6 +213,11 @@ mod tests {
         let plan = planned(|then| then.replication.copy_rate = Some(6 << 20));
         assert_eq!(plan.copy_rate, Some(6 << 20));
         assert_eq!(plan.describe(&config()), ["copies go at 6MiB a second at most"]);
+        let plan = planned(|then| then.replication.latency_factor = 150);
+        assert_eq!(
+            plan.describe(&config()),
+            ["copies let hosts' I/O take 1.50 times as long at most"]
+        );
     }
 
     #[test]

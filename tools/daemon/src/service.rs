@@ -86,6 +86,7 @@ impl Service {
         let mut tuning = Tuning::default();
         tuning.limits.pace = config.replication.copy_rate.unwrap_or(0);
         tuning.limits.auto_resume = config.replication.auto_resume;
+        tuning.limits.latency_factor = config.replication.latency_factor;
         if let Some(bytes) = config.replication.journal_limit {
             tuning.journal_limit = bytes;
         }
@@ -327,6 +328,9 @@ impl Service {
         }
         if let Some(copy_rate) = plan.copy_rate {
             self.array.set_copy_rate(copy_rate);
+        }
+        if let Some(percent) = plan.latency_factor {
+            self.array.set_latency_factor(percent);
         }
         self.reservations.set(units.clone());
         (served.units, served.targets) = (units, targets);

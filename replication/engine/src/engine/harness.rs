@@ -436,7 +436,9 @@ impl Room {
                     assert_ne!(from, to, "a copy onto itself");
                     self.disks.get_mut(&to).expect("disk")[span(range)].copy_from_slice(&data);
                 }
-                (token, Outcome::Ok)
+                // Often wrong, as a hint may be.
+                let ahead = range.start % 3 * 100;
+                (token, Outcome::Sparse { holes: 0, ahead })
             }
             Effect::Flush { token, volume } => {
                 let broken = self.unwritable.contains(&volume);

@@ -4,6 +4,7 @@ mod cells;
 mod faults;
 mod mirrors;
 mod ordering;
+mod progress;
 mod restores;
 
 use super::harness::{BYTES, Dice, Room};

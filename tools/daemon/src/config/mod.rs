@@ -78,6 +78,8 @@ pub(crate) struct Admin {
 pub(crate) struct Replication {
     /// Bytes per second that all background copies together may move; `None` as fast as the disks.
     pub(crate) copy_rate: Option<u64>,
+    /// How long hosts' I/O may take while copies run, in percent of what it takes without; 0: copies do not care.
+    pub(crate) latency_factor: u32,
     /// Bytes above which the metadata journal is written anew.
     pub(crate) journal_limit: Option<u64>,
     /// Pairs that a fault suspended resume by themselves where the direction is certain.

@@ -60,6 +60,7 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawReplication {
     pub(super) copy_rate: Option<RawSize>,
+    pub(super) latency_factor: Option<f64>,
     pub(super) journal_limit: Option<RawSize>,
     pub(super) auto_resume: Option<bool>,
     #[serde(default)]

@@ -9,6 +9,7 @@ use super::problem::Problems;
 enum Kind {
     Text,
     Number,
+    Decimal,
     /// `true` or `false`.
     Flag,
     /// Comma separated.
@@ -20,6 +21,7 @@ impl Kind {
         match self {
             Self::Text => "text",
             Self::Number => "a whole number",
+            Self::Decimal => "a number",
             Self::Flag => "true or false",
             Self::List => "a list with commas",
         }
@@ -27,7 +29,7 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 11] = [
+const SCALARS: [(&str, &str, Kind); 12] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -36,6 +38,7 @@ const SCALARS: [(&str, &str, Kind); 11] = [
     ("admin", "socket", Kind::Text),
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),
+    ("replication", "latency_factor", Kind::Decimal),
     ("replication", "journal_limit", Kind::Text),
     ("replication", "auto_resume", Kind::Flag),
     ("generations", "directory", Kind::Text),
@@ -99,6 +102,7 @@ pub(super) fn overlay(
 fn value(kind: Kind, text: &str) -> Option<Value> {
     Some(match kind {
         Kind::Text => Value::String(text.to_owned()),
+        Kind::Decimal => Value::Float(text.parse().ok()?),
         Kind::Number => Value::Integer(text.parse().ok()?),
         Kind::Flag => Value::Boolean(text.parse().ok()?),
         Kind::List => {

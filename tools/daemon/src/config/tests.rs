@@ -455,6 +455,16 @@ fn environment_overrides_scalars() {
     assert!(!resume("false").unwrap().replication.auto_resume);
     let maybe = resume("maybe").unwrap_err().to_string();
     assert!(maybe.contains("true or false"), "{maybe}");
+    let factor = |text| set("HOLDFAST__REPLICATION__LATENCY_FACTOR", text);
+    let percent = |text| factor(text).unwrap().replication.latency_factor;
+    assert_eq!(
+        [percent(""), percent("1.5"), percent("3"), percent("0")],
+        [200, 150, 300, 0]
+    );
+    for text in ["0.5", "-1", "101", "NaN", "inf"] {
+        let refused = factor(text).unwrap_err().to_string();
+        assert!(refused.contains("1.1 to 100"), "{refused}");
+    }
     let number = set("HOLDFAST__SYSTEM__WORKERS", "many").unwrap_err().to_string();
     assert!(number.contains("a whole number"), "{number}");
 }

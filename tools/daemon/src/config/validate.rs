@@ -7,6 +7,7 @@ use std::{
 };
 
 use admin_api::Size;
+use replication_engine::Limits;
 use target_core::{lun_map::LARGEST_LUN, scsi_model::control::SystemId};
 
 use super::{
@@ -151,6 +152,22 @@ fn admin(raw: RawAdmin, state_dir: &Path, problems: &mut Problems) -> Admin {
     Admin { socket, http }
 }
 
+/// In percent.
+#[expect(clippy::cast_sign_loss, reason = "only what lies between 1.1 and 100 is cast")]
+fn latency_factor(raw: Option<f64>, problems: &mut Problems) -> u32 {
+    match raw {
+        None => Limits::default().latency_factor,
+        Some(0.0) => 0,
+        Some(factor) if (1.1..=100.0).contains(&factor) => (factor * 100.0).round() as u32,
+        Some(factor) => {
+            let text =
+                format!("{factor} is not accepted: 1.1 to 100 is, or 0 for copies that do not mind hosts");
+            problems.add("replication.latency_factor", text);
+            0
+        }
+    }
+}
+
 /// Bytes; less would replace the file at every command.
 const SMALLEST_JOURNAL: u64 = 4 << 10;
 
@@ -182,8 +199,10 @@ fn replication(
             );
         }
     }
+    let latency_factor = latency_factor(raw.latency_factor, problems);
     Replication {
         copy_rate,
+        latency_factor,
         journal_limit,
         auto_resume: raw.auto_resume.unwrap_or(true),
         resume_by_command: raw.resume_by_command.into_iter().collect(),
