@@ -178,7 +178,7 @@ impl Volume for PairedVolume {
         let fast = self.fast(
             || self.plain.try_read(offset, &mut buffer.borrow_mut()),
             |array| {
-                array.pass(self.id(), HostIo::Read, range, |_| {
+                array.pass(self.id(), HostIo::Read, range, |_, _| {
                     self.plain.disk().try_read(offset, &mut buffer.borrow_mut())
                 })
             },
@@ -208,8 +208,8 @@ impl Volume for PairedVolume {
                 if fua {
                     return Fast::Later;
                 }
-                array.pass(self.id(), HostIo::Write, range, |mirrors| {
-                    write_legs(array, self, mirrors, offset, data)
+                array.pass(self.id(), HostIo::Write, range, |mirrors, failed| {
+                    write_legs(array, self, mirrors, failed, offset, data)
                 })
             },
         );
@@ -351,26 +351,33 @@ impl PairedVolume {
     }
 }
 
-/// The volume's own data and its mirrors', at once or not at all for the caller: whoever is told `Later` writes all again.
+/// The volume's own data and its mirrors'. Once the first is written the others are, whether they must be waited for or not:
+/// no leg is left behind.
 fn write_legs(
     array: &Arc<Array>,
     volume: &PairedVolume,
     mirrors: &[VolumeId],
+    failed: &mut Vec<VolumeId>,
     offset: u64,
     data: &Bytes,
 ) -> Fast<()> {
-    let mut done = volume.plain.disk().try_write(offset, data, false);
-    for mirror in mirrors {
-        if !matches!(done, Fast::Done(Ok(()))) {
-            break;
-        }
-        done = array
-            .volume(VolumeNumber(mirror.0))
-            .map_or(Fast::Later, |mirror| {
-                mirror.plain.disk().try_write(offset, data, false)
-            });
+    let done = volume.plain.disk().try_write(offset, data, false);
+    match done {
+        Fast::Later => return Fast::Later,
+        Fast::Done(Err(_)) => failed.push(volume.id()),
+        Fast::Done(Ok(())) => {}
     }
-    done
+    for id in mirrors {
+        let mirror = array.volume(VolumeNumber(id.0));
+        let written = mirror.map(|mirror| mirror.plain.disk().media().write_at(offset, data, false));
+        match written {
+            Some(Ok(())) => continue,
+            Some(Err(error)) => array.note_failure(*id, &error),
+            None => {}
+        }
+        failed.push(*id);
+    }
+    if failed.is_empty() { done } else { Fast::Later }
 }
 
 fn byte_range(offset: u64, length: u64) -> ByteRange {

@@ -67,13 +67,13 @@ impl Array {
     }
 
     /// The short way, if the engine lets the I/O pass: `perform` does it at once, on the volumes it is given besides the one
-    /// addressed. `Later`: it is to be done the long way, once more if need be.
+    /// addressed, and says which of them could not be written. `Later`: it is to be done the long way, once more if need be.
     pub(crate) fn pass(
         self: &Arc<Self>,
         volume: VolumeId,
         io: HostIo,
         range: ByteRange,
-        perform: impl FnOnce(&[VolumeId]) -> Fast<()>,
+        perform: impl FnOnce(&[VolumeId], &mut Vec<VolumeId>) -> Fast<()>,
     ) -> Fast<()> {
         let passage = {
             let mut engine = lock(&self.engine);
@@ -85,10 +85,21 @@ impl Array {
         let Some(passage) = passage else {
             return Fast::Later;
         };
-        let done = perform(passage.mirrors());
-        let passed = lock(&self.engine).passed(&passage);
-        if passed.awaited {
-            self.feed([Input::Passed]);
+        let mut failed = Vec::new();
+        let done = perform(passage.mirrors(), &mut failed);
+        let mut effects = Effects::new();
+        let passed = {
+            let mut engine = lock(&self.engine);
+            let passed = engine.passed(&passage, &failed, &mut effects);
+            effects.retain(|effect| !self.perform_in_order(effect));
+            passed
+        };
+        if passed.awaited || !effects.is_empty() {
+            let mut inputs = vec![Input::Passed];
+            for effect in effects {
+                self.perform(effect, &mut inputs);
+            }
+            self.feed(inputs);
         }
         match done {
             Fast::Done(Ok(())) if passed.answer => Fast::Done(Ok(())),
@@ -368,7 +379,7 @@ impl Array {
         self.note_change();
     }
 
-    fn note_failure(&self, volume: VolumeId, error: &IoError) {
+    pub(crate) fn note_failure(&self, volume: VolumeId, error: &IoError) {
         self.events.push_failure(number(volume), error.to_string());
     }
 }

@@ -18,14 +18,16 @@
 //!
 //! A region does not cool while a passage is in it, and none enters one that is cooling: its flush may have begun.
 //!
-//! A state may change while something passes: by a fault, or by CONFIG NOT READY. The legs that were planned were written, and the
-//! region is hot; but the answer must not come before the change is durable. So the caller is told to take the long way
-//! after all, as he must when a leg fails. Writing the same bytes again is harmless, for nobody was told that they were
-//! there, and the long way knows what to do; only a refusal then no longer means that nothing was written.
+//! When a leg fails, the pairs it is in are suspended with marks before the lock of the engine is let go, as on the long way. And a
+//! state may change while something passes: by a fault elsewhere, or by CONFIG NOT READY. The legs that were planned were
+//! written, and the region is hot; but the answer must not come before the change is durable. In both cases the caller is told
+//! to take the long way after all. Writing the same bytes again is harmless, for nobody was told that they were there;
+//! only a refusal then no longer means that nothing was written.
 
 use crate::{
-    effects::HostIo,
+    effects::{Effects, HostIo},
     engine::Engine,
+    faults::{MIRROR_IO, PRIMARY_IO},
     ids::{ByteRange, PairId, Region, VolumeId},
     state::PairState,
 };
@@ -178,8 +180,12 @@ impl Engine {
         })
     }
 
-    /// The I/O of a passage was performed, or failed.
-    pub fn passed(&mut self, passage: &Passage) -> PassedBy {
+    /// The I/O of a passage was performed, on all its volumes but those that `failed`. A read that failed is not told: it
+    /// goes the long way, and finds another source.
+    pub fn passed(&mut self, passage: &Passage, failed: &[VolumeId], out: &mut Effects) -> PassedBy {
+        if !failed.is_empty() {
+            self.suspend_torn(passage, failed, out);
+        }
         if let Some(region) = passage.region {
             self.leave_hot(passage.volume, region);
         }
@@ -197,6 +203,18 @@ impl Engine {
         PassedBy {
             answer: !(changing || self.journal_failed) || passage.region.is_none(),
             awaited,
+        }
+    }
+
+    /// Of two legs one was not written, or perhaps in part.
+    fn suspend_torn(&mut self, passage: &Passage, failed: &[VolumeId], out: &mut Effects) {
+        let tracks = self.volume(passage.volume).geometry.touched(passage.range);
+        for mirror in &passage.mirrors {
+            if failed.contains(mirror) {
+                self.suspend(PairId(*mirror), MIRROR_IO, tracks, out);
+            } else if failed.contains(&passage.volume) {
+                self.suspend(PairId(*mirror), PRIMARY_IO, tracks, out);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use replication_engine::{
     effects::{Input, Outcome},
-    ids::Token,
+    ids::{Token, VolumeId},
     passage::Passage,
 };
 
@@ -19,7 +19,10 @@ pub(crate) struct Passing {
     input: Input,
     /// Tasks that have not ended.
     left: usize,
+    /// A task failed.
     failed: bool,
+    /// Volumes that could not be written.
+    unwritten: Vec<VolumeId>,
 }
 
 /// Names of tasks that are not the engine's begin here.
@@ -69,6 +72,7 @@ impl World {
             input: input.clone(),
             left: tasks.len(),
             failed: false,
+            unwritten: Vec::new(),
         };
         self.passing.insert(token, passing);
         for work in tasks {
@@ -83,6 +87,9 @@ impl World {
         };
         passing.left -= 1;
         passing.failed |= outcome != Outcome::Ok;
+        if let Outcome::WriteFailed(volume) = outcome {
+            passing.unwritten.push(volume);
+        }
         if passing.left > 0 {
             return Ok(());
         }
@@ -90,14 +97,19 @@ impl World {
             passage,
             input,
             failed,
+            unwritten,
             ..
         }) = self.passing.remove(&token)
         else {
             return Ok(());
         };
-        let passed = self.engine.passed(&passage);
+        let mut effects = Vec::new();
+        let passed = self.engine.passed(&passage, &unwritten, &mut effects);
         if self.trace.is_some() {
             self.note(format!("> passed: {passage:?}: {passed:?}, failed: {failed}"));
+        }
+        for effect in effects {
+            self.perform(effect, None)?;
         }
         if passed.awaited {
             self.feed(Input::Passed)?;

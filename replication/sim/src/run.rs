@@ -141,8 +141,8 @@ impl World {
         } = self.profile;
         let half_done = self.commands.values().any(|issued| issued.changed);
         if half_done || !self.oracle.pending.is_empty() {
-            // The best time for it.
-            crash_rate *= 6;
+            // The best time for it, and the better the more there is to tear apart.
+            crash_rate *= if self.oracle.pending.len() > 1 { 40 } else { 6 };
         }
         if rare < crash_rate {
             let power = self.rng.chance(power_rate);

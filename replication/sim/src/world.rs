@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, effect: Effect, command: Option<CommandId>) -> Checked {
+    pub(crate) fn perform(&mut self, effect: Effect, command: Option<CommandId>) -> Checked {
         match effect {
             Effect::Read {
                 token,

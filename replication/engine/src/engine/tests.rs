@@ -356,6 +356,30 @@ fn passage(room: &mut Room, volume: u32, io: HostIo, range: (u64, u64)) -> Optio
     room.engine.pass(VolumeId(volume), io, range)
 }
 
+fn passed(room: &mut Room, passage: &crate::passage::Passage) -> crate::passage::PassedBy {
+    let mut out = Vec::new();
+    let passed = room.engine.passed(passage, &[], &mut out);
+    assert_eq!(out, [], "a passage changes nothing unless it fails");
+    passed
+}
+
+#[test]
+fn a_passage_that_fails_on_one_leg_suspends_the_pair_with_marks() {
+    let mut room = Room::new(12, 2);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.write(1, (0, 4), 9).unwrap();
+    let write = passage(&mut room, 1, HostIo::Write, (0, 4)).expect("DUPLEX and hot");
+    let mut out = Vec::new();
+    let passed = room.engine.passed(&write, &[VolumeId(2)], &mut out);
+    assert!(!passed.answer, "the suspension is not durable");
+    assert_eq!(room.state(2), PairState::Suspended);
+    let marked = room
+        .engine
+        .pending(PairId(VolumeId(2)), crate::command::Side::Primary);
+    assert_eq!(marked, [ByteRange { start: 0, end: 8 }]);
+}
+
 #[test]
 fn io_passes_where_nothing_is_in_its_way() {
     let mut room = Room::new(9, 2);
@@ -376,14 +400,14 @@ fn io_passes_where_nothing_is_in_its_way() {
     );
     let read = passage(&mut room, 1, HostIo::Read, (100, 104)).expect("a read elsewhere");
     assert_eq!(passage(&mut room, 2, HostIo::Read, (0, 4)), None, "not ready");
-    assert!(room.engine.passed(&read).answer);
-    assert!(room.engine.passed(&write).answer);
+    assert!(passed(&mut room, &read).answer);
+    assert!(passed(&mut room, &write).answer);
 
     // S9: apart, a write leaves a mark and goes nowhere else.
     room.verb(SPLIT, &[(1, 2)]).unwrap();
     let write = passage(&mut room, 1, HostIo::Write, (40, 44)).expect("SPLIT and hot");
     assert!(write.mirrors().is_empty());
-    assert!(room.engine.passed(&write).answer);
+    assert!(passed(&mut room, &write).answer);
     let marked = room
         .engine
         .pending(PairId(VolumeId(2)), crate::command::Side::Primary);
@@ -410,7 +434,7 @@ fn commands_and_locks_wait_for_what_passes() {
     });
     room.settle_effects();
     assert!(!room.answers.contains_key(&establish) && !room.replies.contains_key(&behind));
-    let passed = room.engine.passed(&write);
+    let passed = passed(&mut room, &write);
     assert!(passed.answer && passed.awaited);
     room.feed(Input::Passed);
     room.finish(behind).unwrap();
@@ -429,7 +453,7 @@ fn a_split_image_has_what_was_passing() {
     room.verb(SPLIT, &[(1, 2)]).unwrap();
     assert_eq!(passage(&mut room, 2, HostIo::Read, (2, 6)), None);
     assert!(passage(&mut room, 2, HostIo::Read, (100, 104)).is_some());
-    assert!(room.engine.passed(&write).answer);
+    assert!(passed(&mut room, &write).answer);
 }
 
 /// S93: COMPARE AND WRITE in the engine's terms, with its miscompare.
