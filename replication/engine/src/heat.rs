@@ -11,9 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     effects::{Effect, Effects, Outcome},
     engine::Engine,
+    family::Volume,
     ids::{PairId, Region, Tick, VolumeId},
     job::{Job, JobId, Wait},
     journal::{MarkWord, Record},
+    limits::Limits,
     mutation::Mutation,
     pair_bits::Which,
     track::TrackRange,
@@ -43,6 +45,33 @@ pub(crate) struct Cooling {
 impl HotRegion {
     pub(crate) fn is_durable(&self) -> bool {
         self.durable
+    }
+}
+
+impl Volume {
+    /// The idle regions that were not touched for long; and when there are too many hot ones, as many of those left alone
+    /// longest as there are too many. (All that are idle at the moment would be nearly all of a large working set, and
+    /// would have to be hot again at once.)
+    fn cool_enough(&self, now: Tick, limits: &Limits) -> BTreeMap<Region, Tick> {
+        let idle = self
+            .hot
+            .iter()
+            .filter(|(_, hot)| hot.durable && hot.in_flight == 0);
+        let old = |touched: Tick| now.0.saturating_sub(touched.0) >= limits.cool_after;
+        let too_many = self.hot.len().saturating_sub(limits.hot_regions);
+        if too_many == 0 {
+            return idle
+                .filter(|(_, hot)| old(hot.touched))
+                .map(|(region, hot)| (*region, hot.touched))
+                .collect();
+        }
+        let mut idle: Vec<(Tick, Region)> = idle.map(|(region, hot)| (hot.touched, *region)).collect();
+        idle.sort_unstable();
+        let chosen = idle.into_iter().enumerate();
+        chosen
+            .filter(|(place, (touched, _))| *place < too_many || old(*touched))
+            .map(|(_, (touched, region))| (region, touched))
+            .collect()
     }
 }
 
@@ -188,17 +217,9 @@ impl Engine {
             if volume.cooling.is_some() {
                 continue;
             }
-            let crowded = volume.hot.len() > limits.hot_regions;
-            let idle = |hot: &HotRegion| {
-                let old = now.0.saturating_sub(hot.touched.0) >= limits.cool_after;
-                hot.durable && hot.in_flight == 0 && (old || crowded)
-            };
-            let mut legs = BTreeSet::new();
-            let mut regions = BTreeMap::new();
-            for (region, hot) in volume.hot.iter().filter(|(_, hot)| idle(hot)) {
-                regions.insert(*region, hot.touched);
-                legs.extend(hot.legs.iter().copied());
-            }
+            let regions = volume.cool_enough(now, &limits);
+            let legs_of = |region| volume.hot[region].legs.iter().copied();
+            let mut legs: BTreeSet<VolumeId> = regions.keys().flat_map(legs_of).collect();
             if regions.is_empty() {
                 continue;
             }

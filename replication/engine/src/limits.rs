@@ -33,7 +33,8 @@ pub struct Limits {
     pub settle_after: u64,
     /// Nanoseconds without a write after which a region cools.
     pub cool_after: u64,
-    /// Hot regions of one volume; above this, idle ones cool at the next tick.
+    /// Hot regions of one volume; above this, those left alone longest cool at the next tick. A region is 64 tracks: at
+    /// 64 KiB a track, so many cover a working set of 256 GiB.
     pub hot_regions: usize,
     /// Pairs that a fault suspended resume by themselves where the direction is certain.
     pub auto_resume: bool,
@@ -56,7 +57,7 @@ impl Default for Limits {
             settle_tracks: 1024,
             settle_after: 1_000_000_000,
             cool_after: 5_000_000_000,
-            hot_regions: 8192,
+            hot_regions: 65_536,
             auto_resume: true,
             resume_after: 1_000_000_000,
             resume_after_most: 60_000_000_000,

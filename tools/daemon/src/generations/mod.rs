@@ -1,6 +1,6 @@
 //! Generations: docs/generations.md says what they are and in which order things happen.
 //!
-//! [`book`], [`rule`], [`choice`] and [`usage`] are pure: what is known, when a rule is due and what it lets go, which mirror
+//! [`book`], [`rule`], [`choice`] and [`mod@usage`] are pure: what is known, when a rule is due and what it lets go, which mirror
 //! is next, and why one must stay. Here they meet the array: [`making`] makes images, [`dropping`] gives up mirrors and puts
 //! things right after a failure, [`timer`] runs the rules.
 //! One thing at a time: the mutex is held from the look at the pairs to the end of what follows from it.
