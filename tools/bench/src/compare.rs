@@ -97,7 +97,7 @@ fn pinned(cpu: &str, program: &Path) -> Command {
     command
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|l| l.local_addr())
         .map_or(3260, |a| a.port())
@@ -306,7 +306,7 @@ fn load(server: &Server, lun: &str, arguments: &[&str], seconds: &str) -> Value 
         .unwrap_or_else(|_| panic!("{}: the generator said {text:?}", server.name))
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

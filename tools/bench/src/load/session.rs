@@ -182,12 +182,47 @@ impl Sess {
         }
         Err("login did not converge".into())
     }
+    /// One READ(16) of `bytes`; gives its nanoseconds.
+    pub fn read_once(&mut self, lun: u8, lba: u64, bytes: usize) -> R<u64> {
+        self.io_once(lun, 0x88, lba, &[], bytes)
+    }
+    /// One WRITE(16) with immediate data; gives its nanoseconds.
+    pub fn write_once(&mut self, lun: u8, lba: u64, data: &[u8]) -> R<u64> {
+        self.io_once(lun, 0x8a, lba, data, data.len())
+    }
+    fn io_once(&mut self, lun: u8, opcode: u8, lba: u64, data: &[u8], bytes: usize) -> R<u64> {
+        let mut cdb = [0u8; 16];
+        cdb[0] = opcode;
+        p64(&mut cdb, 2, lba);
+        p32(&mut cdb, 10, (bytes / self.blk) as u32);
+        let begun = now_ns();
+        // A unit attention is news, not a failure.
+        for _ in 0..4 {
+            match self.command(lun, &cdb, data, bytes)?.0 {
+                0 => return Ok(now_ns() - begun),
+                2 => {}
+                status => return Err(format!("opcode {opcode:#x} ended with status {status:#x}")),
+            }
+        }
+        Err(format!(
+            "opcode {opcode:#x} ends with CHECK CONDITION again and again"
+        ))
+    }
     /// One command at a time, before the load starts. Returns (status, data).
     fn cmd1(&mut self, lun: u8, cdb: &[u8], dlen: usize) -> R<(u8, Vec<u8>)> {
+        self.command(lun, cdb, &[], dlen)
+    }
+    fn command(&mut self, lun: u8, cdb: &[u8], data: &[u8], dlen: usize) -> R<(u8, Vec<u8>)> {
         let mut h = [0u8; 48];
         h[0] = 0x01;
-        h[1] = 0x81 | if dlen > 0 { 0x40 } else { 0 };
+        h[1] = 0x81
+            | match (data.is_empty(), dlen) {
+                (false, _) => 0x20,
+                (true, 0) => 0,
+                (true, _) => 0x40,
+            };
         h[9] = lun;
+        p24(&mut h, 5, data.len());
         p32(&mut h, 16, 0x7fff_0000);
         p32(&mut h, 20, dlen as u32);
         p32(&mut h, 24, self.cmdsn);
@@ -198,6 +233,7 @@ impl Sess {
         if self.hd {
             b.extend_from_slice(&crc32c::crc32c(&h).to_le_bytes());
         }
+        b.extend_from_slice(data);
         self.sock.write_all(&b).map_err(es("cmd send"))?;
         let mut got = Vec::new();
         loop {
