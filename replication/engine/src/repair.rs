@@ -55,7 +55,8 @@ impl Engine {
         else {
             return Next::Over;
         };
-        if flying || !self.agrees(id, job.tracks) {
+        // Without a journal no gate opens any more, and nobody may wait behind this.
+        if flying || self.journal_failed || !self.agrees(id, job.tracks) {
             return Next::Over;
         }
         let pair = &self.pairs[&id];
