@@ -195,18 +195,26 @@ impl Engine {
             .extend(words.into_iter().filter(|word| word.which == which));
     }
 
-    /// While a restore to the primary runs, what it has brought went to the mirror as well, and is perhaps in the mirror's
-    /// cache only. The primary can get it again after a power failure; a split mirror could not. So as long as the restore
-    /// has not settled these tracks, the split has not either: hosts' writes wait for that, and after a crash they are owed.
+    /// A split's image may be in the mirror's cache only: what was written to both legs since the last flush, which is in a hot
+    /// region of the volume that was addressed. The primary may have it stable, by a flush of its own or because a restore
+    /// brings it again; a split mirror would keep what it had before a power failure, without a mark. So these tracks
+    /// count as copied and not settled: hosts' writes wait for the settle, and after a crash they are owed.
     fn owe_what_is_not_stable(&mut self, change: &PairChange) {
         if change.change != Change::Part {
             return;
         }
-        let unsettled: Vec<TrackRange> = self
-            .incoming(change.meta.primary)
-            .filter(|id| *id != change.pair)
-            .flat_map(|id| self.pairs[&id].bits.unsettled.runs().collect::<Vec<_>>())
-            .collect();
+        let geometry = self.volume(change.meta.primary).geometry;
+        let hot = |volume: VolumeId| {
+            self.written_to(change.pair.0, volume)
+                .into_iter()
+                .map(|region| geometry.tracks_of(region))
+        };
+        // What reached it from any volume above.
+        let mut above = vec![change.pair.0];
+        while let Some(next) = above.last().and_then(|id| self.volume(*id).above) {
+            above.push(next);
+        }
+        let unsettled: Vec<TrackRange> = above.into_iter().flat_map(hot).collect();
         let now = self.now;
         if let Some(pair) = self.pairs.get_mut(&change.pair).filter(|_| !unsettled.is_empty()) {
             for run in unsettled {

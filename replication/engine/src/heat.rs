@@ -203,6 +203,14 @@ impl Engine {
         };
     }
 
+    /// The hot regions of a volume in which something was written to this leg and may not be stable there.
+    pub(crate) fn written_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
+        let hot = self.volume(volume).hot.iter();
+        hot.filter(|(_, hot)| hot.legs.contains(&leg))
+            .map(|(region, _)| *region)
+            .collect()
+    }
+
     /// Begins to cool what is old enough.
     pub(crate) fn cool(&mut self, out: &mut Effects) {
         let ids: Vec<VolumeId> = self

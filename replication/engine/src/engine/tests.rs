@@ -405,6 +405,7 @@ fn io_passes_where_nothing_is_in_its_way() {
 
     // S9: apart, a write leaves a mark and goes nowhere else.
     room.verb(SPLIT, &[(1, 2)]).unwrap();
+    room.settle_effects();
     let write = passage(&mut room, 1, HostIo::Write, (40, 44)).expect("SPLIT and hot");
     assert!(write.mirrors().is_empty());
     assert!(passed(&mut room, &write).answer);
