@@ -270,9 +270,10 @@ impl Task {
             Action::Unmap(ranges) => self.unmap(&ranges).await,
             Action::Extents {
                 offset,
+                length,
                 limit,
                 layout,
-            } => self.extents(offset, limit, layout).await,
+            } => self.extents((offset, length), limit, layout).await,
             Action::CompareAndWrite { offset, length, fua } => {
                 self.compare_and_write(offset, length, fua).await
             }

@@ -7,8 +7,8 @@
 use crate::{
     big_endian::field,
     failure::Failure,
-    lba_status::LbaStatusLayout,
-    opcode_table::Handler,
+    lba_status::{LbaStatusLayout, ReportType},
+    opcode_table::{Handler, VARIABLE_LENGTH},
     plan::{Action, Plan},
     sense::{Sense, SenseKey},
     sense_codes,
@@ -77,6 +77,11 @@ impl Blocks {
                     count_byte: 4,
                 }
             }
+            3 => Self {
+                lba: field(cdb, 12..20),
+                count: field(cdb, 28..32),
+                count_byte: 28,
+            },
             4 => Self {
                 lba: field(cdb, 2..10),
                 count: field(cdb, 10..14),
@@ -126,9 +131,18 @@ fn wrong_data_length() -> Failure {
     Sense::illegal(sense_codes::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT).into()
 }
 
+/// The byte with DPO, FUA, BYTCHK, UNMAP and the like: 10 in CDBs of 32 bytes, in others 1.
+fn flags_byte(cdb: &[u8]) -> u16 {
+    if cdb[0] == VARIABLE_LENGTH { 10 } else { 1 }
+}
+
+fn flags(cdb: &[u8]) -> u8 {
+    cdb[usize::from(flags_byte(cdb))]
+}
+
 /// READ(6) and WRITE(6) have no flags: their byte 1 is part of the LBA.
 fn fua(cdb: &[u8]) -> bool {
-    cdb[0] >> 5 != 0 && cdb[1] & DPO_FUA != 0
+    cdb[0] >> 5 != 0 && flags(cdb) & DPO_FUA != 0
 }
 
 /// What of `length` the initiator sent, in whole blocks.
@@ -157,11 +171,18 @@ pub(crate) fn write(cdb: &[u8], data_out_length: usize, facts: &UnitFacts<'_>) -
     .expecting(asked))
 }
 
-/// WRITE ATOMIC(16) without boundaries (SBC-4 5.48): a part of the data would be a part of the write.
+/// WRITE ATOMIC without boundaries (SBC-4 5.48): a part of the data would be a part of the write. The (16) has two bytes
+/// for the boundary before the two for the count.
 fn write_atomic(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
-    let (offset, length) = Blocks::of(cdb).range(facts)?;
+    let blocks = Blocks::of(cdb);
+    let (offset, length) = blocks.range(facts)?;
     if length > u64::from(MAX_ATOMIC_BYTES) {
-        return Err(Sense::invalid_cdb_field(12, Some(7)).into());
+        let count_byte = if cdb[0] == VARIABLE_LENGTH {
+            blocks.count_byte
+        } else {
+            12
+        };
+        return Err(Sense::invalid_cdb_field(count_byte, Some(7)).into());
     }
     if data_out.len() as u64 != length {
         return Err(wrong_data_length());
@@ -170,10 +191,10 @@ fn write_atomic(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Pl
 }
 
 fn write_and_verify(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
-    let compare = match cdb[1] & BYTCHK {
+    let compare = match flags(cdb) & BYTCHK {
         0x00 => false,
         0x02 => true,
-        _ => return Err(Sense::invalid_cdb_field(1, Some(2)).into()),
+        _ => return Err(Sense::invalid_cdb_field(flags_byte(cdb), Some(2)).into()),
     };
     let (offset, asked) = Blocks::of(cdb).transfer(facts)?;
     let length = sent(asked, data_out.len(), facts);
@@ -188,7 +209,7 @@ fn write_and_verify(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Resul
 /// BYTCHK 00b checks that the range can be read, 01b compares with as many blocks, 11b each with one block.
 fn verify(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
     let blocks = Blocks::of(cdb);
-    match cdb[1] & BYTCHK {
+    match flags(cdb) & BYTCHK {
         0x00 => {
             let (offset, length) = blocks.range(facts)?;
             Ok(Plan::of(Action::Verify { offset, length }))
@@ -220,7 +241,7 @@ fn verify(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Fa
             })
             .expecting(block))
         }
-        _ => Err(Sense::invalid_cdb_field(1, Some(2)).into()),
+        _ => Err(Sense::invalid_cdb_field(flags_byte(cdb), Some(2)).into()),
     }
 }
 
@@ -264,15 +285,15 @@ fn or_write(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, 
 /// must be what was sent. WSNZ is zero: a count of zero is the rest of the unit, if that is not too long.
 fn write_same(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
     let block = facts.identity.block_size as usize;
-    let flags = cdb[1];
+    let flags = flags(cdb);
     let unmap = flags & WRITE_SAME_UNMAP != 0;
     let anchor = flags & WRITE_SAME_ANCHOR != 0;
-    let no_data = cdb[0] == 0x93 && flags & WRITE_SAME_NDOB != 0;
+    let no_data = cdb[0] != 0x41 && flags & WRITE_SAME_NDOB != 0;
     if anchor && !unmap {
-        return Err(Sense::invalid_cdb_field(1, Some(4)).into());
+        return Err(Sense::invalid_cdb_field(flags_byte(cdb), Some(4)).into());
     }
     if unmap && !facts.identity.thin {
-        return Err(Sense::invalid_cdb_field(1, Some(3)).into());
+        return Err(Sense::invalid_cdb_field(flags_byte(cdb), Some(3)).into());
     }
     let blocks = Blocks::of(cdb);
     let wrong_count = Sense::invalid_cdb_field(blocks.count_byte, Some(7));
@@ -325,21 +346,33 @@ fn to_the_end(blocks: Blocks, facts: &UnitFacts<'_>) -> Result<(u64, u64), Failu
     Ok((offset, length))
 }
 
-/// An allocation length that holds no descriptor still gets the header (SBC-3 5.6.1).
+/// An allocation length that holds no descriptor still gets the header (SBC-3 5.6.1). SBC-4 adds the REPORT TYPE, and to
+/// the CDB of 32 bytes how far to look (SCAN LENGTH).
 fn get_lba_status(cdb: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
-    let lba = field(cdb, 2..10);
-    if lba >= facts.identity.blocks {
+    let long = cdb[0] == VARIABLE_LENGTH;
+    let (lba_at, length_at, type_at) = if long { (12, 28, 10) } else { (2, 10, 14) };
+    let lba = field(cdb, lba_at..lba_at + 8);
+    let capacity = facts.identity.blocks;
+    if lba >= capacity {
         return Err(out_of_range(lba).into());
     }
-    let allocation_length = field(cdb, 10..14) as u32;
+    let report = ReportType::of(cdb[type_at]).ok_or(Sense::invalid_cdb_field(type_at as u16, Some(7)))?;
+    let scan = match if long { field(cdb, 20..24) } else { 0 } {
+        0 => capacity - lba,
+        blocks => blocks.min(capacity - lba),
+    };
+    let allocation_length = field(cdb, length_at..length_at + 4) as u32;
     let room = (allocation_length.saturating_sub(8)).div_ceil(16) as usize;
     let block_size = facts.identity.block_size;
     Ok(Plan::of(Action::Extents {
         offset: lba * u64::from(block_size),
+        length: scan * u64::from(block_size),
         limit: room.clamp(1, 4096),
         layout: LbaStatusLayout {
             block_size,
             allocation_length,
+            report,
+            capacity: lba + scan == capacity,
         },
     }))
 }

@@ -27,7 +27,7 @@ use crate::{
     log_pages::{self, LogFacts, LogRequest},
     logical_block_provisioning::Space,
     mode_pages::{self, ModePages, ModeParameters},
-    opcode_table::{self, Handler, Lookup, Opcode},
+    opcode_table::{self, ADDITIONAL_LENGTH, Handler, Lookup, Opcode, VARIABLE_LENGTH},
     persistent_reserve,
     plan::{Action, Answer, Plan},
     reports,
@@ -133,11 +133,17 @@ impl DeviceServer {
         }
         let entry = match lookup {
             Lookup::Found(entry) if is_served(entry, facts) => entry,
+            Lookup::NoSuchServiceAction if cdb[0] == VARIABLE_LENGTH => {
+                return Err(Sense::invalid_cdb_field(8, Some(7)).into());
+            }
             Lookup::NoSuchServiceAction => return Err(Sense::invalid_cdb_field(1, Some(4)).into()),
             Lookup::Found(_) | Lookup::Unknown => {
                 return Err(Sense::illegal(sense_codes::INVALID_OPERATION_CODE).into());
             }
         };
+        if entry.code() == VARIABLE_LENGTH && (cdb[7] != ADDITIONAL_LENGTH || cdb.len() < entry.usage.len()) {
+            return Err(Sense::invalid_cdb_field(7, Some(7)).into());
+        }
         let Some(cdb) = cdb.get(..entry.usage.len()) else {
             return Err(Sense::illegal(sense_codes::INVALID_OPERATION_CODE).into());
         };

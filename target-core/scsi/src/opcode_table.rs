@@ -9,8 +9,8 @@ pub struct Opcode {
     /// CDB USAGE DATA (SPC-4 6.29.3): the operation code, then a bit mask for each byte, with the value of the
     /// service action in place of its mask. Its length is the CDB's.
     pub usage: &'static [u8],
-    /// SERVICE ACTION, if this operation code has them: the low five bits of byte 1.
-    pub service_action: Option<u8>,
+    /// SERVICE ACTION, if this operation code has them: the low five bits of byte 1, or bytes 8 and 9 of 7Fh.
+    pub service_action: Option<u16>,
     /// Whom a reservation of another nexus keeps out.
     pub reservation: ReservationRule,
     /// What the unit must be for it.
@@ -30,10 +30,11 @@ impl Opcode {
     /// The first bit of `cdb` that must be zero and is not, as byte and bit. `cdb` is at least as long as the usage.
     pub fn reserved_bit(&self, cdb: &[u8]) -> Option<(u16, u8)> {
         for (index, (byte, usage)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
-            let of_service_action = if index == 1 && self.service_action.is_some() {
-                0x1F
-            } else {
-                0
+            let of_service_action = match (self.service_action, self.code(), index) {
+                (Some(_), VARIABLE_LENGTH, 8 | 9) => 0xFF,
+                (Some(_), VARIABLE_LENGTH, _) | (None, ..) => 0,
+                (Some(_), _, 1) => 0x1F,
+                (Some(_), ..) => 0,
             };
             let wrong = byte & !(usage | of_service_action);
             if wrong != 0 {
@@ -140,15 +141,18 @@ pub enum Lookup {
 
 /// Finds the command of a CDB.
 pub fn lookup(cdb: &[u8]) -> Lookup {
-    let Some(&code) = cdb.first() else {
-        return Lookup::Unknown;
-    };
-    let action = cdb.get(1).map_or(0, |byte| byte & 0x1F);
-    find(code, action)
+    match *cdb {
+        [] => Lookup::Unknown,
+        [VARIABLE_LENGTH, _, _, _, _, _, _, _, high, low, ..] => {
+            find(VARIABLE_LENGTH, u16::from_be_bytes([high, low]))
+        }
+        [VARIABLE_LENGTH, ..] => Lookup::Unknown,
+        [code, ref rest @ ..] => find(code, rest.first().map_or(0, |byte| u16::from(byte & 0x1F))),
+    }
 }
 
 /// Finds a command by operation code and service action (ignored where there is none).
-pub fn find(code: u8, action: u8) -> Lookup {
+pub fn find(code: u8, action: u16) -> Lookup {
     let mut lookup = Lookup::Unknown;
     let first = usize::from(FIRST[usize::from(code)]);
     for entry in TABLE[first..].iter().take_while(|entry| entry.code() == code) {
@@ -196,9 +200,13 @@ const fn command(
 }
 
 impl Opcode {
-    /// The service action is in the usage's byte 1.
+    /// The service action is in the usage's byte 1, or of 7Fh in bytes 8 and 9.
     const fn with_service_action(mut self) -> Self {
-        self.service_action = Some(self.usage[1] & 0x1F);
+        self.service_action = Some(if self.usage[0] == VARIABLE_LENGTH {
+            u16::from_be_bytes([self.usage[8], self.usage[9]])
+        } else {
+            (self.usage[1] & 0x1F) as u16
+        });
         self
     }
 
@@ -220,6 +228,10 @@ use Needs::{Medium, Nothing, WritableMedium};
 use ReservationRule::{Never, Own, Reads, Reserve, Writes};
 
 const F: u8 = 0xFF;
+/// OPERATION CODE of commands of 32 bytes (SPC-4 4.2.3).
+pub(crate) const VARIABLE_LENGTH: u8 = 0x7F;
+/// ADDITIONAL CDB LENGTH of a CDB of 32 bytes.
+pub(crate) const ADDITIONAL_LENGTH: u8 = 0x18;
 
 #[rustfmt::skip]
 const TABLE: &[Opcode] = &[
@@ -270,6 +282,13 @@ const TABLE: &[Opcode] = &[
     command("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &[0x5F, 0x05, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", &[0x5F, 0x06, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &[0x5F, 0x07, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
+    command("READ(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x09, 0x18, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::Read).with_service_action(),
+    command("VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0A, 0x16, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::Verify).with_service_action().long(),
+    command("WRITE(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0B, 0x18, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::Write).with_service_action(),
+    command("WRITE AND VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0C, 0x16, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::WriteAndVerify).with_service_action().long(),
+    command("WRITE SAME(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0D, 0x19, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::WriteSame).with_service_action().long(),
+    command("WRITE ATOMIC(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0F, 0x18, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::WriteAtomic).with_service_action(),
+    command("GET LBA STATUS(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x12, 0xFF, 0, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::GetLbaStatus).with_service_action(),
     command("EXTENDED COPY(LID1)", &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], Writes, Medium, H::ExtendedCopy).with_service_action().long(),
     command("EXTENDED COPY(LID4)", &[0x83, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], Writes, Medium, H::ExtendedCopy).with_service_action().long(),
     command("POPULATE TOKEN", &[0x83, 0x10, 0, 0, 0, 0, F, F, F, F, F, F, F, F, 0, 0], Reads, Medium, H::PopulateToken).with_service_action(),
@@ -291,7 +310,7 @@ const TABLE: &[Opcode] = &[
     command("WRITE SAME(16)", &[0x93, 0x19, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0], Writes, WritableMedium, H::WriteSame).long(),
     command("WRITE ATOMIC(16)", &[0x9C, 0x18, F, F, F, F, F, F, F, F, 0, 0, F, F, 0, 0], Writes, WritableMedium, H::WriteAtomic),
     command("READ CAPACITY(16)", &[0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], Never, Medium, H::ReadCapacity16).with_service_action(),
-    command("GET LBA STATUS", &[0x9E, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0], Reads, Medium, H::GetLbaStatus).with_service_action(),
+    command("GET LBA STATUS(16)", &[0x9E, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, F, 0], Reads, Medium, H::GetLbaStatus).with_service_action(),
     command("REPORT LUNS", &[0xA0, 0, F, 0, 0, 0, F, F, F, F, 0, 0], Never, Nothing, H::ReportLuns),
     command("REPORT TARGET PORT GROUPS", &[0xA3, 0xEA, 0, 0, 0, 0, F, F, F, F, 0, 0], Never, Nothing, H::ReportTargetPortGroups).with_service_action(),
     command("REPORT SUPPORTED OPERATION CODES", &[0xA3, 0x0C, 0x87, F, F, F, F, F, F, F, 0, 0], Reads, Nothing, H::ReportOpcodes).with_service_action(),
@@ -348,6 +367,7 @@ mod tests {
             let length = match entry.code() >> 5 {
                 0 => 6,
                 1 | 2 => 10,
+                3 => 32,
                 4 | 6 => 16,
                 5 => 12,
                 other => panic!("{}: group {other}", entry.name),
@@ -371,6 +391,17 @@ mod tests {
     fn service_actions_are_told_from_operation_codes() {
         assert_eq!(find(0x5E, 9), Lookup::NoSuchServiceAction);
         assert_eq!(find(0xDB, 0), Lookup::Unknown);
+        let mut variable = [0; 32];
+        (variable[0], variable[1], variable[7], variable[9]) = (0x7F, 0x1F, 0x18, 0x0B);
+        let Lookup::Found(write) = lookup(&variable) else {
+            panic!("WRITE(32) is there")
+        };
+        assert_eq!(
+            (write.name, write.reserved_bit(&variable)),
+            ("WRITE(32)", Some((1, 4)))
+        );
+        variable[8] = 1;
+        assert_eq!(lookup(&variable), Lookup::NoSuchServiceAction);
         assert!(matches!(find(0xC1, 2), Lookup::Found(entry) if entry.handler == Handler::ReplicationOut));
     }
 }

@@ -135,11 +135,13 @@ pub enum Action {
         /// IMMED: answer GOOD at once and flush behind.
         immediate: bool,
     },
-    /// GET LBA STATUS: find the extents from `offset` on, at most `limit`, and answer with
+    /// GET LBA STATUS: find the extents in a range that [`LbaStatusLayout::shows`], at most `limit`, and answer with
     /// [`LbaStatusLayout::encode`].
     Extents {
         /// First byte.
         offset: u64,
+        /// Bytes to look at.
+        length: u64,
         /// Most extents that fit the answer, at least 1.
         limit: usize,
         /// How the answer looks.

@@ -21,7 +21,7 @@ prints a table of what it executed, skipped and failed on each kind of unit.
 ## Commands
 
 *CDB* is the CDB USAGE DATA that REPORT SUPPORTED OPERATION CODES gives: the operation code, then a mask of the bits that are
-looked at (the service action stands where its bits are); a bit outside the mask is refused with 5h/24h/00h and a field pointer.
+looked at (the service action stands where its bits are, of 7Fh in bytes 8 and 9); a bit outside the mask is refused with 5h/24h/00h and a field pointer.
 *Reservation*: whom a reservation of another nexus keeps out. *reads*: with exclusive access types; *writes*: with every type;
 *RESERVE*: only by RESERVE(6) and (10); *never*: nobody; *own*: as the standard says for that command. *Medium*: what the command
 needs. *Timeouts* are the nominal and the recommended one in seconds.
@@ -273,7 +273,8 @@ ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it woul
 ## Not there
 
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.
-- Protection information (RDPROTECT and WRPROTECT must be zero), and with it the 32-byte commands, which belong to type 2.
+- Protection information: RDPROTECT, WRPROTECT, VRPROTECT and the reference and application tags of 32-byte commands must be zero.
+- ORWRITE(32), WRITE STREAM(32) and WRITE SCATTERED(32): nothing here keeps a generation for bitmaps, or streams.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
 - PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
   [decisions/0004](decisions/0004-reservations-survive-a-restart.md)).

@@ -83,7 +83,7 @@ fn find_requested(option: u8, code: u8, action: u64) -> Result<Option<&'static O
     let has_actions = opcode_table::table()
         .iter()
         .any(|entry| entry.code() == code && entry.service_action.is_some());
-    match opcode_table::find(code, action.min(0xFF) as u8) {
+    match opcode_table::find(code, action as u16) {
         _ if option == 1 && has_actions => Err(Sense::invalid_cdb_field(2, Some(2)).into()),
         Lookup::Found(_) if option == 2 && !has_actions => Err(Sense::invalid_cdb_field(2, Some(2)).into()),
         Lookup::Found(_) if option == 3 && !has_actions && action != 0 => Ok(None),
@@ -95,7 +95,7 @@ fn find_requested(option: u8, code: u8, action: u64) -> Result<Option<&'static O
 fn all_commands(timeouts: bool, served: &dyn Fn(&Opcode) -> bool) -> Vec<u8> {
     let mut data = vec![0; 4];
     for entry in opcode_table::table().iter().filter(|entry| served(entry)) {
-        let action = u16::from(entry.service_action.unwrap_or(0));
+        let action = entry.service_action.unwrap_or(0);
         data.extend([entry.code(), 0]);
         data.extend(action.to_be_bytes());
         data.extend([
@@ -160,6 +160,9 @@ mod tests {
             [0, 3, 0, 10, 0x28, 0x18, 255, 255, 255, 255, 0, 255, 255, 0]
         );
         assert_eq!(opcodes(2, 0x9E, 0x10).unwrap()[..6], [0, 3, 0, 16, 0x9E, 0x10]);
+        let read_32 = opcodes(2, 0x7F, 9).unwrap();
+        assert_eq!(read_32[..4], [0, 3, 0, 32]);
+        assert_eq!(read_32[4..16], [0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 9, 0x18, 0]);
         assert_eq!(opcodes(3, 0xDB, 0).unwrap(), [0, 1, 0, 0]);
         assert!(opcodes(1, 0x9E, 0).is_err() && opcodes(2, 0x28, 0).is_err() && opcodes(4, 0, 0).is_err());
     }

@@ -25,19 +25,31 @@ impl Task {
         Ok(Outcome::Good)
     }
 
+    /// Extents alternate, so at least every second one that is looked at is shown, or none ever is.
     pub(super) async fn extents(
         &self,
-        offset: u64,
+        (offset, length): (u64, u64),
         limit: usize,
         layout: LbaStatusLayout,
     ) -> Result<Outcome, IoError> {
-        let extents = self.volume().extents(offset, limit).await?;
-        let described = extents.iter().map(|extent| StatusExtent {
-            offset: extent.offset,
-            length: extent.length,
-            mapped: extent.mapped,
-        });
-        let data = layout.encode(described);
+        let end = offset + length;
+        let mut at = offset;
+        let mut shown = Vec::new();
+        while at < end && shown.len() < limit && layout.report.shows_any() {
+            for extent in self.volume().extents(at, limit).await? {
+                let stop = (extent.offset + extent.length).min(end);
+                let extent = StatusExtent {
+                    offset: at,
+                    length: stop - at,
+                    mapped: extent.mapped,
+                };
+                if shown.len() < limit && at < stop && layout.report.shows(&extent) {
+                    shown.push(extent);
+                }
+                at = stop;
+            }
+        }
+        let data = layout.encode(shown, limit);
         Ok(Outcome::Answer(Answer::data(
             data,
             layout.allocation_length as usize,

@@ -229,3 +229,77 @@ fn zero_blocks_to_flush_means_all_of_them() {
         }
     );
 }
+
+/// The commands of 32 bytes are those of 16, with everything elsewhere (SBC-3 5.14 and so on, SBC-4 5.7).
+#[test]
+fn a_cdb_of_32_bytes_says_the_same_elsewhere() {
+    let long = |action: u8, flags: u8, lba: u64, count: u32| {
+        let mut cdb = vec![0; 32];
+        (cdb[0], cdb[7], cdb[9], cdb[10]) = (0x7F, 0x18, action, flags);
+        cdb[12..20].copy_from_slice(&lba.to_be_bytes());
+        cdb[28..32].copy_from_slice(&count.to_be_bytes());
+        cdb
+    };
+    let short = |code: u8, flags: u8, lba: u64, count: u32| {
+        let mut cdb = vec![code, flags];
+        cdb.extend(lba.to_be_bytes());
+        cdb.extend(count.to_be_bytes());
+        cdb.extend([0, 0]);
+        cdb
+    };
+    let (block, blocks) = ([7; 512], [7; 1024]);
+    let none: &[u8] = &[];
+    for (handler, action, code, flags, data) in [
+        (Handler::Read, 0x09, 0x88, 0x08, none),
+        (Handler::Verify, 0x0A, 0x8F, 0x02, &blocks),
+        (Handler::Write, 0x0B, 0x8A, 0x08, &blocks),
+        (Handler::WriteAndVerify, 0x0C, 0x8E, 0x02, &blocks),
+        (Handler::WriteSame, 0x0D, 0x93, 0x08, &block),
+        (Handler::WriteSame, 0x0D, 0x93, 0x01, none),
+        (Handler::WriteAtomic, 0x0F, 0x9C, 0, &blocks),
+    ] {
+        let wanted = run(handler, &short(code, flags, 5, 2), data).unwrap();
+        assert_eq!(
+            run(handler, &long(action, flags, 5, 2), data),
+            Ok(wanted),
+            "{handler:?}"
+        );
+        assert_eq!(
+            run(handler, &long(action, flags, 2047, 2), data),
+            Err(out_of_range(2048).into())
+        );
+    }
+    let pointer = |byte, bit| Err(Sense::invalid_cdb_field(byte, Some(bit)).into());
+    assert_eq!(run(Handler::Verify, &long(0x0A, 4, 0, 1), &[]), pointer(10, 2));
+    assert_eq!(
+        run(Handler::WriteSame, &long(0x0D, 0x10, 0, 1), &block),
+        pointer(10, 4)
+    );
+}
+
+#[test]
+fn lba_status_looks_as_far_as_it_is_told() {
+    let mut cdb = vec![0; 32];
+    (cdb[0], cdb[7], cdb[9], cdb[10]) = (0x7F, 0x18, 0x12, 2);
+    (cdb[19], cdb[23], cdb[31]) = (40, 10, 40);
+    let plan = run(Handler::GetLbaStatus, &cdb, &[]).unwrap();
+    let layout = |report, capacity| LbaStatusLayout {
+        block_size: 512,
+        allocation_length: 40,
+        report,
+        capacity,
+    };
+    let extents = |blocks: u64, report, capacity| Action::Extents {
+        offset: 40 * 512,
+        length: blocks * 512,
+        limit: 2,
+        layout: layout(report, capacity),
+    };
+    assert_eq!(plan.action, extents(10, ReportType::Mapped, false));
+    (cdb[10], cdb[20]) = (3, 1);
+    let plan = run(Handler::GetLbaStatus, &cdb, &[]).unwrap();
+    assert_eq!(plan.action, extents(2048 - 40, ReportType::Deallocated, true));
+    cdb[10] = 5;
+    let refused = Err(Sense::invalid_cdb_field(10, Some(7)).into());
+    assert_eq!(run(Handler::GetLbaStatus, &cdb, &[]), refused);
+}

@@ -122,7 +122,7 @@ fn decode_preview(cdb: &[u8], here: VolumeNumber) -> Result<Request, Failure> {
         Some(verb) if action != 0x03 => verb,
         _ => return Err(Sense::invalid_cdb_field(3, Some(3)).into()),
     };
-    let Lookup::Found(entry) = opcode_table::find(REPLICATION_OUT, action) else {
+    let Lookup::Found(entry) = opcode_table::find(REPLICATION_OUT, action.into()) else {
         return Err(Sense::invalid_cdb_field(3, Some(3)).into());
     };
     let not_taken = cdb[2] & !(entry.usage[2] & !LIST);

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     block_commands::tests::{facts, identity},
-    control::{PairSelector, PendingExtent, Request},
-    plan::ByteRange,
+    control::{PairSelector, PendingExtent, Reply, Request},
+    plan::{ByteRange, CopyListId, CopyOutcome, CopyPlan},
     sense::SenseFormat,
-    unit::{InitiatorPort, TargetPort, UnitIdentity},
+    unit::{InitiatorPort, NexusPorts, TargetPort, UnitIdentity},
 };
 
 const A: NexusId = NexusId(1);
@@ -142,6 +142,28 @@ fn unknown_commands_and_service_actions() {
     );
     assert_eq!(sense(&mut server, A, &[]), Some((5, 0x20, 0)));
     assert_eq!(sense(&mut server, A, &READ[..9]), Some((5, 0x20, 0)));
+    let mut read = [0; 32];
+    (read[0], read[7], read[9]) = (0x7F, 0x18, 9);
+    let pointer = |server: &mut DeviceServer, cdb: &[u8]| {
+        let plan = run(server, A, cdb);
+        Sense::decode(&answer(&plan).sense).unwrap().field
+    };
+    let field = |byte, bit| Sense::invalid_cdb_field(byte, bit).field;
+    assert_eq!(
+        pointer(&mut server, &read[..16]),
+        field(7, Some(7)),
+        "without its rest"
+    );
+    for (at, value, wanted) in [
+        (7, 0x08, field(7, Some(7))),
+        (9, 0x0E, field(8, Some(7))),
+        (10, 0x20, field(10, Some(5))),
+    ] {
+        let mut wrong = read;
+        wrong[at] = value;
+        assert_eq!(pointer(&mut server, &wrong), wanted);
+    }
+    assert_eq!(sense(&mut server, A, &read[..9]), Some((5, 0x20, 0)));
 }
 
 #[test]
@@ -355,18 +377,28 @@ fn control_needs_leave_and_a_map_goes_on() {
 }
 
 /// CDBs: half of them start like a command there is, so that the fuzz gets past the lookup.
+/// Puts the command's service action where it belongs.
+fn name_action(cdb: &mut [u8], entry: &Opcode) {
+    match entry.service_action {
+        Some(action) if entry.code() == VARIABLE_LENGTH => {
+            cdb[7] = ADDITIONAL_LENGTH;
+            cdb[8..10].copy_from_slice(&action.to_be_bytes());
+        }
+        Some(action) => cdb[1] = cdb[1] & !0x1F | action as u8,
+        None => {}
+    }
+}
+
 fn cdbs() -> impl Strategy<Value = Vec<u8>> {
     let rows = opcode_table::table().len();
     let known =
-        (0..rows, prop::collection::vec(any::<u8>(), 16), any::<bool>()).prop_map(|(row, noise, clean)| {
+        (0..rows, prop::collection::vec(any::<u8>(), 32), any::<bool>()).prop_map(|(row, noise, clean)| {
             let entry = &opcode_table::table()[row];
             let mut cdb: Vec<u8> = entry.usage.to_vec();
             for (byte, noise) in cdb.iter_mut().zip(noise).skip(1) {
                 *byte = if clean { noise & *byte } else { noise };
             }
-            if let Some(action) = entry.service_action {
-                cdb[1] = cdb[1] & !0x1F | action;
-            }
+            name_action(&mut cdb, entry);
             cdb
         });
     prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..33), 4 => known]
@@ -378,17 +410,19 @@ fn every_reserved_bit_is_refused_where_it_is() {
     let mut server = server();
     for entry in opcode_table::table() {
         for (byte, bit) in (1..entry.usage.len()).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
-            let of_action = if byte == 1 && entry.service_action.is_some() {
-                0x1F
-            } else {
-                0
+            let of_action = match (entry.code(), byte) {
+                // Another length is told of first, whatever the bit.
+                (VARIABLE_LENGTH, 7..10) => 0xFF,
+                (VARIABLE_LENGTH, _) => 0,
+                (_, 1) if entry.service_action.is_some() => 0x1F,
+                _ => 0,
             };
             if (entry.usage[byte] | of_action) & (1 << bit) != 0 {
                 continue;
             }
             let mut cdb = vec![0; entry.usage.len()];
             cdb[0] = entry.code();
-            cdb[1] = entry.service_action.unwrap_or(0);
+            name_action(&mut cdb, entry);
             cdb[byte] |= 1 << bit;
             let plan = run(&mut server, A, &cdb);
             let wanted = Sense::invalid_cdb_field(byte as u16, Some(bit));

@@ -155,22 +155,32 @@ async fn write_same_unmap_and_lba_status() {
     );
     let mut status = cdb16(0x9e, 0x12, 0, 0);
     status[13] = 8 + 5 * 16;
-    let status = run(&nexus, 0, &status, &[]).await.data_in;
-    let described: Vec<(u64, u32, u8)> = status[8..]
-        .chunks(16)
-        .map(|entry| {
-            let lba = u64::from_be_bytes(entry[..8].try_into().unwrap());
-            (
-                lba,
-                u32::from_be_bytes(entry[8..12].try_into().unwrap()),
-                entry[12],
-            )
-        })
-        .collect();
     assert_eq!(
-        described,
-        [(0, 8, 0), (8, 8, 1), (16, 16, 0), (32, 16, 1), (48, all - 48, 0)]
+        lba_status(&nexus, &status).await,
+        (
+            3,
+            vec![(0, 8, 0), (8, 8, 1), (16, 16, 0), (32, 16, 1), (48, all - 48, 0)]
+        ),
+        "as many as there was room for"
     );
+    status[14] = 2;
+    let mapped = vec![(0, 8, 0), (16, 16, 0), (48, all - 48, 0)];
+    assert_eq!(
+        lba_status(&nexus, &status).await,
+        (7, mapped),
+        "to the end of the unit"
+    );
+    let mut status = vec![0; 32];
+    (status[0], status[7], status[9], status[10]) = (0x7f, 0x18, 0x12, 3);
+    (status[19], status[23], status[31]) = (10, 24, 200);
+    let holes = vec![(10, 6, 1), (32, 2, 1)];
+    assert_eq!(
+        lba_status(&nexus, &status).await,
+        (5, holes),
+        "as far as it scanned"
+    );
+    status[10] = 4;
+    assert_eq!(lba_status(&nexus, &status).await, (5, vec![]), "anchored");
     assert!(
         run(&nexus, 0, &read(8, 8), &[])
             .await
@@ -299,4 +309,14 @@ async fn a_file_volume_serves_reads_inline_once_cached() {
     assert_eq!(run(&nexus, 0, &cdb10(0x35, 0, 0, 0), &[]).await.status, 0);
     let response = run(&nexus, 0, &read(0, 16), &[]).await;
     assert!(response.data_in.len() == 8192 && response.data_in.iter().all(|&byte| byte == 6));
+}
+
+/// Completion condition with RTP, and the descriptors.
+async fn lba_status(nexus: &Arc<Nexus>, cdb: &[u8]) -> (u8, Vec<(u64, u32, u8)>) {
+    let status = run(nexus, 0, cdb, &[]).await.data_in;
+    let lba = |entry: &[u8]| u64::from_be_bytes(entry[..8].try_into().unwrap());
+    let blocks = |entry: &[u8]| u32::from_be_bytes(entry[8..12].try_into().unwrap());
+    let descriptors = status[8..].chunks(16);
+    let described = descriptors.map(|entry| (lba(entry), blocks(entry), entry[12]));
+    (status[7], described.collect())
 }
