@@ -142,11 +142,10 @@ pub enum Lookup {
 /// Finds the command of a CDB.
 pub fn lookup(cdb: &[u8]) -> Lookup {
     match *cdb {
-        [] => Lookup::Unknown,
         [VARIABLE_LENGTH, _, _, _, _, _, _, _, high, low, ..] => {
             find(VARIABLE_LENGTH, u16::from_be_bytes([high, low]))
         }
-        [VARIABLE_LENGTH, ..] => Lookup::Unknown,
+        [] | [VARIABLE_LENGTH, ..] => Lookup::Unknown,
         [code, ref rest @ ..] => find(code, rest.first().map_or(0, |byte| u16::from(byte & 0x1F))),
     }
 }
@@ -282,12 +281,12 @@ const TABLE: &[Opcode] = &[
     command("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &[0x5F, 0x05, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", &[0x5F, 0x06, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &[0x5F, 0x07, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
-    command("READ(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x09, 0x18, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::Read).with_service_action(),
-    command("VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0A, 0x16, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::Verify).with_service_action().long(),
-    command("WRITE(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0B, 0x18, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::Write).with_service_action(),
-    command("WRITE AND VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0C, 0x16, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::WriteAndVerify).with_service_action().long(),
-    command("WRITE SAME(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0D, 0x19, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::WriteSame).with_service_action().long(),
-    command("WRITE ATOMIC(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0F, 0x18, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], Writes, WritableMedium, H::WriteAtomic).with_service_action(),
+    command("READ(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x09, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Reads, Medium, H::Read).with_service_action(),
+    command("VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0A, 0x16, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Reads, Medium, H::Verify).with_service_action().long(),
+    command("WRITE(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0B, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::Write).with_service_action(),
+    command("WRITE AND VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0C, 0x16, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::WriteAndVerify).with_service_action().long(),
+    command("WRITE SAME(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0D, 0x19, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::WriteSame).with_service_action().long(),
+    command("WRITE ATOMIC(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0F, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::WriteAtomic).with_service_action(),
     command("GET LBA STATUS(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x12, 0xFF, 0, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::GetLbaStatus).with_service_action(),
     command("EXTENDED COPY(LID1)", &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], Writes, Medium, H::ExtendedCopy).with_service_action().long(),
     command("EXTENDED COPY(LID4)", &[0x83, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], Writes, Medium, H::ExtendedCopy).with_service_action().long(),

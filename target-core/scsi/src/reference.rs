@@ -273,7 +273,7 @@ ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it woul
 ## Not there
 
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.
-- Protection information: RDPROTECT, WRPROTECT, VRPROTECT and the reference and application tags of 32-byte commands must be zero.
+- Protection information: RDPROTECT, WRPROTECT and VRPROTECT must be zero; the tags and the mask in 32-byte commands are then ignored.
 - ORWRITE(32), WRITE STREAM(32) and WRITE SCATTERED(32): nothing here keeps a generation for bitmaps, or streams.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
 - PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
