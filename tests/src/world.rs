@@ -512,7 +512,7 @@ impl World {
 
     fn advance(&mut self, mirror: u32, state: &str) {
         let Pair { primary, phase } = self.pairs[&mirror];
-        self.set_phase(primary, mirror, phase.seen(state));
+        self.set_phase(primary, mirror, phase.seen(state, phase.mirror_is_ready()));
         self.aim(&[]);
     }
 

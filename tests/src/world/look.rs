@@ -79,7 +79,7 @@ impl World {
                 "pair {primary} {mirror} was {phase:?} before the kill, and is {state}"
             );
             assert_eq!(document["primary"]["number"], primary, "{document}");
-            let phase = phase.seen(state);
+            let phase = phase.seen(state, document["mirror_ready"] == true);
             assert_eq!(document["mirror_ready"], phase.mirror_is_ready(), "{document}");
             self.set_phase(primary, *mirror, phase);
         }

@@ -41,8 +41,7 @@ impl Phase {
     pub(super) fn may_be_after_kill(self, state: &str, full: bool) -> bool {
         let states: &[&str] = match self {
             Self::Copy | Self::Duplex => &["copy", "duplex"],
-            Self::Splitting(_) => &["splitting", "split"],
-            Self::Split => &["split"],
+            Self::Splitting(_) | Self::Split => &["splitting", "split"],
             Self::Restoring | Self::Restored => &["restoring", "restored", "copy", "duplex"],
             Self::Protected => &["protected-restoring", "split"],
             Self::Suspended => &["suspended", "copy", "duplex"],
@@ -65,9 +64,11 @@ impl Phase {
         }
     }
 
-    /// The same pair, now that it was seen in this state.
-    pub(super) fn seen(self, state: &str) -> Self {
+    /// The same pair, now that it was seen in this state. One that was SPLIT, or became so since it was looked at last, may be
+    /// owed what was not stable; its mirror answers all the same.
+    pub(super) fn seen(self, state: &str, mirror_ready: bool) -> Self {
         match (self, state) {
+            (Self::Splitting(_) | Self::Split, "splitting") if mirror_ready => Self::Splitting(true),
             (_, "duplex") => Self::Duplex,
             (_, "copy") => Self::Copy,
             (_, "split") => Self::Split,
