@@ -203,18 +203,7 @@ impl Engine {
         if change.change != Change::Part {
             return;
         }
-        let geometry = self.volume(change.meta.primary).geometry;
-        let hot = |volume: VolumeId| {
-            self.written_to(change.pair.0, volume)
-                .into_iter()
-                .map(|region| geometry.tracks_of(region))
-        };
-        // What reached it from any volume above.
-        let mut above = vec![change.pair.0];
-        while let Some(next) = above.last().and_then(|id| self.volume(*id).above) {
-            above.push(next);
-        }
-        let unsettled: Vec<TrackRange> = above.into_iter().flat_map(hot).collect();
+        let unsettled = self.not_stable_at(change.pair.0);
         let now = self.now;
         if let Some(pair) = self.pairs.get_mut(&change.pair).filter(|_| !unsettled.is_empty()) {
             for run in unsettled {
@@ -222,6 +211,32 @@ impl Engine {
             }
             pair.settle.begin_anew(now);
         }
+    }
+
+    /// The tracks that were written to this mirror, by way of any volume above, and may be in its cache only.
+    pub(crate) fn not_stable_at(&self, mirror: VolumeId) -> Vec<TrackRange> {
+        self.hot_of_those_above(mirror, Self::written_to)
+    }
+
+    /// Those of them that a write is on its way to.
+    pub(crate) fn flying_tracks(&self, mirror: VolumeId) -> Vec<TrackRange> {
+        self.hot_of_those_above(mirror, Self::flying_to)
+    }
+
+    fn hot_of_those_above(
+        &self,
+        mirror: VolumeId,
+        regions: impl Fn(&Self, VolumeId, VolumeId) -> Vec<Region>,
+    ) -> Vec<TrackRange> {
+        let geometry = self.volume(mirror).geometry;
+        let mut tracks = Vec::new();
+        let mut at = Some(mirror);
+        while let Some(volume) = at {
+            let hot = regions(self, mirror, volume).into_iter();
+            tracks.extend(hot.map(|region| geometry.tracks_of(region)));
+            at = self.volume(volume).above;
+        }
+        tracks
     }
 
     /// Replay must start from the same words as memory (`pair_bits`).

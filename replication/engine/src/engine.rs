@@ -53,6 +53,8 @@ pub struct Engine {
     /// Pairs in a state that copies.
     pub(crate) copying: BTreeSet<PairId>,
     pub(crate) served_last: Option<PairId>,
+    /// Pairs of which something may be settled when writes that are on their way have ended.
+    pub(crate) settles_behind: BTreeSet<PairId>,
     pub(crate) pace: Pace,
 
     /// The journal could not be written: nothing that needs it is accepted any more.
@@ -92,6 +94,7 @@ impl Engine {
             resumed_by_command: BTreeSet::new(),
             copying: BTreeSet::new(),
             served_last: None,
+            settles_behind: BTreeSet::new(),
             pace: Pace::new(config.limits.pace, config.limits.latency_factor),
             journal_failed: false,
         }
@@ -230,6 +233,9 @@ impl Engine {
                 self.advance(job, out);
             }
             self.take_commands(out);
+            if !self.settles_behind.is_empty() {
+                self.settle_behind(out);
+            }
             self.pump(out);
             if self.runnable.is_empty() {
                 return;

@@ -30,8 +30,8 @@ pub(crate) struct HotRegion {
     in_flight: u32,
     /// The last write's end.
     touched: Tick,
-    /// Every volume those writes went to.
-    legs: BTreeSet<VolumeId>,
+    /// Every volume writes went to, and how many are on their way there.
+    legs: BTreeMap<VolumeId, u32>,
 }
 
 /// Regions of a volume whose legs are being flushed.
@@ -45,6 +45,23 @@ pub(crate) struct Cooling {
 impl HotRegion {
     pub(crate) fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    fn enter(&mut self, legs: impl IntoIterator<Item = VolumeId>) {
+        self.in_flight += 1;
+        for leg in legs {
+            *self.legs.entry(leg).or_default() += 1;
+        }
+    }
+
+    fn leave(&mut self, legs: impl IntoIterator<Item = VolumeId>, now: Tick) {
+        self.in_flight -= 1;
+        self.touched = now;
+        for leg in legs {
+            if let Some(flying) = self.legs.get_mut(&leg) {
+                *flying -= 1;
+            }
+        }
     }
 }
 
@@ -151,11 +168,12 @@ impl Engine {
     pub(crate) fn hold_heat(&mut self, job: &mut Job, regions: &[(VolumeId, Region)], legs: &[VolumeId]) {
         for (id, region) in regions {
             if let Some(hot) = self.volume_mut(*id).hot.get_mut(region) {
-                hot.in_flight += 1;
-                hot.legs.extend(legs.iter().copied());
+                hot.enter(legs.iter().copied());
                 job.heat.push((*id, *region));
             }
         }
+        job.heat_legs.clear();
+        job.heat_legs.extend_from_slice(legs);
     }
 
     /// Its writes have ended.
@@ -167,8 +185,7 @@ impl Engine {
                 .get_mut(&id)
                 .and_then(|volume| volume.hot.get_mut(&region))
             {
-                hot.in_flight -= 1;
-                hot.touched = now;
+                hot.leave(job.heat_legs.iter().copied(), now);
             }
         }
     }
@@ -176,18 +193,15 @@ impl Engine {
     /// A write passes into a region that lets it (`passage`); it goes to these mirrors as well.
     pub(crate) fn enter_hot(&mut self, id: VolumeId, region: Region, mirrors: &[VolumeId]) {
         if let Some(hot) = self.volume_mut(id).hot.get_mut(&region) {
-            hot.in_flight += 1;
-            hot.legs.insert(id);
-            hot.legs.extend(mirrors);
+            hot.enter(mirrors.iter().copied().chain([id]));
         }
     }
 
     /// It has ended.
-    pub(crate) fn leave_hot(&mut self, id: VolumeId, region: Region) {
+    pub(crate) fn leave_hot(&mut self, id: VolumeId, region: Region, mirrors: &[VolumeId]) {
         let now = self.now;
         if let Some(hot) = self.volume_mut(id).hot.get_mut(&region) {
-            hot.in_flight -= 1;
-            hot.touched = now;
+            hot.leave(mirrors.iter().copied().chain([id]), now);
         }
     }
 
@@ -206,7 +220,15 @@ impl Engine {
     /// The hot regions of a volume in which something was written to this leg and may not be stable there.
     pub(crate) fn written_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
         let hot = self.volume(volume).hot.iter();
-        hot.filter(|(_, hot)| hot.legs.contains(&leg))
+        hot.filter(|(_, hot)| hot.legs.contains_key(&leg))
+            .map(|(region, _)| *region)
+            .collect()
+    }
+
+    /// Those in which a write to it is under way.
+    pub(crate) fn flying_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
+        let hot = self.volume(volume).hot.iter();
+        hot.filter(|(_, hot)| hot.legs.get(&leg).is_some_and(|flying| *flying > 0))
             .map(|(region, _)| *region)
             .collect()
     }
@@ -226,7 +248,7 @@ impl Engine {
                 continue;
             }
             let regions = volume.cool_enough(now, &limits);
-            let legs_of = |region| volume.hot[region].legs.iter().copied();
+            let legs_of = |region| volume.hot[region].legs.keys().copied();
             let mut legs: BTreeSet<VolumeId> = regions.keys().flat_map(legs_of).collect();
             if regions.is_empty() {
                 continue;

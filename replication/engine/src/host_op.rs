@@ -408,14 +408,18 @@ impl Engine {
         end(op, Ok(()), out)
     }
 
-    /// Every volume that holds a part of this one's content: itself, and the sources of what it is still owed.
+    /// Every volume that holds a part of this one's content: itself, and the sources of what it is still owed, or would be
+    /// after a crash.
     fn content_of(&self, volume: VolumeId) -> BTreeSet<VolumeId> {
         let mut volumes = BTreeSet::from([volume]);
         let mut line = vec![volume];
         while let Some(at) = line.pop() {
-            for id in self.incoming(at) {
-                let source = self.pairs[&id].source(id);
-                if !self.pairs[&id].bits.todo.is_empty() && volumes.insert(source) {
+            for id in self.pairs_of(at) {
+                let pair = &self.pairs[&id];
+                let brings = pair.must_settle() || pair.reads_through();
+                let owes = !pair.bits.todo.is_empty() || !pair.bits.unsettled.is_empty();
+                let source = pair.source(id);
+                if brings && owes && pair.destination(id) == at && volumes.insert(source) {
                     line.push(source);
                 }
             }

@@ -79,6 +79,8 @@ pub(crate) struct Job {
     pub(crate) failures: Vec<(usize, Outcome)>,
     /// Regions it keeps hot.
     pub(crate) heat: Vec<(VolumeId, Region)>,
+    /// Where the writes go that keep them hot.
+    pub(crate) heat_legs: Vec<VolumeId>,
 }
 
 /// What became of a job that was looked at.
@@ -121,6 +123,7 @@ impl Engine {
             left: 0,
             failures: Vec::new(),
             heat: Vec::new(),
+            heat_legs: Vec::new(),
         };
         self.jobs.insert(id, job);
         if granted {

@@ -187,7 +187,7 @@ impl Engine {
             self.suspend_torn(passage, failed, out);
         }
         if let Some(region) = passage.region {
-            self.leave_hot(passage.volume, region);
+            self.leave_hot(passage.volume, region, &passage.mirrors);
         }
         let passing = passage.passing();
         let family = self.family(passage.root);
@@ -195,7 +195,7 @@ impl Engine {
             family.passing.swap_remove(at);
         }
         let free = family.passing.is_empty();
-        let awaited = free && (family.closed || !family.behind.is_empty());
+        let awaited = free && (family.closed || !family.behind.is_empty()) || !self.settles_behind.is_empty();
         if free {
             self.let_in_behind(passage.root);
         }

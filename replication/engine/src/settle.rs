@@ -15,6 +15,7 @@ use crate::{
     job::{JobId, Wait},
     journal::Record,
     mutation::Mutation,
+    state::PairState,
     track::TrackRange,
 };
 
@@ -96,7 +97,23 @@ impl Engine {
             let mut waiting = core::mem::take(&mut pair.settle.waiting);
             return self.wake(&mut waiting);
         }
-        let runs: Vec<TrackRange> = pair.bits.unsettled.runs().collect();
+        // A write that was on its way to both legs when they parted may reach the mirror behind this round's flush.
+        let apart = matches!(pair.meta.state, PairState::Splitting | PairState::Split);
+        let flying = if apart { self.flying_tracks(id.0) } else { Vec::new() };
+        let Some(pair) = self.pairs.get(&id) else { return };
+        let mut runs: Vec<TrackRange> = pair.bits.unsettled.runs().collect();
+        if !flying.is_empty() {
+            let mut landed = pair.bits.unsettled.clone();
+            for tracks in &flying {
+                landed.clear(*tracks);
+            }
+            runs = landed.runs().collect();
+            self.settles_behind.insert(id);
+            if runs.is_empty() {
+                return;
+            }
+        }
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
         let mut volumes = core::mem::take(&mut pair.settle.volumes);
         volumes.insert(pair.destination(id));
         pair.settle.since = None;
@@ -113,6 +130,18 @@ impl Engine {
         for volume in volumes {
             let token = self.token(Wait::SettleFlush { pair: id, round });
             out.push(Effect::Flush { token, volume });
+        }
+    }
+
+    /// Rounds that waited for writes on their way.
+    pub(crate) fn settle_behind(&mut self, out: &mut Effects) {
+        for id in core::mem::take(&mut self.settles_behind) {
+            self.settle_for(id, None, out);
+            let round = self.pairs.get(&id).is_some_and(|pair| !pair.settle.is_idle());
+            // A round under way leaves some out, perhaps: it is looked at again when that is over.
+            if round {
+                self.settles_behind.insert(id);
+            }
         }
     }
 

@@ -157,7 +157,7 @@ impl World {
             })
         );
         if !lost {
-            self.oracle.answered(id);
+            self.oracle.answered(id, result.is_ok());
         }
         ensure(!lost || self.journal.failed(), || {
             format!("{id:?} was refused for the journal, which works")

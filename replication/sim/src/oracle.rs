@@ -31,6 +31,8 @@ pub struct Oracle {
     /// Primaries of restores that were not answered, and what they held before: not all of what was equal on both sides is
     /// stable on the primary until then.
     unanswered: Vec<(Option<CommandId>, VolumeId, Content)>,
+    /// Mirrors of splits that were not answered, and when they became images.
+    images: Vec<(Option<CommandId>, VolumeId, Time)>,
 }
 
 /// A change that is not durable, and what was before it.
@@ -74,6 +76,7 @@ impl Oracle {
             configs: BTreeMap::new(),
             pending: Vec::new(),
             unanswered: Vec::new(),
+            images: Vec::new(),
         }
     }
 
@@ -113,10 +116,17 @@ impl Oracle {
         }
     }
 
-    /// A command was answered.
-    pub fn answered(&mut self, command: CommandId) {
+    /// A command was answered. The images of a SPLIT that was done are safe from then on.
+    pub fn answered(&mut self, command: CommandId, done: bool) {
         self.unanswered
             .retain(|(waiting, _, _)| *waiting != Some(command));
+        let images = self
+            .images
+            .extract_if(.., |(waiting, _, _)| *waiting == Some(command))
+            .collect::<Vec<_>>();
+        for (_, mirror, at) in images.into_iter().filter(|_| done) {
+            self.tell(mirror, |content| content.flush(at));
+        }
     }
 
     /// Records up to this number are durable: nothing undoes them.
@@ -151,6 +161,8 @@ impl Oracle {
             }
         }
         let mut last = now;
+        self.images
+            .retain(|(_, mirror, _)| change.members.iter().all(|member| member.pair.0 != *mirror));
         for member in &change.members {
             let old = before
                 .pairs
@@ -166,6 +178,7 @@ impl Oracle {
                 ) => {
                     let image = before.content_of(primary, bytes, now).image(now);
                     last = last.max(self.own(mirror).restore(&image, now));
+                    self.images.push((command, mirror, last));
                 }
                 (PairState::Suspended, PairState::Split) if old.is_some_and(|meta| !meta.mirror_ready) => {
                     self.only_bytes(mirror, bytes, now);
@@ -277,6 +290,7 @@ impl Oracle {
                 content.lose_power(now);
             }
         }
+        self.images.clear();
         for (_, primary, mut content) in core::mem::take(&mut self.unanswered) {
             if power {
                 content.stop(now);
@@ -293,6 +307,7 @@ impl Oracle {
             configs: self.configs.clone(),
             pending: Vec::new(),
             unanswered: Vec::new(),
+            images: Vec::new(),
         }
     }
 }
