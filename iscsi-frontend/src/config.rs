@@ -22,6 +22,8 @@ pub struct FrontendConfig {
     pub targets: Vec<TargetAccess>,
     /// What a discovery session must prove: nothing, by default.
     pub discovery: AuthPolicy,
+    /// Where to tell what is served (RFC 4171), if anywhere.
+    pub isns: Option<IsnsConfig>,
     /// Bounds and times.
     pub tuning: Tuning,
 }
@@ -42,6 +44,17 @@ impl From<SocketAddr> for Portal {
     }
 }
 
+/// A name server to register with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsnsConfig {
+    /// `host:port` of the server.
+    pub server: String,
+    /// Entity identifier: 1 to 255 bytes, one of a kind at the server.
+    pub entity: String,
+    /// Seconds between the server's inquiries whether a portal is there; 0: none.
+    pub esi_interval: u32,
+}
+
 /// One target and who may log in to it.
 #[derive(Debug, Clone)]
 pub struct TargetAccess {
@@ -49,7 +62,7 @@ pub struct TargetAccess {
     pub target: Arc<Target>,
     /// A name for people, sent at login.
     pub alias: Option<String>,
-    /// The portal groups it is reached through; empty: all.
+    /// The portal groups it is reached through; empty: all. (A name server is told of every portal for each target.)
     pub portal_groups: Vec<u16>,
     /// Who may log in. None at all: anybody, but only through a loopback address.
     pub initiators: Vec<InitiatorRule>,

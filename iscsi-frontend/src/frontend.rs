@@ -2,7 +2,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -22,7 +25,7 @@ use target_core::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -32,6 +35,7 @@ use crate::{
     config::{FrontendConfig, Portal, TargetAccess},
     connection::Connection,
     ending::Phase,
+    isns,
     listener::{BindError, listen},
     login::{Entrance, LoggedIn, LoginFailure, login, session_key},
     logins::Logins,
@@ -51,6 +55,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<FrontendConfig>,
+    /// Told when the configuration, or what is open, was replaced.
+    pub(crate) changed: watch::Sender<()>,
+    /// The name server knows what is served.
+    pub(crate) registered: AtomicBool,
     pub(crate) sessions: Sessions,
     /// The portals as they are open: with the ports that port 0 came to.
     open: ArcSwap<Vec<Portal>>,
@@ -71,6 +79,11 @@ impl Shared {
             .iter()
             .find(|portal| portal.address == address)
             .map_or(1, |portal| portal.group)
+    }
+
+    /// The portals as they are open.
+    pub(crate) fn open_portals(&self) -> Arc<Vec<Portal>> {
+        self.open.load_full()
     }
 
     /// The addresses to tell an initiator that came to `local`: its own first. A portal that listens on all addresses
@@ -149,6 +162,8 @@ impl Frontend {
             logins: Arc::default(),
             login_failures: Throttle::new(10, Duration::from_secs(10)),
             config: ArcSwap::from_pointee(config),
+            changed: watch::Sender::new(()),
+            registered: AtomicBool::new(false),
         };
         let portals = Portals {
             open: portals,
@@ -171,6 +186,7 @@ impl Frontend {
                 .iter_mut()
                 .for_each(|portal| portal.accept(&self.shared));
         }
+        let isns = tokio::spawn(isns::run(self.shared.clone(), shutdown.clone()));
         let mut trim = tokio::time::interval(TRIM_INTERVAL);
         loop {
             tokio::select! {
@@ -191,6 +207,9 @@ impl Frontend {
         self.shared.stop.cancel();
         self.shared.connections.close();
         self.shared.connections.wait().await;
+        if let Err(error) = isns.await {
+            tracing::error!(%error, "the iSNS client failed");
+        }
     }
 
     /// Replaces the configuration while serving, whole or not at all. Portals are opened and closed. Sessions whose target
@@ -239,6 +258,7 @@ impl Frontend {
         for portal in closed {
             portal.close().await;
         }
+        self.shared.changed.send_replace(());
         let config = self.shared.config.load_full();
         let open = self.shared.open.load_full();
         self.shared
@@ -255,6 +275,12 @@ impl Frontend {
     /// The sessions there are, without discovery sessions.
     pub fn sessions(&self) -> Vec<SessionInfo> {
         self.shared.sessions.list()
+    }
+
+    /// Whether the name server knows what is served; `None` when none is configured.
+    pub fn is_registered(&self) -> Option<bool> {
+        let configured = self.shared.config.load().isns.is_some();
+        configured.then(|| self.shared.registered.load(Ordering::Relaxed))
     }
 
     fn portals(&self) -> MutexGuard<'_, Portals> {

@@ -10,6 +10,7 @@ mod data_out;
 mod dispatch;
 mod ending;
 mod frontend;
+mod isns;
 mod listener;
 mod login;
 mod logins;
@@ -21,7 +22,8 @@ mod tasks;
 mod text;
 
 pub use config::{
-    ConfigError, FrontendConfig, InitiatorName, InitiatorRule, Moved, Portal, TargetAccess, Tuning,
+    ConfigError, FrontendConfig, InitiatorName, InitiatorRule, IsnsConfig, Moved, Portal, TargetAccess,
+    Tuning,
 };
 pub use frontend::Frontend;
 pub use listener::BindError;

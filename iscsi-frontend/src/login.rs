@@ -74,8 +74,6 @@ pub(crate) async fn login(
     let offer = TargetOffer {
         keys: config.tuning.offer.clone(),
         portal_group_tag: entrance.group,
-        // The alias belongs to a target, which is not known before the offer is made.
-        alias: None,
     };
     let origin = Instant::now();
     let mut machine = Login::new(offer, entropy, origin.elapsed(), config.tuning.login_timeout);
@@ -205,6 +203,10 @@ impl LoginFacts for Facts<'_> {
             Some(access) => access.admission(&port.name, self.entrance.group, self.ip()),
             None => Admission::NotFound,
         }
+    }
+
+    fn alias(&self, target: &str) -> Option<String> {
+        self.config.target(target)?.alias.clone()
     }
 
     fn discovery(&self, _port: &InitiatorPort) -> Admission {

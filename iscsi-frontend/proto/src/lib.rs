@@ -5,6 +5,7 @@
 //! * [`bhs`], [`framer`], [`digest`]: what is on the wire.
 //! * [`text`], [`keys`], [`negotiation`], [`limits`]: text keys and what the two sides agree on.
 //! * [`login`], [`chap`], [`discovery`], [`initiator`]: the phases before full feature phase, from both sides.
+//! * [`isns`]: the client of a name server (RFC 4171).
 //! * [`session`], [`data_flow`]: sequence numbers and the plan of a data transfer.
 //! * [`task_management`], [`nop`], [`logout`], [`reject`], [`misbehaviour`]: everything else of full feature phase.
 
@@ -15,6 +16,7 @@ pub mod digest;
 pub mod discovery;
 pub mod framer;
 pub mod initiator;
+pub mod isns;
 pub mod keys;
 pub mod limits;
 pub mod login;

@@ -5,6 +5,7 @@ mod chap;
 mod digests;
 mod esxi;
 mod full_feature;
+mod isns;
 mod login;
 mod protocol_level;
 mod reload;

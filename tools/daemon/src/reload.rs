@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) remove_volumes: Vec<u32>,
     /// The mirrors of generations come from somewhere else.
     pub(crate) generations: bool,
+    /// Another name server is told, or none, or otherwise.
+    pub(crate) isns: bool,
     /// Copies go at another pace, in bytes a second; 0: as fast as they can.
     pub(crate) copy_rate: Option<u64>,
     /// Copies mind the hosts' latency otherwise, in percent; 0: not at all.
@@ -86,6 +88,7 @@ impl Plan {
             .filter(|number| !then.volumes.contains_key(number))
             .copied()
             .collect();
+        plan.isns = now.isns != then.isns;
         plan.generations = now.generations != then.generations;
         let copy_rate = then.replication.copy_rate;
         plan.copy_rate = (now.replication.copy_rate != copy_rate).then(|| copy_rate.unwrap_or(0));
@@ -149,6 +152,9 @@ impl Plan {
                 .iter()
                 .map(|number| format!("volume {number} removed")),
         );
+        if self.isns {
+            lines.push("isns changed".to_owned());
+        }
         if self.generations {
             lines.push("generations: pool or directory changed".to_owned());
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use iscsi_frontend::{
-    AuthPolicy, Credentials, FrontendConfig, InitiatorName, InitiatorRule, Moved, Portal, Secret,
+    AuthPolicy, Credentials, FrontendConfig, InitiatorName, InitiatorRule, IsnsConfig, Moved, Portal, Secret,
     TargetAccess,
 };
 use replication::{Array, HostUse, PairedVolume};
@@ -156,6 +156,7 @@ fn lun_entries(target: &TargetConfig, units: &Units) -> Vec<LunEntry> {
 pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>) -> FrontendConfig {
     let accesses = config.targets.values().filter_map(|target| {
         Some(TargetAccess {
+            alias: target.alias.clone(),
             initiators: target.initiators.iter().map(initiator_rule).collect(),
             ..TargetAccess::open(Arc::clone(targets.get(&target.iqn)?))
         })
@@ -163,6 +164,15 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
     FrontendConfig {
         portals: config.portals.iter().copied().map(Portal::from).collect(),
         targets: accesses.collect(),
+        isns: config.isns.as_ref().map(|isns| IsnsConfig {
+            server: isns.server.clone(),
+            // System ids are one of a kind among those who know each other, as are entities at a server.
+            entity: isns
+                .entity
+                .clone()
+                .unwrap_or_else(|| format!("holdfast:{}", config.system.id)),
+            esi_interval: isns.esi_interval,
+        }),
         ..FrontendConfig::default()
     }
 }

@@ -16,6 +16,11 @@ pub trait LoginFacts {
     /// May `port` log in to `target` through this portal, and what must it prove?
     fn target(&self, port: &InitiatorPort, target: &str) -> Admission;
 
+    /// What people call `target` (TargetAlias, RFC 7143 13.6).
+    fn alias(&self, _target: &str) -> Option<String> {
+        None
+    }
+
     /// May `port` open a discovery session here, and what must it prove?
     fn discovery(&self, port: &InitiatorPort) -> Admission;
 

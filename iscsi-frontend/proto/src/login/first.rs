@@ -63,9 +63,9 @@ impl ExpectFirstRequest {
             }
         }
         let peer = self.identify(request, declarations, facts)?;
-        if peer.target.is_some() {
-            if let Some(alias) = &peer.offer.alias {
-                out.put(Key::TargetAlias.name(), alias);
+        if let Some(target) = &peer.target {
+            if let Some(alias) = facts.alias(target) {
+                out.put(Key::TargetAlias.name(), &alias);
             }
             out.put(
                 Key::TargetPortalGroupTag.name(),

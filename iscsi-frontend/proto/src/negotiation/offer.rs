@@ -49,8 +49,6 @@ pub struct TargetOffer {
     pub keys: Offer,
     /// The tag of the portal group that the connection came in through (RFC 7143 13.9).
     pub portal_group_tag: u16,
-    /// A name for people (RFC 7143 13.6).
-    pub alias: Option<String>,
 }
 
 impl Default for Offer {
@@ -81,7 +79,6 @@ impl Default for TargetOffer {
         Self {
             keys: Offer::default(),
             portal_group_tag: 1,
-            alias: None,
         }
     }
 }

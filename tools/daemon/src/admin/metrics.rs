@@ -23,13 +23,31 @@ pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Respo
     page.sample("holdfast_info", &labels, 1);
     volumes(&mut page, &service);
     pairs(&mut page, &service).await?;
-    page.metric("holdfast_connections", "gauge", "iSCSI connections.");
-    page.sample(
-        "holdfast_connections",
-        &[],
-        service.frontend.sessions().len() as u64,
-    );
+    sessions(&mut page, &service);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page.0).into_response())
+}
+
+fn sessions(page: &mut Page, service: &Service) {
+    let sessions = service.frontend.sessions();
+    page.metric("holdfast_connections", "gauge", "iSCSI connections.");
+    page.sample("holdfast_connections", &[], sessions.len() as u64);
+    let name = "holdfast_session_round_trip_microseconds";
+    page.metric(name, "gauge", "Time from the last NOP-In to its answer.");
+    for session in &sessions {
+        let Some(time) = session.round_trip else { continue };
+        let tsih = session.tsih.to_string();
+        let labels = [
+            ("initiator", session.initiator.as_str()),
+            ("target", &session.target),
+            ("tsih", &tsih),
+        ];
+        page.sample(name, &labels, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+    if let Some(registered) = service.frontend.is_registered() {
+        let name = "holdfast_isns_registered";
+        page.metric(name, "gauge", "Whether the iSNS server knows what is served.");
+        page.sample(name, &[], registered.into());
+    }
 }
 
 fn volumes(page: &mut Page, service: &Service) {

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) system: System,
     /// `[iscsi]`.
     pub(crate) portals: Vec<SocketAddr>,
+    /// `[isns]`.
+    pub(crate) isns: Option<Isns>,
     /// `[admin]`.
     pub(crate) admin: Admin,
     /// `[replication]`.
@@ -62,6 +64,17 @@ pub(crate) struct System {
     pub(crate) track_size: u32,
     /// Threads that serve; 0 is one for each core.
     pub(crate) workers: usize,
+}
+
+/// `[isns]`: the name server that is told what is served (RFC 4171).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Isns {
+    /// `host:port`.
+    pub(crate) server: String,
+    /// Entity identifier; `None` takes one from the system id.
+    pub(crate) entity: Option<String>,
+    /// Seconds between its inquiries; 0: none.
+    pub(crate) esi_interval: u32,
 }
 
 /// `[admin]`.
@@ -143,6 +156,8 @@ pub(crate) struct LunConfig {
 pub(crate) struct TargetConfig {
     /// iSCSI name.
     pub(crate) iqn: String,
+    /// What people call it.
+    pub(crate) alias: Option<String>,
     /// By LUN.
     pub(crate) luns: BTreeMap<u16, LunConfig>,
     /// Who may log in; empty: any initiator.

@@ -10,6 +10,7 @@ use super::problem::Problems;
 pub(super) struct Raw {
     pub(super) system: Option<RawSystem>,
     pub(super) iscsi: Option<RawIscsi>,
+    pub(super) isns: Option<RawIsns>,
     pub(super) admin: Option<RawAdmin>,
     pub(super) replication: Option<RawReplication>,
     pub(super) generations: Option<RawGenerations>,
@@ -47,6 +48,14 @@ pub(super) struct RawSystem {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIscsi {
     pub(super) portals: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIsns {
+    pub(super) server: String,
+    pub(super) entity: Option<String>,
+    pub(super) esi_interval: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,6 +112,7 @@ pub(crate) struct RawVolume {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTarget {
     pub(super) iqn: String,
+    pub(super) alias: Option<String>,
     #[serde(default)]
     pub(super) luns: Vec<RawLun>,
     #[serde(default)]
@@ -144,7 +154,7 @@ pub(super) struct RawChap {
     pub(super) secret_file: String,
 }
 
-const ACCEPTED: &str = "system, iscsi, admin, replication, generations, volume, target";
+const ACCEPTED: &str = "system, iscsi, isns, admin, replication, generations, volume, target";
 
 fn standard() -> String {
     "standard".to_owned()
@@ -166,6 +176,7 @@ impl Raw {
             match key.as_str() {
                 "system" => raw.system = fit(&key, value, problems),
                 "iscsi" => raw.iscsi = fit(&key, value, problems),
+                "isns" => raw.isns = fit(&key, value, problems),
                 "admin" => raw.admin = fit(&key, value, problems),
                 "replication" => raw.replication = fit(&key, value, problems),
                 "generations" => raw.generations = fit(&key, value, problems),

@@ -29,12 +29,15 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 12] = [
+const SCALARS: [(&str, &str, Kind); 15] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
     ("system", "workers", Kind::Number),
     ("iscsi", "portals", Kind::List),
+    ("isns", "server", Kind::Text),
+    ("isns", "entity", Kind::Text),
+    ("isns", "esi_interval", Kind::Number),
     ("admin", "socket", Kind::Text),
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),

@@ -116,6 +116,50 @@ fn resuming_is_left_to_commands_for_all_pairs_or_for_some() {
     );
 }
 
+/// RFC 4171: where to register is a host and a port; who registers is named by the file, or after the system.
+#[test]
+fn a_name_server_has_a_host_and_a_port() {
+    let isns = |text: &str| parse(&format!("{GOOD}\n[isns]\n{text}")).unwrap().isns;
+    let expected = |server: &str| {
+        Some(Isns {
+            server: server.to_owned(),
+            entity: None,
+            esi_interval: 60,
+        })
+    };
+    for server in ["isns.example.org:3205", "192.0.2.5:3205", "[2001:db8::5]:3205"] {
+        assert_eq!(isns(&format!("server = {server:?}")), expected(server));
+    }
+    let set = isns("server = \"a:1\"\nentity = \"e\"\nesi_interval = 0").unwrap();
+    assert_eq!((set.entity.as_deref(), set.esi_interval), (Some("e"), 0));
+    for server in [
+        "",
+        "isns",
+        ":3205",
+        "isns:",
+        "isns:0",
+        "isns:65536",
+        "2001:db8::5:3205",
+        "a b:1",
+    ] {
+        let text = format!("{GOOD}\n[isns]\nserver = {server:?}");
+        one_fault(&text, "isns.server", "HOST:PORT is");
+    }
+    let text = format!("{GOOD}\n[isns]\nserver = \"a:1\"\nentity = \"\"");
+    one_fault(&text, "isns.entity", "1 to 255 bytes");
+}
+
+#[test]
+fn a_target_may_have_an_alias() {
+    let aliased = |alias: &str| with("\nluns = [", &format!("\nalias = {alias:?}\nluns = ["));
+    let config = parse(&aliased("the database")).unwrap();
+    let target = &config.targets["iqn.2026-11.org.example:t1"];
+    assert_eq!(target.alias.as_deref(), Some("the database"));
+    for alias in [String::new(), "x".repeat(256)] {
+        one_fault(&aliased(&alias), "target[1].alias", "1 to 255 bytes");
+    }
+}
+
 #[test]
 fn the_embedded_default_is_the_pinned_one() {
     let config = Config::load(None, []).unwrap();

@@ -11,12 +11,12 @@ use replication_engine::Limits;
 use target_core::{lun_map::LARGEST_LUN, scsi_model::control::SystemId};
 
 use super::{
-    Admin, Chap, Config, GenerationsConfig, InitiatorConfig, LunConfig, Media, Replication, Secret, System,
-    TargetConfig, VolumeConfig,
+    Admin, Chap, Config, GenerationsConfig, InitiatorConfig, Isns, LunConfig, Media, Replication, Secret,
+    System, TargetConfig, VolumeConfig,
     problem::Problems,
     raw::{
-        Raw, RawAdmin, RawChap, RawGenerations, RawInitiator, RawIscsi, RawReplication, RawSize, RawSystem,
-        RawTarget, RawVolume,
+        Raw, RawAdmin, RawChap, RawGenerations, RawInitiator, RawIscsi, RawIsns, RawReplication, RawSize,
+        RawSystem, RawTarget, RawVolume,
     },
 };
 
@@ -32,6 +32,7 @@ const NAME_BYTES: usize = 32;
 pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<Config> {
     let system = raw.system.and_then(|raw| system(raw, problems));
     let portals = raw.iscsi.and_then(|raw| portals(raw, problems));
+    let isns = raw.isns.and_then(|raw| isns(raw, problems));
     let volumes = volumes(raw.volumes, problems);
     let known = (!raw.volumes_incomplete).then_some(&volumes);
     let targets = targets(raw.targets, known, problems);
@@ -55,6 +56,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         source: source.to_owned(),
         system,
         portals,
+        isns,
         admin,
         replication,
         generations,
@@ -136,6 +138,42 @@ fn address(key: &str, text: &str, problems: &mut Problems) -> Option<SocketAddr>
     }
     address
 }
+
+/// Seconds between inquiries when nothing is said.
+const ESI_INTERVAL: u32 = 60;
+
+fn isns(raw: RawIsns, problems: &mut Problems) -> Option<Isns> {
+    let host_and_port = raw.server.rsplit_once(':');
+    let reachable = host_and_port.is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let named = !host.is_empty() && (bracketed || !host.contains(':'));
+        named && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if !reachable {
+        let text = format!(
+            "{:?} is not accepted: HOST:PORT is, like \"isns.example.org:3205\" or \"192.0.2.5:3205\"",
+            raw.server
+        );
+        problems.add("isns.server", text);
+    }
+    if let Some(entity) = &raw.entity
+        && !is_declarable(entity)
+    {
+        problems.add("isns.entity", DECLARABLE);
+    }
+    reachable.then_some(Isns {
+        server: raw.server,
+        entity: raw.entity,
+        esi_interval: raw.esi_interval.unwrap_or(ESI_INTERVAL),
+    })
+}
+
+/// What a side may say of itself in a text key, and in an attribute of iSNS.
+fn is_declarable(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+const DECLARABLE: &str = "1 to 255 bytes without control characters are accepted";
 
 fn admin(raw: RawAdmin, state_dir: &Path, problems: &mut Problems) -> Admin {
     let socket = raw
@@ -404,10 +442,16 @@ fn targets(
                 format!("{iqn} is the name of another target already"),
             );
         }
+        if let Some(alias) = &raw.alias
+            && !is_declarable(alias)
+        {
+            problems.add(format!("{key}.alias"), DECLARABLE);
+        }
         let luns = luns(&key, &raw, volumes, problems);
         let initiators = initiators(&key, raw.initiator, problems);
         targets.entry(iqn.clone()).or_insert(TargetConfig {
             iqn,
+            alias: raw.alias,
             luns,
             initiators,
         });

@@ -66,6 +66,10 @@ impl LoginFacts for House {
         }
     }
 
+    fn alias(&self, target: &str) -> Option<String> {
+        (target == TARGET).then(|| "Holdfast".to_owned())
+    }
+
     fn discovery(&self, _: &InitiatorPort) -> Admission {
         self.admission.clone()
     }
@@ -100,13 +104,7 @@ struct Bench {
 
 impl Bench {
     fn new(house: House) -> Self {
-        Self::offering(
-            house,
-            TargetOffer {
-                alias: Some("Holdfast".into()),
-                ..TargetOffer::default()
-            },
-        )
+        Self::offering(house, TargetOffer::default())
     }
 
     fn offering(house: House, offer: TargetOffer) -> Self {
