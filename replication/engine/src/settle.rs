@@ -99,7 +99,11 @@ impl Engine {
         }
         // A write that was on its way to both legs when they parted may reach the mirror behind this round's flush.
         let apart = matches!(pair.meta.state, PairState::Splitting | PairState::Split);
-        let flying = if apart { self.flying_tracks(id.0) } else { Vec::new() };
+        let flying = if apart {
+            self.flying_tracks(id.0)
+        } else {
+            Vec::new()
+        };
         let Some(pair) = self.pairs.get(&id) else { return };
         let mut runs: Vec<TrackRange> = pair.bits.unsettled.runs().collect();
         if !flying.is_empty() {
@@ -113,7 +117,9 @@ impl Engine {
                 return;
             }
         }
-        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        let Some(pair) = self.pairs.get_mut(&id) else {
+            return;
+        };
         let mut volumes = core::mem::take(&mut pair.settle.volumes);
         volumes.insert(pair.destination(id));
         pair.settle.since = None;
