@@ -1,0 +1,646 @@
+use super::*;
+use crate::{
+    header::{HIGHEST_VERSION, LOWEST_VERSION, MAX_DATA, ORDERED},
+    message::{Farewell, Hello, LEAST_WINDOW, Refusal, RefusalCause},
+    request::{Action, PairOrder, VolumeName},
+    response::{Description, FailureCode, MAX_RUNS, PairReport, Run},
+};
+use proptest::{collection::vec, option, prelude::*};
+use scsi_model::control::{CopyMode, SystemId};
+use std::fmt::Write as _;
+
+/// The bytes of any message.
+pub(crate) fn encode(message: &Message) -> BytesMut {
+    let encoded = match message {
+        Message::Hello(hello) => plain(0, &Plain::Hello(hello)),
+        Message::HelloAck(hello) => plain(0, &Plain::HelloAck(hello)),
+        Message::Refuse(refusal) => plain(0, &Plain::Refuse(*refusal)),
+        Message::Ping(number) => plain(1, &Plain::Ping(*number)),
+        Message::Pong(number) => plain(1, &Plain::Pong(*number)),
+        Message::Bye(farewell) => plain(1, &Plain::Bye(*farewell)),
+        Message::Request(id, request) => Sealed::request(request).unwrap().frame(1, *id),
+        Message::Response(id, response) => Sealed::response(response).unwrap().frame(1, *id),
+    };
+    BytesMut::from(&[encoded.head, encoded.data].concat()[..])
+}
+
+fn decode(mut bytes: BytesMut) -> Result<Message, FrameError> {
+    let frame = Frame::take(&mut bytes)?.expect("a whole frame");
+    assert!(bytes.is_empty());
+    Ok(frame.message)
+}
+
+fn system() -> impl Strategy<Value = SystemId> {
+    "[A-Za-z0-9._-]{1,16}".prop_map(|text| SystemId::new(text).unwrap())
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let versions = (1u16..9, 0u16..9);
+    let window = (1..=u32::MAX, LEAST_WINDOW..=u64::MAX);
+    (
+        versions,
+        any::<u32>(),
+        window,
+        any::<u128>(),
+        system(),
+        "[!-~]{0,32}",
+    )
+        .prop_map(
+            |((lowest, more), features, (requests, bytes), boot, system, software)| Hello {
+                lowest,
+                highest: lowest + more,
+                features,
+                requests,
+                bytes,
+                boot,
+                system,
+                software,
+            },
+        )
+}
+
+fn bytes(most: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 1..most).prop_map(Bytes::from)
+}
+
+pub(crate) fn request() -> impl Strategy<Value = Request> {
+    let place = || (any::<u128>(), any::<u64>(), any::<u32>(), 0..1u64 << 62);
+    let name = prop_oneof![
+        any::<u32>().prop_map(VolumeName::Number),
+        "[a-zäß]{1,32}".prop_map(VolumeName::Name)
+    ];
+    let action = (0..Action::ALL.len()).prop_map(|index| Action::ALL[index]);
+    let numbers = (
+        any::<u32>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u64>(),
+        any::<u64>(),
+    );
+    let order = (
+        any::<u128>(),
+        any::<u64>(),
+        action,
+        any::<u16>(),
+        any::<bool>(),
+        numbers,
+    );
+    prop_oneof![
+        name.prop_map(Request::Describe),
+        (place(), any::<bool>(), bytes(300)).prop_map(|((pair, epoch, volume, offset), ordered, data)| {
+            Request::Write {
+                pair,
+                epoch,
+                volume,
+                offset,
+                ordered,
+                data,
+            }
+        }),
+        (place(), 1..1u64 << 62, any::<bool>(), any::<bool>()).prop_map(
+            |((pair, epoch, volume, offset), length, unmap, ordered)| Request::Zero {
+                pair,
+                epoch,
+                volume,
+                offset,
+                length,
+                unmap,
+                ordered,
+            }
+        ),
+        (place(), 1..=MAX_DATA as u32).prop_map(|((pair, epoch, volume, offset), length)| Request::Read {
+            pair,
+            epoch,
+            volume,
+            offset,
+            length,
+        }),
+        place().prop_map(|(pair, epoch, volume, _)| Request::Flush { pair, epoch, volume }),
+        place().prop_map(|(pair, epoch, volume, offset)| Request::Extents {
+            pair,
+            epoch,
+            volume,
+            offset,
+        }),
+        order.prop_map(
+            |(pair, epoch, action, flags, sync, (primary, mirror, track_size, bytes, from))| {
+                Request::Pair(PairOrder {
+                    pair,
+                    epoch,
+                    action,
+                    flags,
+                    primary,
+                    mirror,
+                    mode: if sync { CopyMode::Sync } else { CopyMode::Async },
+                    bytes,
+                    track_size,
+                    from,
+                })
+            }
+        ),
+        bytes(200).prop_map(Request::Forward),
+    ]
+}
+
+fn report() -> impl Strategy<Value = PairReport> {
+    let runs = vec((0..100u64, 1..100u64), 0..20).prop_map(|gaps| {
+        let mut free = 0;
+        let run = |(gap, tracks)| {
+            let first = free + gap;
+            free = first + tracks;
+            Run { first, tracks }
+        };
+        gaps.into_iter().map(run).collect::<Vec<_>>()
+    });
+    let next = option::of(4000..u64::MAX);
+    (any::<u128>(), any::<u64>(), any::<u8>(), any::<u16>(), runs, next).prop_map(
+        |(pair, epoch, state, flags, runs, next)| PairReport {
+            pair,
+            epoch,
+            state,
+            flags,
+            runs,
+            next,
+        },
+    )
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let code = (0..FailureCode::ALL.len()).prop_map(|index| FailureCode::ALL[index]);
+    let described = (
+        any::<[u32; 3]>(),
+        any::<u64>(),
+        any::<bool>(),
+        any::<u128>(),
+        "[a-z]{1,64}",
+    )
+        .prop_map(
+            |([number, block_size, track_size], bytes, mirror_class, boot, name)| Description {
+                number,
+                name,
+                bytes,
+                block_size,
+                track_size,
+                mirror_class,
+                boot,
+            },
+        );
+    prop_oneof![
+        Just(Response::Done),
+        Just(Response::Hole),
+        (code, "\\PC{0,100}").prop_map(|(code, message)| Response::failed(code, message)),
+        described.prop_map(Response::Described),
+        bytes(300).prop_map(Response::Data),
+        (any::<bool>(), any::<u64>()).prop_map(|(mapped, length)| Response::Extent { mapped, length }),
+        report().prop_map(Response::PairState),
+        bytes(300).prop_map(Response::Forwarded),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let cause = (0..RefusalCause::ALL.len()).prop_map(|index| RefusalCause::ALL[index]);
+    prop_oneof![
+        hello().prop_map(Message::Hello),
+        hello().prop_map(Message::HelloAck),
+        (cause, any::<u16>(), any::<u16>()).prop_map(|(cause, lowest, highest)| Message::Refuse(Refusal {
+            cause,
+            lowest,
+            highest,
+        })),
+        any::<u64>().prop_map(Message::Ping),
+        any::<u64>().prop_map(Message::Pong),
+        (0..Farewell::ALL.len()).prop_map(|index| Message::Bye(Farewell::ALL[index])),
+        (1u64.., request()).prop_map(|(id, request)| Message::Request(id, request)),
+        (1u64.., response()).prop_map(|(id, response)| Message::Response(id, response)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_message_is_read_back(message in message()) {
+        prop_assert_eq!(decode(encode(&message)).unwrap(), message);
+    }
+
+    /// Checksums are there to be believed: one flipped bit anywhere is refused, and never read as something else.
+    #[test]
+    fn one_flipped_bit_anywhere_is_refused(message in message(), place in any::<prop::sample::Index>(), bit in 0..8u8) {
+        let mut bytes = encode(&message);
+        let at = place.index(bytes.len());
+        bytes[at] ^= 1u8 << bit;
+        prop_assert!(Frame::take(&mut bytes).is_err());
+    }
+
+    #[test]
+    fn a_frame_cut_short_asks_for_what_is_missing(message in message(), place in any::<prop::sample::Index>()) {
+        let whole = encode(&message);
+        let at = place.index(whole.len());
+        let mut part = BytesMut::from(&whole[..at]);
+        let needed = Frame::take(&mut part).unwrap().unwrap_err();
+        prop_assert!(needed >= 1 && at + needed <= whole.len());
+        prop_assert_eq!(part.len(), at, "nothing was taken");
+    }
+}
+
+/// The same fixed fields with a value changed, under right checksums.
+fn forge(message: &Message, at: usize, value: &[u8]) -> Result<Message, FrameError> {
+    let whole = encode(message);
+    let header = Header::decode(&whole).unwrap().unwrap();
+    let mut payload = whole[HEADER_BYTES..].to_vec();
+    payload[at..at + value.len()].copy_from_slice(value);
+    reseal(header, &payload)
+}
+
+fn reseal(header: Header, payload: &[u8]) -> Result<Message, FrameError> {
+    let header = Header {
+        length: payload.len(),
+        payload_crc: crc_fast::crc32_iscsi(payload),
+        ..header
+    };
+    decode(BytesMut::from(&[&header.encode()[..], payload].concat()[..]))
+}
+
+fn a_write() -> Message {
+    Message::Request(
+        7,
+        Request::Write {
+            pair: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+            epoch: 3,
+            volume: 2,
+            offset: 0x1_0000,
+            ordered: true,
+            data: Bytes::from_static(b"holdfast"),
+        },
+    )
+}
+
+#[test]
+fn values_that_are_not_accepted_are_refused_by_name() {
+    let samples = samples();
+    let find = |kind: Kind| &samples.iter().find(|(named, _)| *named == kind).unwrap().1;
+    let field = |kind, field| FrameError::Field { kind, field };
+    let cases: [(Kind, usize, &[u8], FrameError); 20] = [
+        (Kind::Hello, 0, &[0, 0], field(Kind::Hello, "versions")),
+        (Kind::Hello, 0, &[9, 0], field(Kind::Hello, "versions")),
+        (Kind::Hello, 8, &[0; 4], field(Kind::Hello, "window")),
+        (Kind::Hello, 16, &[0; 8], field(Kind::Hello, "window")),
+        (
+            Kind::Hello,
+            13,
+            &[1],
+            FrameError::Reserved {
+                kind: Kind::Hello,
+                at: 13,
+            },
+        ),
+        (Kind::Hello, 40, b"A B", field(Kind::Hello, "system")),
+        (Kind::Hello, 40, &[b' '; 16], field(Kind::Hello, "system")),
+        (Kind::Hello, 56, &[0xFF], field(Kind::Hello, "software")),
+        (Kind::Refuse, 0, &[99], field(Kind::Refuse, "cause")),
+        (Kind::Bye, 0, &[99], field(Kind::Bye, "reason")),
+        (Kind::Describe, 0, &[2], field(Kind::Describe, "selector")),
+        (
+            Kind::Write,
+            28,
+            &[1],
+            FrameError::Reserved {
+                kind: Kind::Write,
+                at: 28,
+            },
+        ),
+        (
+            Kind::Write,
+            32,
+            &[0xFF; 8],
+            FrameError::Range {
+                kind: Kind::Write,
+                offset: u64::MAX,
+                length: 8,
+            },
+        ),
+        (
+            Kind::Zero,
+            40,
+            &[0; 8],
+            FrameError::Range {
+                kind: Kind::Zero,
+                offset: 0x1_0000,
+                length: 0,
+            },
+        ),
+        (Kind::Read, 40, &[1, 0, 16, 0], field(Kind::Read, "length")),
+        (Kind::Pair, 24, &[9], field(Kind::Pair, "action")),
+        (Kind::Pair, 25, &[2], field(Kind::Pair, "mode")),
+        (Kind::Failed, 0, &[0], field(Kind::Failed, "code")),
+        (Kind::PairState, 32, &[1, 0], field(Kind::PairState, "next")),
+        (
+            Kind::PairState,
+            28,
+            &[9],
+            FrameError::Truncated {
+                kind: Kind::PairState,
+                at: 72,
+            },
+        ),
+    ];
+    for (kind, at, value, error) in cases {
+        assert_eq!(forge(find(kind), at, value), Err(error), "{kind:?} byte {at}");
+    }
+    let fewer_runs = forge(find(Kind::PairState), 28, &[1]);
+    assert_eq!(
+        fewer_runs,
+        Err(FrameError::Surplus {
+            kind: Kind::PairState,
+            at: 56
+        })
+    );
+    let overlapping = forge(find(Kind::PairState), 56, &[1]);
+    assert_eq!(overlapping, Err(field(Kind::PairState, "runs")));
+}
+
+#[test]
+fn headers_that_are_not_accepted_are_refused_by_name() {
+    let whole = encode(&a_write());
+    let header = Header::decode(&whole).unwrap().unwrap();
+    let refused = |header: Header| Header::decode(&header.encode()).unwrap_err();
+    assert_eq!(
+        refused(Header { flags: 4, ..header }),
+        FrameError::Flags {
+            kind: Kind::Write,
+            flags: 4
+        }
+    );
+    assert_eq!(
+        refused(Header {
+            kind: Kind::Read,
+            flags: ORDERED,
+            ..header
+        }),
+        FrameError::Flags {
+            kind: Kind::Read,
+            flags: 1
+        }
+    );
+    assert_eq!(
+        refused(Header { id: 0, ..header }),
+        FrameError::Id {
+            kind: Kind::Write,
+            id: 0
+        }
+    );
+    assert_eq!(
+        refused(Header {
+            kind: Kind::Ping,
+            flags: 0,
+            length: 8,
+            ..header
+        }),
+        FrameError::Id {
+            kind: Kind::Ping,
+            id: 7
+        }
+    );
+    for length in [40, 40 + MAX_DATA + 1, u32::MAX as usize] {
+        assert_eq!(
+            refused(Header { length, ..header }),
+            FrameError::Length {
+                kind: Kind::Write,
+                length,
+                least: 41,
+                most: 40 + MAX_DATA
+            }
+        );
+    }
+    let mut bytes = header.encode();
+    bytes[6] = 200;
+    let crc = crc_fast::crc32_iscsi(&bytes[..28]).to_le_bytes();
+    bytes[28..].copy_from_slice(&crc);
+    assert_eq!(Header::decode(&bytes), Err(FrameError::Kind(200)));
+    let mut bytes = header.encode();
+    bytes[12] = 1;
+    let crc = crc_fast::crc32_iscsi(&bytes[..28]).to_le_bytes();
+    bytes[28..].copy_from_slice(&crc);
+    assert_eq!(
+        Header::decode(&bytes),
+        Err(FrameError::Reserved {
+            kind: Kind::Write,
+            at: 12
+        })
+    );
+    assert_eq!(Header::decode(b"HF"), Ok(None));
+    assert_eq!(Header::decode(b"GE"), Err(FrameError::Magic));
+}
+
+#[test]
+fn a_payload_changed_under_way_is_refused_before_anyone_sees_it() {
+    let mut bytes = encode(&a_write());
+    *bytes.last_mut().unwrap() ^= 1;
+    assert_eq!(
+        Frame::take(&mut bytes),
+        Err(FrameError::PayloadCrc {
+            kind: Kind::Write,
+            id: 7
+        })
+    );
+}
+
+#[test]
+fn what_the_other_side_would_refuse_is_not_sealed() {
+    let write = |length: usize| {
+        Sealed::request(&Request::Write {
+            pair: 1,
+            epoch: 1,
+            volume: 1,
+            offset: 0,
+            ordered: false,
+            data: vec![0; length].into(),
+        })
+    };
+    assert!(write(MAX_DATA).is_ok());
+    assert!(matches!(write(MAX_DATA + 1), Err(FrameError::Length { .. })));
+    assert!(matches!(write(0), Err(FrameError::Range { .. })));
+    let forward = Request::Forward(vec![0; (64 << 10) + 1].into());
+    assert!(matches!(
+        Sealed::request(&forward),
+        Err(FrameError::Length { .. })
+    ));
+    for name in [String::new(), "x".repeat(65)] {
+        let describe = Request::Describe(VolumeName::Name(name));
+        assert!(matches!(
+            Sealed::request(&describe),
+            Err(FrameError::Field { .. })
+        ));
+    }
+    let runs = (0..=MAX_RUNS as u64).map(|n| Run {
+        first: 2 * n,
+        tracks: 1,
+    });
+    let report = PairReport {
+        pair: 1,
+        epoch: 1,
+        state: 0,
+        flags: 0,
+        runs: runs.collect(),
+        next: None,
+    };
+    assert!(Sealed::response(&Response::PairState(report)).is_err());
+}
+
+#[test]
+fn a_failure_s_message_is_cut_at_a_character() {
+    let Response::Failed { message, .. } = Response::failed(FailureCode::Internal, "ä".repeat(400)) else {
+        unreachable!("it is a failure");
+    };
+    assert_eq!(message.len(), 512);
+    let Response::Failed { message, .. } =
+        Response::failed(FailureCode::Internal, format!("x{}", "ä".repeat(400)))
+    else {
+        unreachable!("it is a failure");
+    };
+    assert_eq!(message.len(), 511);
+}
+
+/// One of each kind.
+fn samples() -> Vec<(Kind, Message)> {
+    let pair = 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10;
+    let (epoch, volume, offset) = (3, 2, 0x1_0000);
+    let boot = 0x1112_1314_1516_1718_191a_1b1c_1d1e_1f20;
+    let hello = Hello {
+        lowest: LOWEST_VERSION,
+        highest: HIGHEST_VERSION,
+        features: 0,
+        requests: 256,
+        bytes: 32 << 20,
+        boot,
+        system: SystemId::new("HF-A").unwrap(),
+        software: "holdfast 0.1.0".to_owned(),
+    };
+    let ack = Hello {
+        system: SystemId::new("HF-B").unwrap(),
+        ..hello.clone()
+    };
+    let refusal = Refusal {
+        cause: RefusalCause::Duplicate,
+        lowest: 1,
+        highest: 1,
+    };
+    let order = PairOrder {
+        pair,
+        epoch,
+        action: Action::Establish,
+        flags: 1,
+        primary: 1,
+        mirror: 2,
+        mode: CopyMode::Sync,
+        bytes: 1 << 30,
+        track_size: 65536,
+        from: 0,
+    };
+    let description = Description {
+        number: 2,
+        name: "bcv1".to_owned(),
+        bytes: 1 << 30,
+        block_size: 512,
+        track_size: 65536,
+        mirror_class: true,
+        boot,
+    };
+    let report = PairReport {
+        pair,
+        epoch,
+        state: 4,
+        flags: PairReport::READY,
+        runs: vec![Run { first: 0, tracks: 3 }, Run { first: 64, tracks: 1 }],
+        next: Some(4096),
+    };
+    let requests = [
+        Request::Describe(VolumeName::Name("bcv1".to_owned())),
+        Request::Write {
+            pair,
+            epoch,
+            volume,
+            offset,
+            ordered: true,
+            data: Bytes::from_static(b"holdfast"),
+        },
+        Request::Zero {
+            pair,
+            epoch,
+            volume,
+            offset,
+            length: 0x2_0000,
+            unmap: true,
+            ordered: false,
+        },
+        Request::Read {
+            pair,
+            epoch,
+            volume,
+            offset,
+            length: 4096,
+        },
+        Request::Flush { pair, epoch, volume },
+        Request::Extents {
+            pair,
+            epoch,
+            volume,
+            offset,
+        },
+        Request::Pair(order),
+        Request::Forward(Bytes::from_static(b"split")),
+    ];
+    let responses = [
+        Response::Described(description),
+        Response::Data(Bytes::from_static(b"holdfast")),
+        Response::Hole,
+        Response::Extent {
+            mapped: true,
+            length: 0x2_0000,
+        },
+        Response::PairState(report),
+        Response::Forwarded(Bytes::from_static(b"done")),
+        Response::Done,
+        Response::failed(FailureCode::WrongEpoch, "epoch 4"),
+    ];
+    let mut samples = vec![
+        (Kind::Hello, Message::Hello(hello)),
+        (Kind::HelloAck, Message::HelloAck(ack)),
+        (Kind::Refuse, Message::Refuse(refusal)),
+        (Kind::Ping, Message::Ping(1)),
+        (Kind::Pong, Message::Pong(1)),
+        (Kind::Bye, Message::Bye(Farewell::Stopping)),
+    ];
+    samples.extend(requests.map(|request| (request.kind(), Message::Request(7, request))));
+    samples.extend(responses.map(|response| (response.kind(), Message::Response(7, response))));
+    samples
+}
+
+/// docs/link.md ends with the bytes of one frame of each kind.
+#[test]
+fn the_page_shows_the_bytes_that_the_code_writes() {
+    const TITLE: &str = "## One frame of each kind\n\n";
+    let mut expected = String::new();
+    for (kind, message) in samples() {
+        let _ = writeln!(expected, "    {kind:?}");
+        for (line, bytes) in encode(&message).chunks(32).enumerate() {
+            let _ = write!(expected, "    {:04x} ", line * 32);
+            for word in bytes.chunks(4) {
+                expected.push(' ');
+                for byte in word {
+                    let _ = write!(expected, "{byte:02x}");
+                }
+            }
+            expected.push('\n');
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/link.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let prose = page.find(TITLE).unwrap() + TITLE.len();
+    if std::env::var_os("HOLDFAST_WRITE_DOCS").is_some() {
+        std::fs::write(path, format!("{}{expected}", &page[..prose])).unwrap();
+    } else {
+        assert!(
+            page[prose..] == expected,
+            "docs/link.md shows other bytes than the code writes:\n{expected}"
+        );
+    }
+}
