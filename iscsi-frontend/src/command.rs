@@ -13,6 +13,7 @@ use iscsi_proto::{
     data_flow::{DataInFlow, Residual, WriteFlow},
     framer::Frame,
     misbehaviour::{Misbehaviour, Reaction},
+    session::CommandWindow,
 };
 use target_core::{
     scsi_model::{
@@ -24,7 +25,8 @@ use target_core::{
 use tokio::sync::mpsc;
 
 use crate::{
-    connection::Connection,
+    link::{Link, LinkId},
+    session::Session,
     sessions::Event,
     tasks::{Collecting, CommandFacts},
 };
@@ -45,13 +47,20 @@ const PINNED_BUFFERS: usize = 8;
 /// Immediate data up to this length counts as short.
 const SHORT_DATA: usize = 16 * 1024;
 
-impl Connection {
+impl Session {
     /// A SCSI Command that is next in order.
-    pub(crate) fn scsi_command(&mut self, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Misbehaviour> {
+    pub(crate) fn scsi_command(
+        &mut self,
+        at: usize,
+        pdu: &Bytes,
+        frame: &Frame<'_>,
+    ) -> Result<(), Misbehaviour> {
         let header = frame.bhs.view::<bhs::ScsiCommand>();
         let immediate = header.immediate();
-        self.counters.commands += 1;
-        let facts = match self.facts(pdu, frame, header) {
+        let link = &mut self.links[at];
+        link.counters.commands += 1;
+        let link = link.id;
+        let facts = match self.facts(link, pdu, frame, header) {
             Ok(facts) => facts,
             Err(why) => {
                 if !immediate {
@@ -73,6 +82,7 @@ impl Connection {
 
     fn facts(
         &self,
+        link: LinkId,
         pdu: &Bytes,
         frame: &Frame<'_>,
         header: &bhs::ScsiCommand,
@@ -93,6 +103,7 @@ impl Connection {
         let expected = header.expected_data_transfer_length.get();
         Ok(CommandFacts {
             tag,
+            link,
             lun: header.lun,
             attribute: match header.attribute().ok_or(Misbehaviour::TaskAttribute)? {
                 bhs::TaskAttribute::Untagged | bhs::TaskAttribute::Simple => TaskAttribute::Simple,
@@ -183,67 +194,13 @@ impl Connection {
         }
     }
 
-    /// Sends data and status.
+    /// Sends data and status over the connection that the command came by. When that has gone, nobody waits for them.
     pub(crate) fn respond(&mut self, facts: &CommandFacts, response: ScsiResponse) {
         self.release_place(facts);
-        let residuals = Residuals::of(facts, &response);
-        let mut data = response.data_in;
-        data.truncate(facts.read_expected as usize);
-        // The last Data-In carries the status, unless there is sense data to carry (RFC 7143 11.7.3).
-        let collapse = response.sense.is_empty() && !facts.write && !data.is_empty();
-        let sent = self.send_data_in(
-            facts,
-            &data,
-            collapse.then_some((response.status, residuals.primary)),
-        );
-        if collapse {
-            return;
+        if let Some(at) = self.at(facts.link) {
+            let max_burst = self.parameters.max_burst_length;
+            self.links[at].respond(&self.window, facts, response, max_burst);
         }
-        let mut header = ResponsePdu::new();
-        header.status = response.status;
-        header.initiator_task_tag = facts.tag.into();
-        header.exp_data_sn = if facts.read { sent } else { facts.r2ts }.into();
-        header.flags |= residuals.response_flags();
-        header.residual_count = residuals.primary.count().into();
-        header.bidirectional_read_residual_count = residuals.bidirectional_read.count().into();
-        self.stamp_response(&mut header);
-        if response.sense.is_empty() {
-            self.out.push_copied(&header, &[]);
-        } else {
-            let mut segment = (response.sense.len() as u16).to_be_bytes().to_vec();
-            segment.extend_from_slice(&response.sense);
-            let limit = self.parameters.peer_max_recv_data_segment_length as usize;
-            segment.truncate(limit);
-            self.out.push_copied(&header, &segment);
-        }
-    }
-
-    /// Sends data in PDUs as the initiator takes them, the last with the status if there is one. Returns their number.
-    fn send_data_in(&mut self, facts: &CommandFacts, data: &Bytes, status: Option<(u8, Residual)>) -> u32 {
-        let max_segment = self.parameters.peer_max_recv_data_segment_length;
-        let flow = DataInFlow::new(data.len() as u32, max_segment, self.session.max_burst_length);
-        let mut count = 0;
-        for segment in flow {
-            let mut header = DataIn::new();
-            header.flags = if segment.is_final { FINAL } else { 0 };
-            header.initiator_task_tag = facts.tag.into();
-            header.target_transfer_tag = RESERVED_TAG.into();
-            header.exp_cmd_sn = self.window.exp_cmd_sn().into();
-            header.max_cmd_sn = self.window.max_cmd_sn().into();
-            header.data_sn = segment.data_sn.into();
-            header.buffer_offset = segment.offset.into();
-            if let Some((status, residual)) = status.filter(|_| segment.is_last) {
-                header.flags |= DataIn::STATUS | in_flags(residual, DataIn::OVERFLOW, DataIn::UNDERFLOW);
-                header.status = status;
-                header.stat_sn = self.status.take().into();
-                header.residual_count = residual.count().into();
-            }
-            let start = segment.offset as usize;
-            self.out
-                .push(&header, data.slice(start..start + segment.length as usize));
-            count += 1;
-        }
-        count
     }
 
     /// Ends a task because of what the initiator did.
@@ -274,14 +231,9 @@ impl Connection {
         let mut header = ResponsePdu::new();
         header.response = TARGET_FAILURE;
         header.initiator_task_tag = facts.tag.into();
-        self.stamp_response(&mut header);
-        self.out.push_copied(&header, &[]);
-    }
-
-    fn stamp_response(&mut self, header: &mut ResponsePdu) {
-        header.stat_sn = self.status.take().into();
-        header.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        header.max_cmd_sn = self.window.max_cmd_sn().into();
+        if let Some(at) = self.at(facts.link) {
+            self.links[at].send_status(&self.window, header, &[]);
+        }
     }
 
     /// The command's place in the window is free again.
@@ -289,6 +241,79 @@ impl Connection {
         if !facts.immediate {
             self.window.end();
         }
+    }
+}
+
+impl Link {
+    /// Sends data and status.
+    fn respond(
+        &mut self,
+        window: &CommandWindow,
+        facts: &CommandFacts,
+        response: ScsiResponse,
+        max_burst: u32,
+    ) {
+        let residuals = Residuals::of(facts, &response);
+        let mut data = response.data_in;
+        data.truncate(facts.read_expected as usize);
+        // The last Data-In carries the status, unless there is sense data to carry (RFC 7143 11.7.3).
+        let collapse = response.sense.is_empty() && !facts.write && !data.is_empty();
+        let status = collapse.then_some((response.status, residuals.primary));
+        let sent = self.send_data_in(window, facts, &data, status, max_burst);
+        if collapse {
+            return;
+        }
+        let mut header = ResponsePdu::new();
+        header.status = response.status;
+        header.initiator_task_tag = facts.tag.into();
+        header.exp_data_sn = if facts.read { sent } else { facts.r2ts }.into();
+        header.flags |= residuals.response_flags();
+        header.residual_count = residuals.primary.count().into();
+        header.bidirectional_read_residual_count = residuals.bidirectional_read.count().into();
+        if response.sense.is_empty() {
+            self.send_status(window, header, &[]);
+        } else {
+            let mut segment = (response.sense.len() as u16).to_be_bytes().to_vec();
+            segment.extend_from_slice(&response.sense);
+            let limit = self.parameters.peer_max_recv_data_segment_length as usize;
+            segment.truncate(limit);
+            self.send_status(window, header, &segment);
+        }
+    }
+
+    /// Sends data in PDUs as the initiator takes them, the last with the status if there is one. Returns their number.
+    fn send_data_in(
+        &mut self,
+        window: &CommandWindow,
+        facts: &CommandFacts,
+        data: &Bytes,
+        status: Option<(u8, Residual)>,
+        max_burst: u32,
+    ) -> u32 {
+        let max_segment = self.parameters.peer_max_recv_data_segment_length;
+        let flow = DataInFlow::new(data.len() as u32, max_segment, max_burst);
+        let mut count = 0;
+        for segment in flow {
+            let mut header = DataIn::new();
+            header.flags = if segment.is_final { FINAL } else { 0 };
+            header.initiator_task_tag = facts.tag.into();
+            header.target_transfer_tag = RESERVED_TAG.into();
+            header.exp_cmd_sn = window.exp_cmd_sn().into();
+            header.max_cmd_sn = window.max_cmd_sn().into();
+            header.data_sn = segment.data_sn.into();
+            header.buffer_offset = segment.offset.into();
+            if let Some((status, residual)) = status.filter(|_| segment.is_last) {
+                header.flags |= DataIn::STATUS | in_flags(residual, DataIn::OVERFLOW, DataIn::UNDERFLOW);
+                header.status = status;
+                header.stat_sn = self.status.take().into();
+                header.residual_count = residual.count().into();
+            }
+            let start = segment.offset as usize;
+            self.out
+                .push(&header, data.slice(start..start + segment.length as usize));
+            count += 1;
+        }
+        count
     }
 }
 

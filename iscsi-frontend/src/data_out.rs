@@ -13,9 +13,12 @@ use iscsi_proto::{
 };
 use target_core::buffer::BufferPool;
 
-use crate::{connection::Connection, tasks::Collecting};
+use crate::{
+    session::Session,
+    tasks::{Collecting, CommandFacts},
+};
 
-impl Connection {
+impl Session {
     /// Takes a write in whose data is not complete yet.
     pub(crate) fn collect(&mut self, task: Collecting) {
         let tag = task.facts.tag;
@@ -70,6 +73,9 @@ impl Connection {
         let Some(task) = self.tasks.collecting(tag) else {
             return;
         };
+        let Some(link) = self.links.iter_mut().find(|link| link.id == task.facts.link) else {
+            return;
+        };
         while let Some(r2t) = task.flow.next_r2t(self.next_transfer_tag) {
             self.next_transfer_tag = match self.next_transfer_tag.wrapping_add(1) {
                 bhs::RESERVED_TAG => 0,
@@ -79,24 +85,24 @@ impl Connection {
             header.lun = task.facts.lun;
             header.initiator_task_tag = tag.into();
             header.target_transfer_tag = r2t.target_transfer_tag.into();
-            header.stat_sn = self.status.peek().into();
-            header.exp_cmd_sn = self.window.exp_cmd_sn().into();
-            header.max_cmd_sn = self.window.max_cmd_sn().into();
             header.r2t_sn = r2t.r2t_sn.into();
             header.buffer_offset = r2t.offset.into();
             header.desired_data_transfer_length = r2t.length.into();
-            self.out.push_copied(&header, &[]);
+            link.send_question(&self.window, header);
         }
     }
 
-    /// A Data-Out.
-    pub(crate) fn data_out(&mut self, pdu: &Bytes, frame: &Frame<'_>) {
+    /// A Data-Out. It comes over the connection its command came by (RFC 7143 4.2.2.1: allegiance).
+    pub(crate) fn data_out(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
         let header = frame.bhs.view::<bhs::DataOut>();
         let tag = header.initiator_task_tag.get();
         // Data of a task that has been failed or aborted may still be on its way: it is of no use.
         let Some(task) = self.tasks.collecting(tag) else {
             return;
         };
+        if task.facts.link != self.links[at].id {
+            return self.refuse(at, frame.bhs, Misbehaviour::OutOfPlace(frame.bhs.opcode()));
+        }
         let data = &pdu[frame.data.clone()];
         let start = task.flow.received() as usize;
         let facts = DataOutFacts {
@@ -117,7 +123,7 @@ impl Connection {
             (Ok(()), None) => return self.fail_collecting(tag, Misbehaviour::UnsolicitedDataNotAgreed),
             (Err(why), _) => {
                 if why == Misbehaviour::DataDigest {
-                    self.reject(frame.bhs, iscsi_proto::reject::RejectReason::DataDigestError);
+                    self.reject(at, frame.bhs, iscsi_proto::reject::RejectReason::DataDigestError);
                 }
                 return self.fail_collecting(tag, why);
             }
@@ -148,9 +154,9 @@ impl Connection {
         }
     }
 
-    /// Forgets all writes whose data is not complete: the session ends.
-    pub(crate) fn drop_collecting(&mut self) {
-        for task in self.tasks.take_collecting() {
+    /// Forgets those of the writes whose data is not complete that are `such`: nobody waits for them any more.
+    pub(crate) fn drop_collecting(&mut self, such: impl Fn(&CommandFacts) -> bool) {
+        for task in self.tasks.take_collecting(such) {
             self.release_place(&task.facts);
         }
     }

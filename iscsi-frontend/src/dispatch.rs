@@ -8,12 +8,13 @@ use iscsi_proto::{
     framer::Frame,
     misbehaviour::{Misbehaviour, Reaction},
     reject::{RejectReason, reject},
-    session::Delivery,
+    session::{CommandWindow, Delivery},
 };
 
 use crate::{
-    connection::Connection,
-    ending::{Ending, Phase},
+    ending::Ending,
+    link::Link,
+    session::{Early, Session},
 };
 
 /// Stop handling PDUs while this much waits to be sent: answers must not pile up faster than they leave.
@@ -22,88 +23,87 @@ const SEND_PENDING: usize = 2 << 20;
 /// Bytes of commands that may be held because one before them is missing.
 const EARLY_BYTES: usize = 1 << 20;
 
-impl Connection {
-    /// Handles the received PDUs, as long as their answers find room.
-    pub(crate) fn handle_batch(&mut self) -> Result<(), Ending> {
-        let mut batch = std::mem::take(&mut self.batch);
-        while self.takes_more() && self.out.pending() < SEND_PENDING {
-            let Some(frame) = self.framer.open(&batch) else {
+impl Session {
+    /// Handles the PDUs received on a connection, as long as their answers find room.
+    pub(crate) fn handle_batch(&mut self, at: usize) {
+        let link = &mut self.links[at];
+        if link.batch.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::take(&mut link.batch);
+        loop {
+            let link = &self.links[at];
+            if !link.takes_more() || link.out.pending() >= SEND_PENDING {
+                break;
+            }
+            let Some(frame) = link.framer.open(&batch) else {
                 break;
             };
             let length = frame.length;
-            self.pdu(&batch, &frame)?;
+            self.pdu(at, &batch, &frame);
             batch.advance(length);
         }
-        self.batch = batch;
-        Ok(())
-    }
-
-    /// Is the connection in a state to take PDUs?
-    pub(crate) fn takes_more(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+        self.links[at].batch = batch;
     }
 
     /// One PDU, at the front of `pdu`.
-    fn pdu(&mut self, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Ending> {
+    fn pdu(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
         let opcode = frame.bhs.opcode();
         if opcode == opcode::DATA_OUT {
-            self.data_out(pdu, frame);
-            return Ok(());
+            return self.data_out(at, pdu, frame);
         }
         if !frame.data_intact {
             // Without recovery within a connection, a command that is not understood ends the connection.
-            self.reject(frame.bhs, RejectReason::DataDigestError);
-            return Err(Misbehaviour::DataDigest.into());
+            self.reject(at, frame.bhs, RejectReason::DataDigestError);
+            return self.links[at].end(Misbehaviour::DataDigest.into());
         }
         match opcode {
             opcode::SCSI_COMMAND
             | opcode::NOP_OUT
             | opcode::TASK_MANAGEMENT_REQUEST
             | opcode::TEXT_REQUEST
-            | opcode::LOGOUT_REQUEST => self.numbered(pdu, frame),
+            | opcode::LOGOUT_REQUEST => self.numbered(at, pdu, frame),
             // SNACK needs ErrorRecoveryLevel 1.
-            opcode::SNACK => {
-                self.reject(frame.bhs, RejectReason::SnackReject);
-                Ok(())
-            }
-            opcode::LOGIN_REQUEST => self.refuse(frame.bhs, Misbehaviour::OutOfPlace(opcode)),
-            _ => self.refuse(frame.bhs, Misbehaviour::Opcode(opcode)),
+            opcode::SNACK => self.reject(at, frame.bhs, RejectReason::SnackReject),
+            opcode::LOGIN_REQUEST => self.refuse(at, frame.bhs, Misbehaviour::OutOfPlace(opcode)),
+            _ => self.refuse(at, frame.bhs, Misbehaviour::Opcode(opcode)),
         }
     }
 
-    /// A PDU with a CmdSN: delivered in order.
-    fn numbered(&mut self, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Ending> {
+    /// A PDU with a CmdSN: delivered in order, whichever connection it came by (RFC 7143 4.2.2.1).
+    fn numbered(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
         let cmd_sn = frame.bhs.cmd_sn();
         match self.window.receive(cmd_sn, frame.bhs.immediate()) {
-            Delivery::Ignore => return Ok(()),
-            Delivery::Early => return self.keep(cmd_sn, pdu.slice(..frame.length)),
-            Delivery::Now => self.deliver(pdu, frame)?,
+            Delivery::Ignore => return,
+            Delivery::Early => return self.keep(at, cmd_sn, pdu.slice(..frame.length)),
+            Delivery::Now => self.deliver(at, pdu, frame),
         }
         while !self.early.is_empty() {
             let next = self.window.exp_cmd_sn();
             if self.window.receive(next, false) != Delivery::Now {
                 break;
             }
-            let Some(pdu) = self.early.remove(&next) else {
+            let Some(early) = self.early.remove(&next) else {
                 break;
             };
-            if let Some(frame) = self.framer.open(&pdu) {
-                self.deliver(&pdu, &frame)?;
+            // Those of a connection that has gone have gone with it.
+            let Some(at) = self.at(early.link) else { continue };
+            if let Some(frame) = self.links[at].framer.open(&early.pdu) {
+                self.deliver(at, &early.pdu, &frame);
             }
         }
-        Ok(())
     }
 
-    fn keep(&mut self, cmd_sn: u32, pdu: Bytes) -> Result<(), Ending> {
-        let held: usize = self.early.values().map(Bytes::len).sum();
+    fn keep(&mut self, at: usize, cmd_sn: u32, pdu: Bytes) {
+        let held: usize = self.early.values().map(|early| early.pdu.len()).sum();
         if held + pdu.len() > EARLY_BYTES {
-            return Err(Ending::TooManyEarly(EARLY_BYTES));
+            return self.links[at].end(Ending::TooManyEarly(EARLY_BYTES));
         }
-        self.early.insert(cmd_sn, pdu);
-        Ok(())
+        let link = self.links[at].id;
+        self.early.insert(cmd_sn, Early { link, pdu });
     }
 
-    fn deliver(&mut self, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Ending> {
+    fn deliver(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
         let numbered = !frame.bhs.immediate();
         if numbered {
             self.window.begin();
@@ -114,13 +114,13 @@ impl Connection {
             if numbered {
                 self.window.end();
             }
-            return self.refuse(frame.bhs, Misbehaviour::OutOfPlace(opcode));
+            return self.refuse(at, frame.bhs, Misbehaviour::OutOfPlace(opcode));
         }
         let done = match opcode {
             // Tasks free their place in the window when they end.
-            opcode::SCSI_COMMAND => self.scsi_command(pdu, frame),
+            opcode::SCSI_COMMAND => self.scsi_command(at, pdu, frame),
             opcode::TASK_MANAGEMENT_REQUEST => {
-                self.task_management(frame.bhs.view::<TaskManagementRequest>(), numbered);
+                self.task_management(at, frame.bhs.view::<TaskManagementRequest>(), numbered);
                 Ok(())
             }
             other => {
@@ -129,19 +129,39 @@ impl Connection {
                 }
                 match other {
                     opcode::NOP_OUT => {
-                        self.nop_out(pdu, frame);
+                        self.links[at].nop_out(&self.window, pdu, frame);
                         Ok(())
                     }
-                    opcode::TEXT_REQUEST => self.text(pdu, frame),
-                    _ => self.logout(frame.bhs.view::<LogoutRequest>()),
+                    opcode::TEXT_REQUEST => self.text(at, pdu, frame),
+                    _ => self.logout(at, frame.bhs.view::<LogoutRequest>()),
                 }
             }
         };
-        done.or_else(|why| self.refuse(frame.bhs, why))
+        if let Err(why) = done {
+            self.refuse(at, frame.bhs, why);
+        }
     }
 
+    /// Reacts to a breach that is not about the data of a task.
+    pub(crate) fn refuse(&mut self, at: usize, bhs: &Bhs, why: Misbehaviour) {
+        if let Some(left_out) = self.complaints.admit(Instant::now()) {
+            tracing::warn!(initiator = self.initiator(), %why, left_out = left_out.noted(), "PDU refused");
+        }
+        match why.reaction() {
+            Reaction::Reject(reason) => self.reject(at, bhs, reason),
+            Reaction::FailTask { .. } | Reaction::Drop => self.links[at].end(why.into()),
+        }
+    }
+
+    /// Sends a Reject.
+    pub(crate) fn reject(&mut self, at: usize, rejected: &Bhs, reason: RejectReason) {
+        self.links[at].send_status(&self.window, reject(reason), &rejected.0);
+    }
+}
+
+impl Link {
     /// Answers a NOP-Out, or takes it as the answer to ours.
-    fn nop_out(&mut self, pdu: &Bytes, frame: &Frame<'_>) {
+    fn nop_out(&mut self, window: &CommandWindow, pdu: &Bytes, frame: &Frame<'_>) {
         let request = frame.bhs.view::<NopOut>();
         let answered = request.target_transfer_tag.get();
         if answered != RESERVED_TAG
@@ -155,45 +175,18 @@ impl Connection {
         let mut answer = NopIn::new();
         answer.initiator_task_tag = request.initiator_task_tag;
         answer.target_transfer_tag = RESERVED_TAG.into();
-        answer.stat_sn = self.status.take().into();
-        answer.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        answer.max_cmd_sn = self.window.max_cmd_sn().into();
-        let mut data = pdu.slice(frame.data.clone());
-        data.truncate(self.parameters.peer_max_recv_data_segment_length as usize);
-        self.out.push(&answer, data);
+        let mut data = &pdu[frame.data.clone()];
+        data = &data[..data
+            .len()
+            .min(self.parameters.peer_max_recv_data_segment_length as usize)];
+        self.send_status(window, answer, data);
     }
 
     /// Asks whether the initiator is there.
-    pub(crate) fn ask_nop(&mut self, tag: u32) {
+    pub(crate) fn ask_nop(&mut self, window: &CommandWindow, tag: u32) {
         let mut question = NopIn::new();
         question.initiator_task_tag = RESERVED_TAG.into();
         question.target_transfer_tag = tag.into();
-        question.stat_sn = self.status.peek().into();
-        question.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        question.max_cmd_sn = self.window.max_cmd_sn().into();
-        self.out.push_copied(&question, &[]);
-    }
-
-    /// Reacts to a breach that is not about the data of a task.
-    fn refuse(&mut self, bhs: &Bhs, why: Misbehaviour) -> Result<(), Ending> {
-        if let Some(left_out) = self.complaints.admit(Instant::now()) {
-            tracing::warn!(initiator = self.initiator(), %why, left_out = left_out.noted(), "PDU refused");
-        }
-        match why.reaction() {
-            Reaction::Reject(reason) => {
-                self.reject(bhs, reason);
-                Ok(())
-            }
-            Reaction::FailTask { .. } | Reaction::Drop => Err(why.into()),
-        }
-    }
-
-    /// Sends a Reject.
-    pub(crate) fn reject(&mut self, rejected: &Bhs, reason: RejectReason) {
-        let mut header = reject(reason);
-        header.stat_sn = self.status.take().into();
-        header.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        header.max_cmd_sn = self.window.max_cmd_sn().into();
-        self.out.push_copied(&header, &rejected.0);
+        self.send_question(window, question);
     }
 }

@@ -1,21 +1,30 @@
-//! Why and how a connection ends.
+//! Why and how connections and sessions end.
 
 use std::{io, time::Duration};
 
 use iscsi_proto::{
-    bhs::{AsyncMessage, Header, LogoutRequest, LogoutResponse, RESERVED_TAG},
+    bhs::{AsyncMessage, Header, LogoutRequest, RESERVED_TAG},
     framer::FrameError,
-    logout::{LogoutOutcome, LogoutReason, judge_logout},
     misbehaviour::Misbehaviour,
 };
 
-use crate::{connection::Connection, sessions::CloseReason};
+use crate::{
+    link::{Link, LinkId, Rest},
+    session::Session,
+    sessions::CloseReason,
+    socket::send_all,
+};
+
+/// How long the last answers may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ending {
     #[error("the initiator logged out")]
     Logout,
+    #[error("the initiator logged it out over another connection")]
+    LoggedOutByAnother,
     #[error("the initiator closed the connection")]
     Hangup,
     #[error("the socket failed: {0}")]
@@ -37,7 +46,11 @@ impl Ending {
     pub(crate) fn has_last_words(&self) -> bool {
         !matches!(
             self,
-            Self::Hangup | Self::Socket(_) | Self::Silent | Self::Closed(CloseReason::Reinstated)
+            Self::Hangup
+                | Self::Socket(_)
+                | Self::Silent
+                | Self::LoggedOutByAnother
+                | Self::Closed(CloseReason::Reinstated)
         )
     }
 }
@@ -47,100 +60,140 @@ impl Ending {
 pub(crate) enum Phase {
     /// Full feature phase.
     Open,
-    /// A Logout Request has come; it is answered when the last command has ended.
-    LoggingOut(LogoutRequest),
+    /// It was logged out, which is answered when the last command has ended.
+    LoggingOut,
     /// It ends once what is to be sent has been sent.
     Ended(Ending),
 }
 
-impl Connection {
-    /// A Logout Request (RFC 7143 11.14).
-    pub(crate) fn logout(&mut self, request: &LogoutRequest) -> Result<(), Misbehaviour> {
-        let reason =
-            LogoutReason::from_code(request.reason()).ok_or(Misbehaviour::OutOfPlace(request.opcode))?;
-        match judge_logout(reason, request.cid.get(), self.cid) {
-            LogoutOutcome::Closed => {
-                self.drop_collecting();
-                self.phase = Phase::LoggingOut(*request);
-                self.finish_logout_if_idle();
+/// Whose tasks have to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Session,
+    Link(LinkId),
+}
+
+/// Something to be done when tasks have ended.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    /// These tasks.
+    pub(crate) of: Scope,
+    pub(crate) then: Then,
+}
+
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Answer this logout over this connection.
+    AnswerLogout(LogoutRequest, LinkId),
+}
+
+impl Session {
+    /// Does what has waited for tasks that have ended by now. Was there any?
+    pub(crate) fn settle(&mut self) -> bool {
+        let mut has_settled = false;
+        let mut at = 0;
+        while let Some(waiting) = self.settling.get(at) {
+            let is_busy = match waiting.of {
+                Scope::Session => self.tasks.any_executing(),
+                Scope::Link(id) => self.tasks.any_executing_of(id),
+            };
+            if is_busy {
+                at += 1;
+                continue;
             }
-            outcome => self.answer_logout(request, outcome),
+            has_settled = true;
+            let settled = self.settling.remove(at);
+            match settled.then {
+                Then::AnswerLogout(request, link) => self.logged_out(settled.of, &request, link),
+            }
         }
-        Ok(())
+        has_settled
     }
 
-    /// Answers the logout once nothing is executed any more. The nexus is closed before, and with it its
-    /// reservations are released: whoever has seen the answer finds them gone.
-    pub(crate) fn finish_logout_if_idle(&mut self) {
-        let Phase::LoggingOut(request) = self.phase else {
-            return;
-        };
-        if self.tasks.any_executing() {
-            return;
+    /// Ends what a connection leaves behind: its tasks, the commands that came over it before their turn.
+    pub(crate) fn lose(&mut self, link: Link) {
+        let Phase::Ended(ending) = &link.phase else { return };
+        tracing::info!(initiator = self.initiator(), cid = link.cid, %ending, "connection closed");
+        if let Some(handle) = &self.handle {
+            handle.forget(link.cid);
         }
-        self.close_nexus();
-        self.answer_logout(&request, LogoutOutcome::Closed);
-        self.phase = Phase::Ended(Ending::Logout);
+        self.drop_tasks_of(link.id);
+        if ending.has_last_words() {
+            // A Reject, a Logout Response. The initiator may not be there any more to take it.
+            let rest = link.into_rest();
+            self.shared.connections.spawn(say_last_words(rest));
+        }
     }
 
-    fn answer_logout(&mut self, request: &LogoutRequest, outcome: LogoutOutcome) {
-        let mut response = LogoutResponse::new();
-        response.response = outcome as u8;
-        response.initiator_task_tag = request.initiator_task_tag;
-        response.stat_sn = self.status.take().into();
-        response.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        response.max_cmd_sn = self.window.max_cmd_sn().into();
-        response.time2wait = self.session.default_time2wait.into();
-        // Nothing of a closed session is kept.
-        response.time2retain = 0.into();
-        self.out.push_copied(&response, &[]);
+    /// What came over this connection is not carried on. Commands in progress end, but are not answered.
+    pub(crate) fn drop_tasks_of(&mut self, id: LinkId) {
+        self.early.retain(|_, early| early.link != id);
+        self.drop_collecting(|facts| facts.link == id);
+        self.grant_buffers();
     }
 
-    /// Ends the connection for a reason from outside. One that the initiator cannot expect is announced: a normal session
+    /// Ends all connections for a reason from outside.
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        for at in 0..self.links.len() {
+            self.close_link(at, reason);
+        }
+    }
+
+    /// Ends one connection for a reason from outside.
+    pub(crate) fn close_connection(&mut self, cid: u16, reason: CloseReason) {
+        if let Some(at) = self.links.iter().position(|link| link.cid == cid) {
+            self.close_link(at, reason);
+        }
+    }
+
+    /// One that the initiator cannot expect is announced: in a normal session it
     /// is asked to log out, and dropped when the grace is over (see [`Self::drop_if_overdue`]). A discovery session
     /// just ends.
-    pub(crate) fn close(&mut self, reason: CloseReason) {
+    fn close_link(&mut self, at: usize, reason: CloseReason) {
         let grace = self.shared.config.load().tuning.logout_grace;
         if self.handle.is_none() || grace.is_zero() || !reason.is_announced() {
-            self.phase = Phase::Ended(Ending::Closed(reason));
-        } else if self.logout_deadline.is_none() {
-            self.ask_for_logout(u16::try_from(grace.as_secs().max(1)).unwrap_or(u16::MAX));
-            self.logout_deadline = Some((self.origin.elapsed() + grace, reason));
+            self.links[at].end(Ending::Closed(reason));
+        } else if self.links[at].logout_deadline.is_none() {
+            self.ask_for_logout(at, u16::try_from(grace.as_secs().max(1)).unwrap_or(u16::MAX));
+            self.links[at].logout_deadline = Some((self.origin.elapsed() + grace, reason));
+            self.look = true;
         }
     }
 
     /// Drops the connection when the logout that was asked for has not come. Gives the time by which it has to.
-    pub(crate) fn drop_if_overdue(&mut self, now: Duration) -> Option<Duration> {
-        let (deadline, reason) = self.logout_deadline?;
+    pub(crate) fn drop_if_overdue(&mut self, at: usize, now: Duration) -> Option<Duration> {
+        let (deadline, reason) = self.links[at].logout_deadline?;
         if now >= deadline {
-            self.announce_drop();
-            self.phase = Phase::Ended(Ending::Closed(reason));
+            self.announce_drop(at);
+            self.links[at].end(Ending::Closed(reason));
         }
         Some(deadline)
     }
 
     /// Asks the initiator to log out within the grace (RFC 7143 11.9.1, event 1).
-    fn ask_for_logout(&mut self, grace_seconds: u16) {
+    fn ask_for_logout(&mut self, at: usize, grace_seconds: u16) {
         let mut message = AsyncMessage::new();
         message.event = AsyncMessage::LOGOUT_REQUEST;
         message.parameter3 = grace_seconds.into();
-        self.send_async(message);
+        self.send_async(at, message);
     }
 
     /// Says that the connection is dropped now (event 2).
-    fn announce_drop(&mut self) {
+    fn announce_drop(&mut self, at: usize) {
         let mut message = AsyncMessage::new();
         message.event = AsyncMessage::DROP_CONNECTION;
-        message.parameter1 = self.cid.into();
-        message.parameter2 = self.session.default_time2wait.into();
-        self.send_async(message);
+        message.parameter1 = self.links[at].cid.into();
+        message.parameter2 = self.parameters.default_time2wait.into();
+        self.send_async(at, message);
     }
 
-    fn send_async(&mut self, mut message: AsyncMessage) {
+    fn send_async(&mut self, at: usize, mut message: AsyncMessage) {
         message.initiator_task_tag = RESERVED_TAG.into();
-        message.stat_sn = self.status.take().into();
-        message.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        message.max_cmd_sn = self.window.max_cmd_sn().into();
-        self.out.push_copied(&message, &[]);
+        self.links[at].send_status(&self.window, message, &[]);
     }
+}
+
+async fn say_last_words(mut rest: Rest) {
+    // Nobody is left to be told when they cannot be said.
+    let _ = tokio::time::timeout(LAST_WORDS, send_all(&rest.socket, &mut rest.out)).await;
 }

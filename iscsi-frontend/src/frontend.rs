@@ -6,44 +6,26 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use iscsi_proto::login::{Admission, Membership};
-use iscsi_proto::{
-    data_flow::TransferLimits,
-    framer::{Framer, MAX_AHS},
-    negotiation::{ConnectionParameters, DigestKind, SessionParameters},
-    nop::Keepalive,
-};
-use target_core::{
-    buffer::BufferPool,
-    target::{InitiatorPort, Nexus},
-    throttle::Throttle,
-};
+use iscsi_proto::login::Admission;
+use target_core::{buffer::BufferPool, throttle::Throttle};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    net::TcpListener,
+    sync::{Semaphore, watch},
     task::JoinHandle,
-    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{FrontendConfig, Portal, TargetAccess},
-    connection::Connection,
-    ending::Phase,
+    arrival::arrive,
+    config::{FrontendConfig, Portal},
     isns,
     listener::{BindError, listen},
-    login::{Entrance, LoggedIn, LoginFailure, login, session_key},
     logins::Logins,
     sessions::{CloseReason, Event, SessionHandle, SessionInfo, Sessions},
-    socket::ReceiveBuffer,
-    statistics::{Cells, Counters},
-    tasks::Tasks,
-    text::TextExchange,
 };
 
 /// How often buffers that nobody needs are given back.
@@ -63,17 +45,17 @@ pub(crate) struct Shared {
     /// The portals as they are open: with the ports that port 0 came to.
     open: ArcSwap<Vec<Portal>>,
     places: Arc<Semaphore>,
-    connections: TaskTracker,
+    pub(crate) connections: TaskTracker,
     /// Tells connections that the target stops.
-    stop: CancellationToken,
-    logins: Arc<Logins>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) logins: Arc<Logins>,
     /// For what is logged of logins: some initiators try for ever.
-    login_failures: Throttle,
+    pub(crate) login_failures: Throttle,
 }
 
 impl Shared {
     /// The portal group that this open portal is in.
-    fn group_of(&self, address: SocketAddr) -> u16 {
+    pub(crate) fn group_of(&self, address: SocketAddr) -> u16 {
         self.open
             .load()
             .iter()
@@ -97,6 +79,27 @@ impl Shared {
             .collect();
         portals.sort_by_key(|portal| portal.address != local);
         portals
+    }
+
+    /// Closes a session, or connections of it, that the configuration does not allow any more.
+    pub(crate) fn close_what_may_not_go_on(&self, session: &SessionHandle) {
+        let (config, open) = (self.config.load(), self.open.load());
+        let Some(access) = config.target(&session.key.target) else {
+            session.send(Event::Close(CloseReason::TargetRemoved));
+            return;
+        };
+        let (initiator, group) = (&session.key.initiator, session.key.portal_group);
+        for connection in session.connections().iter() {
+            let admission = access.admission(initiator, group, connection.local.ip());
+            let reason = if !matches!(admission, Admission::Admit(_)) {
+                CloseReason::NotAdmitted
+            } else if open.iter().all(|portal| portal.address != connection.portal) {
+                CloseReason::PortalClosed
+            } else {
+                continue;
+            };
+            session.send(Event::CloseConnection(connection.cid, reason));
+        }
     }
 }
 
@@ -259,11 +262,9 @@ impl Frontend {
             portal.close().await;
         }
         self.shared.changed.send_replace(());
-        let config = self.shared.config.load_full();
-        let open = self.shared.open.load_full();
-        self.shared
-            .sessions
-            .close_where(|session| reason_to_close(session, &config, &open));
+        for session in self.shared.sessions.all() {
+            self.shared.close_what_may_not_go_on(&session);
+        }
         Ok(())
     }
 
@@ -286,22 +287,6 @@ impl Frontend {
     fn portals(&self) -> MutexGuard<'_, Portals> {
         self.portals.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Why a session may not go on, if so.
-fn reason_to_close(session: &SessionHandle, config: &FrontendConfig, open: &[Portal]) -> Option<CloseReason> {
-    let Some(access) = config.target(&session.key.target) else {
-        return Some(CloseReason::TargetRemoved);
-    };
-    let (initiator, group) = (&session.key.initiator, session.key.portal_group);
-    if !matches!(
-        access.admission(initiator, group, session.local.ip()),
-        Admission::Admit(_)
-    ) {
-        return Some(CloseReason::NotAdmitted);
-    }
-    let is_open = open.iter().any(|portal| portal.address == session.portal);
-    (!is_open).then_some(CloseReason::PortalClosed)
 }
 
 fn open(portal: Portal) -> Result<OpenPortal, BindError> {
@@ -364,8 +349,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, portal: SocketAddr
             Ok((socket, peer)) => {
                 let shared_by_it = shared.clone();
                 shared.connections.spawn(async move {
-                    serve(socket, peer, portal, shared_by_it).await;
-                    drop(place);
+                    arrive(socket, peer, portal, place, shared_by_it).await;
                 });
             }
             Err(error) => {
@@ -373,169 +357,5 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, portal: SocketAddr
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// One connection from its first byte to its last.
-async fn serve(mut socket: TcpStream, peer: SocketAddr, portal: SocketAddr, shared: Arc<Shared>) {
-    let local = socket.local_addr().unwrap_or(portal);
-    let entrance = Entrance {
-        local,
-        group: shared.group_of(portal),
-    };
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY");
-    }
-    let mut receive = ReceiveBuffer::new();
-    let (limit, most) = {
-        let tuning = &shared.config.load().tuning;
-        (tuning.login_timeout, tuning.logins_per_address)
-    };
-    let Some(login_place) = shared.logins.begin(peer.ip().to_canonical(), most) else {
-        if let Some(left_out) = shared.login_failures.admit(Instant::now()) {
-            tracing::warn!(%peer, left_out = left_out.noted(), "refused: {most} connections of this address have not logged in yet");
-        }
-        return;
-    };
-    let stop = shared.stop.child_token();
-    let logged_in = tokio::select! {
-        result = timeout(limit, login(&mut socket, &mut receive, &shared, entrance)) => {
-            result.unwrap_or(Err(LoginFailure::TimedOut(limit)))
-        }
-        () = stop.cancelled() => return,
-    };
-    let LoggedIn {
-        outcome,
-        status,
-        window,
-        out,
-    } = match logged_in {
-        Ok(logged_in) => logged_in,
-        Err(failure) => {
-            if let Some(left_out) = shared.login_failures.admit(Instant::now()) {
-                tracing::info!(%peer, %failure, left_out = left_out.noted(), "login failed");
-            }
-            return;
-        }
-    };
-    let Membership::Leading {
-        parameters: session, ..
-    } = outcome.membership
-    else {
-        return tracing::error!(%peer, "a connection joined a session of one connection");
-    };
-    drop(login_place);
-    let (events, inbox) = mpsc::unbounded_channel();
-    let statistics = Arc::new(Cells::default());
-    let initiator = outcome.port.name.to_lowercase();
-    let digests = digests(&outcome.connection);
-    let mut seat = None;
-    if let Some(name) = &outcome.target {
-        let config = shared.config.load_full();
-        let Some(access) = config.target(name) else {
-            return tracing::info!(%peer, target = %name, "login failed: the target was removed meanwhile");
-        };
-        let handle = Arc::new(SessionHandle {
-            key: session_key(&outcome.port, access.target.name(), entrance.group),
-            tsih: outcome.tsih,
-            cid: outcome.cid,
-            peer,
-            local,
-            portal,
-            since: SystemTime::now(),
-            digests,
-            statistics: statistics.clone(),
-            events: events.clone(),
-            closed: CancellationToken::new(),
-        });
-        // An older session of the same initiator port ends before the answer to this login.
-        if timeout(limit, shared.sessions.establish(handle.clone()))
-            .await
-            .is_err()
-        {
-            return tracing::warn!(%peer, initiator, "login failed: the old session does not end");
-        }
-        // The configuration may have been replaced since this login was admitted.
-        let (config_now, open) = (shared.config.load(), shared.open.load());
-        if let Some(reason) = reason_to_close(&handle, &config_now, &open) {
-            handle.send(Event::Close(reason));
-        }
-        seat = Some((
-            attach(access, &initiator, outcome.port.isid, entrance.group),
-            handle,
-        ));
-    }
-    tracing::info!(%peer, initiator, target = outcome.target.as_deref().unwrap_or("(discovery)"), "logged in");
-    let tuning = &shared.config.load().tuning;
-    let origin = Instant::now();
-    let (nexus, handle) = seat.unzip();
-    let connection = Connection {
-        framer: Framer {
-            header_digest: digests.0,
-            data_digest: digests.1,
-            max_data_segment: outcome.connection.own_max_recv_data_segment_length,
-            max_ahs: MAX_AHS,
-        },
-        out: {
-            // The last Login Response is in it, without digests.
-            let mut out = out;
-            out.set_digests(digests.0, digests.1);
-            out
-        },
-        limits: transfer_limits(&session),
-        keepalive: Keepalive::new(tuning.nop_interval, tuning.nop_patience, Duration::ZERO),
-        data_out_budget: tuning.data_out_budget,
-        initiator,
-        local,
-        cid: outcome.cid,
-        window,
-        status,
-        session,
-        parameters: outcome.connection,
-        nexus,
-        handle,
-        tasks: Tasks::default(),
-        early: std::collections::BTreeMap::new(),
-        text: TextExchange::default(),
-        next_transfer_tag: 1,
-        phase: Phase::Open,
-        batch: Bytes::new(),
-        origin,
-        now: Duration::ZERO,
-        logout_deadline: None,
-        complaints: Throttle::per_io(),
-        counters: Counters::default(),
-        statistics,
-        events,
-        shared: shared.clone(),
-    };
-    connection.run(socket, receive, inbox, stop).await;
-}
-
-fn attach(access: &TargetAccess, initiator: &str, isid: [u8; 6], group: u16) -> Arc<Nexus> {
-    access.target.attach(
-        InitiatorPort {
-            name: initiator.to_owned(),
-            isid,
-        },
-        group,
-    )
-}
-
-/// Which of header and data digest are in force.
-fn digests(connection: &ConnectionParameters) -> (bool, bool) {
-    (
-        connection.header_digest == DigestKind::Crc32c,
-        connection.data_digest == DigestKind::Crc32c,
-    )
-}
-
-fn transfer_limits(session: &SessionParameters) -> TransferLimits {
-    TransferLimits {
-        initial_r2t: session.initial_r2t,
-        immediate_data: session.immediate_data,
-        first_burst: session.first_burst_length,
-        max_burst: session.max_burst_length,
-        max_outstanding_r2t: session.max_outstanding_r2t,
     }
 }

@@ -1,19 +1,22 @@
 //! The iSCSI target: sockets and sessions around iscsi-proto.
 //!
-//! [`Frontend::bind`] opens the portals, [`Frontend::run`] serves them until it is told to stop. One task per connection
-//! reads what the socket has, handles every whole PDU of it and sends all answers with one vectored write.
+//! [`Frontend::bind`] opens the portals, [`Frontend::run`] serves them until it is told to stop. One task per session
+//! reads what its sockets have, handles every whole PDU of it and sends all answers with one vectored write to each.
 
+mod arrival;
 mod command;
 mod config;
-mod connection;
 mod data_out;
 mod dispatch;
 mod ending;
 mod frontend;
 mod isns;
+mod link;
 mod listener;
 mod login;
 mod logins;
+mod logout;
+mod session;
 mod sessions;
 mod socket;
 mod statistics;

@@ -48,9 +48,16 @@ pub(crate) enum LoginFailure {
 pub(crate) struct LoggedIn {
     pub(crate) outcome: LoginOutcome,
     pub(crate) status: StatusNumber,
+    /// That of a new session.
     pub(crate) window: CommandWindow,
-    /// Holds the last Login Response.
-    pub(crate) out: Outbound,
+    pub(crate) response: FinalResponse,
+}
+
+/// The last Login Response, to be sent once the connection has its place in a session: it carries the numbers of that.
+#[derive(Debug)]
+pub(crate) struct FinalResponse {
+    pub(crate) header: LoginResponse,
+    pub(crate) data: Vec<u8>,
 }
 
 /// Where a connection came in.
@@ -85,12 +92,11 @@ pub(crate) async fn login(
     let framer = Framer::login();
     let mut numbers = None;
     let mut out = Outbound::new();
-    let (mut reader, writer) = socket.split();
     loop {
         let pdu = loop {
             match receive.take_one(&framer)? {
                 Some(pdu) => break pdu,
-                None if receive.fill(&mut reader).await? == 0 => return Err(LoginFailure::Hangup),
+                None if receive.fill(socket).await? == 0 => return Err(LoginFailure::Hangup),
                 None => {}
             }
         };
@@ -115,20 +121,21 @@ pub(crate) async fn login(
             LoginProgress::Done { reply, outcome } => (reply, Some(Ok(outcome))),
             LoginProgress::Refuse { reply, why } => (reply, Some(Err(LoginFailure::Refused(why)))),
         };
-        let mut response = response(&request, &reply);
-        response.stat_sn = status.take().into();
-        response.exp_cmd_sn = window.exp_cmd_sn().into();
-        response.max_cmd_sn = window.max_cmd_sn().into();
-        out.push_copied(&response, &reply.data);
+        let mut header = response(&request, &reply);
         if let Some(Ok(outcome)) = end {
             return Ok(LoggedIn {
                 outcome: *outcome,
                 status: *status,
                 window: window.clone(),
-                out,
+                response: FinalResponse {
+                    header,
+                    data: reply.data,
+                },
             });
         }
-        send_all(&writer, &mut out).await?;
+        header.stamp(status.take(), window.exp_cmd_sn(), window.max_cmd_sn());
+        out.push_copied(&header, &reply.data);
+        send_all(socket, &mut out).await?;
         if let Some(Err(failure)) = end {
             return Err(failure);
         }

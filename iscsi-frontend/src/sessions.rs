@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
     time::SystemTime,
@@ -40,8 +40,10 @@ pub(crate) enum Event {
     Abort { scope: AbortScope, fence: Fence },
     /// A task management function has been performed.
     TaskManagement(TaskManagementEnd),
-    /// Close the connection.
+    /// Close the session.
     Close(CloseReason),
+    /// Close the connection with this CID.
+    CloseConnection(u16, CloseReason),
 }
 
 /// Why a session is closed from outside.
@@ -74,6 +76,16 @@ impl CloseReason {
 pub(crate) struct SessionHandle {
     pub(crate) key: SessionKey,
     pub(crate) tsih: u16,
+    /// Written by the session's task alone, as they come and go.
+    pub(crate) connections: Mutex<Vec<ConnectionView>>,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    /// Cancelled when the session is over: its tasks have ended and its nexus is closed.
+    pub(crate) closed: CancellationToken,
+}
+
+/// A connection as others see it.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionView {
     pub(crate) cid: u16,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
@@ -82,19 +94,26 @@ pub(crate) struct SessionHandle {
     pub(crate) since: SystemTime,
     pub(crate) digests: (bool, bool),
     pub(crate) statistics: Arc<Cells>,
-    pub(crate) events: mpsc::UnboundedSender<Event>,
-    /// Cancelled when the session is over: its tasks have ended and its nexus is closed.
-    pub(crate) closed: CancellationToken,
 }
 
 impl SessionHandle {
+    /// The connections there are.
+    pub(crate) fn connections(&self) -> MutexGuard<'_, Vec<ConnectionView>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection with this CID is gone.
+    pub(crate) fn forget(&self, cid: u16) {
+        self.connections().retain(|connection| connection.cid != cid);
+    }
+
     /// Sends an event; `false` when the session is gone.
     pub(crate) fn send(&self, event: Event) -> bool {
         self.events.send(event).is_ok()
     }
 }
 
-/// A session in a list, e.g. that of `holdfast sessions`.
+/// A connection of a session in a list, e.g. that of `holdfast sessions`.
 #[derive(Debug, Clone)]
 pub struct SessionInfo {
     /// Initiator name.
@@ -179,40 +198,43 @@ impl Sessions {
         of_target.map(|session| session.value().clone()).collect()
     }
 
-    /// Closes each session that `why` has a reason for.
-    pub(crate) fn close_where(&self, why: impl Fn(&SessionHandle) -> Option<CloseReason>) {
-        for session in &self.by_key {
-            if let Some(reason) = why(&session) {
-                session.send(Event::Close(reason));
-            }
-        }
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<SessionHandle>> {
+        self.by_key
+            .iter()
+            .map(|session| session.value().clone())
+            .collect()
     }
 
-    /// The list, by initiator and TSIH.
+    /// The list of their connections, by initiator, TSIH and CID.
     pub(crate) fn list(&self) -> Vec<SessionInfo> {
-        let mut list: Vec<_> = self.by_key.iter().map(|session| info(session.value())).collect();
-        list.sort_by(|a, b| (&a.initiator, a.tsih).cmp(&(&b.initiator, b.tsih)));
+        let mut list: Vec<_> = self.by_key.iter().flat_map(|session| infos(&session)).collect();
+        list.sort_by(|a, b| (&a.initiator, a.tsih, a.cid).cmp(&(&b.initiator, b.tsih, b.cid)));
         list
     }
 }
 
-fn info(session: &SessionHandle) -> SessionInfo {
-    let reading = session.statistics.read();
-    SessionInfo {
-        initiator: session.key.initiator.clone(),
-        isid: session.key.isid,
-        tsih: session.tsih,
-        cid: session.cid,
-        target: session.key.target.clone(),
-        portal_group: session.key.portal_group,
-        peer: session.peer,
-        local: session.local,
-        since: session.since,
-        header_digest: session.digests.0,
-        data_digest: session.digests.1,
-        commands: reading.commands,
-        bytes_in: reading.bytes_in,
-        bytes_out: reading.bytes_out,
-        round_trip: reading.round_trip,
-    }
+fn infos(session: &SessionHandle) -> Vec<SessionInfo> {
+    let connections = session.connections();
+    let infos = connections.iter().map(|connection| {
+        let reading = connection.statistics.read();
+        SessionInfo {
+            initiator: session.key.initiator.clone(),
+            isid: session.key.isid,
+            tsih: session.tsih,
+            cid: connection.cid,
+            target: session.key.target.clone(),
+            portal_group: session.key.portal_group,
+            peer: connection.peer,
+            local: connection.local,
+            since: connection.since,
+            header_digest: connection.digests.0,
+            data_digest: connection.digests.1,
+            commands: reading.commands,
+            bytes_in: reading.bytes_in,
+            bytes_out: reading.bytes_out,
+            round_trip: reading.round_trip,
+        }
+    });
+    infos.collect()
 }

@@ -4,10 +4,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Bytes, BytesMut};
 use iscsi_proto::framer::{FrameError, Framer, Outbound};
-use tokio::{
-    io::AsyncReadExt,
-    net::tcp::{ReadHalf, WriteHalf},
-};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 /// What an idle connection holds.
 const SMALL: usize = 4 * 1024;
@@ -38,7 +35,7 @@ impl ReceiveBuffer {
     }
 
     /// Reads what the socket has, 0 at its end. Safe to cancel.
-    pub(crate) async fn fill(&mut self, reader: &mut ReadHalf<'_>) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self, socket: &mut TcpStream) -> io::Result<usize> {
         let wanted = if self.large { LARGE } else { SMALL };
         let missing = self.next.saturating_sub(self.bytes.len());
         let spare = self.bytes.capacity() - self.bytes.len();
@@ -47,7 +44,7 @@ impl ReceiveBuffer {
             self.bytes
                 .reserve(missing.max(wanted.saturating_sub(self.bytes.len())));
         }
-        let count = reader.read_buf(&mut self.bytes).await?;
+        let count = socket.read_buf(&mut self.bytes).await?;
         self.large |= self.bytes.len() == self.bytes.capacity();
         Ok(count)
     }
@@ -76,13 +73,13 @@ impl ReceiveBuffer {
 }
 
 /// Sends as much as the socket takes now, and says how many bytes that was.
-pub(crate) fn send(writer: &WriteHalf<'_>, out: &mut Outbound) -> io::Result<u64> {
+pub(crate) fn send(socket: &TcpStream, out: &mut Outbound) -> io::Result<u64> {
     let mut sent = 0;
     while !out.is_empty() {
         let result = {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = out.slices(&mut slices);
-            writer.try_write_vectored(&slices[..used])
+            socket.try_write_vectored(&slices[..used])
         };
         match result {
             Ok(count) => {
@@ -97,11 +94,11 @@ pub(crate) fn send(writer: &WriteHalf<'_>, out: &mut Outbound) -> io::Result<u64
 }
 
 /// Sends everything.
-pub(crate) async fn send_all(writer: &WriteHalf<'_>, out: &mut Outbound) -> io::Result<u64> {
-    let mut sent = send(writer, out)?;
+pub(crate) async fn send_all(socket: &TcpStream, out: &mut Outbound) -> io::Result<u64> {
+    let mut sent = send(socket, out)?;
     while !out.is_empty() {
-        writer.writable().await?;
-        sent += send(writer, out)?;
+        socket.writable().await?;
+        sent += send(socket, out)?;
     }
     Ok(sent)
 }

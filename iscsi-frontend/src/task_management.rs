@@ -14,8 +14,9 @@ use target_core::{
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::{
-    connection::Connection,
-    ending::{Ending, Phase},
+    ending::Ending,
+    link::LinkId,
+    session::Session,
     sessions::{CloseReason, Event},
     tasks::CommandFacts,
 };
@@ -51,6 +52,8 @@ impl AbortScope {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskManagementEnd {
     tag: u32,
+    /// The connection the request came by.
+    link: LinkId,
     outcome: Outcome,
     /// Additional response information (RFC 7144).
     additional: [u8; 3],
@@ -68,13 +71,14 @@ enum Plan {
     Answer(Outcome, [u8; 3]),
 }
 
-impl Connection {
+impl Session {
     /// A Task Management Function Request.
-    pub(crate) fn task_management(&mut self, request: &TaskManagementRequest, numbered: bool) {
+    pub(crate) fn task_management(&mut self, at: usize, request: &TaskManagementRequest, numbered: bool) {
         let Some(nexus) = self.nexus.clone() else { return };
-        let function = Function::from_code(request.function(), self.session.protocol_level);
+        let function = Function::from_code(request.function(), self.parameters.protocol_level);
         let mut end = TaskManagementEnd {
             tag: request.initiator_task_tag.get(),
+            link: self.links[at].id,
             outcome: Outcome::Complete,
             additional: [0; 3],
             numbered,
@@ -213,16 +217,17 @@ impl Connection {
         response.response = end.outcome as u8;
         response.additional = end.additional;
         response.initiator_task_tag = end.tag.into();
-        response.stat_sn = self.status.take().into();
-        response.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        response.max_cmd_sn = self.window.max_cmd_sn().into();
-        self.out.push_copied(&response, &[]);
+        if let Some(at) = self.at(end.link) {
+            self.links[at].send_status(&self.window, response, &[]);
+        }
         if end.cold_reset {
             let target = self.handle.as_ref().map_or("", |own| own.key.target.as_str());
             for session in self.shared.sessions.of_target(target) {
                 session.send(Event::Close(CloseReason::ColdReset));
             }
-            self.phase = Phase::Ended(Ending::Closed(CloseReason::ColdReset));
+            for link in &mut self.links {
+                link.end(Ending::Closed(CloseReason::ColdReset));
+            }
         }
     }
 }

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use iscsi_proto::data_flow::WriteFlow;
 use target_core::{buffer::Buffer, target::TaskAttribute};
 
-use crate::task_management::Fence;
+use crate::{link::LinkId, task_management::Fence};
 
 /// What a SCSI command said, as long as it is needed for its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandFacts {
     pub(crate) tag: u32,
+    /// The connection it came by, which its data and its answer go over as well (RFC 7143 4.2.2.1: allegiance).
+    pub(crate) link: LinkId,
     pub(crate) lun: [u8; 8],
     pub(crate) attribute: TaskAttribute,
     /// 16 bytes, or more.
@@ -97,6 +99,12 @@ impl Tasks {
         self.executing > 0
     }
 
+    /// Is a command of this connection being executed?
+    pub(crate) fn any_executing_of(&self, link: LinkId) -> bool {
+        let mut tasks = self.by_tag.values();
+        tasks.any(|task| matches!(task, Task::Executing(_)) && task.facts().link == link)
+    }
+
     /// How many commands are being executed.
     pub(crate) fn executing(&self) -> usize {
         self.executing
@@ -177,10 +185,14 @@ impl Tasks {
             .collect()
     }
 
-    /// Takes all writes out that are still collecting.
-    pub(crate) fn take_collecting(&mut self) -> Vec<Collecting> {
-        let tags: Vec<u32> = self.by_tag.keys().copied().collect();
-        self.waiting.clear();
+    /// Takes those writes out that are still collecting and `such`.
+    pub(crate) fn take_collecting(&mut self, such: impl Fn(&CommandFacts) -> bool) -> Vec<Collecting> {
+        let tags: Vec<u32> = self
+            .by_tag
+            .iter()
+            .filter(|(_, task)| such(task.facts()))
+            .map(|(tag, _)| *tag)
+            .collect();
         tags.into_iter()
             .filter_map(|tag| self.remove_collecting(tag))
             .collect()

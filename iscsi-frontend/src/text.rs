@@ -1,5 +1,7 @@
 //! Text requests in full feature phase (RFC 7143 11.10, 11.11): SendTargets and the few keys that may change.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use iscsi_proto::{
     bhs::{FINAL, Header, RESERVED_TAG, TextRequest, TextResponse},
@@ -8,10 +10,11 @@ use iscsi_proto::{
     login::Admission,
     misbehaviour::Misbehaviour,
     negotiation::{SessionType, negotiate_text},
+    session::CommandWindow,
     text::{Collector, parse},
 };
 
-use crate::connection::Connection;
+use crate::{link::Link, session::Session};
 
 /// A text negotiation that goes over several PDUs.
 #[derive(Debug, Default)]
@@ -20,40 +23,40 @@ pub(crate) struct TextExchange {
     answer: Option<AnswerInPieces>,
 }
 
-impl Connection {
+impl Session {
     /// A Text Request that is next in order.
-    pub(crate) fn text(&mut self, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Misbehaviour> {
+    pub(crate) fn text(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) -> Result<(), Misbehaviour> {
         let request = frame.bhs.view::<TextRequest>();
         let data = &pdu[frame.data.clone()];
         let refused = Misbehaviour::OutOfPlace(frame.bhs.opcode());
         let continues_answer =
-            request.target_transfer_tag.get() != RESERVED_TAG && self.text.answer.is_some();
+            request.target_transfer_tag.get() != RESERVED_TAG && self.links[at].text.answer.is_some();
         if !continues_answer {
             // A new request, or the next part of one: an answer that was not fetched is forgotten.
-            self.text.answer = None;
-            if self.text.collector.push(data).is_err() {
-                self.text = TextExchange::default();
+            self.links[at].text.answer = None;
+            if self.links[at].text.collector.push(data).is_err() {
+                self.links[at].text = TextExchange::default();
                 return Err(refused);
             }
             if request.continues() {
-                self.send_text(request, &[], false);
+                self.links[at].send_text(&self.window, request, &[], false);
                 return Ok(());
             }
-            let text = self.text.collector.take();
-            self.text.answer = Some(self.answer_text(&text).ok_or(refused)?);
+            let text = self.links[at].text.collector.take();
+            self.links[at].text.answer = Some(self.answer_text(at, &text).ok_or(refused)?);
         }
-        if let Some(mut answer) = self.text.answer.take() {
+        if let Some(mut answer) = self.links[at].text.answer.take() {
             let piece = answer.next_piece();
-            self.send_text(request, &piece.data, !piece.cont);
-            self.text.answer = piece.cont.then_some(answer);
+            self.links[at].send_text(&self.window, request, &piece.data, !piece.cont);
+            self.links[at].text.answer = piece.cont.then_some(answer);
         }
         Ok(())
     }
 
     /// The answer to one whole text; `None` when it breaks the rules.
-    fn answer_text(&mut self, text: &[u8]) -> Option<AnswerInPieces> {
+    fn answer_text(&mut self, at: usize, text: &[u8]) -> Option<AnswerInPieces> {
         let pairs = parse(text).ok()?;
-        let mut answer = negotiate_text(&pairs, &mut self.parameters).ok()?;
+        let mut answer = negotiate_text(&pairs, &mut self.links[at].parameters).ok()?;
         if let Some(value) = &answer.send_targets {
             let own = self.handle.as_ref().map(|own| own.key.target.as_str());
             let session_type = if own.is_some() {
@@ -65,18 +68,18 @@ impl Connection {
                 value,
                 session_type,
                 own,
-                &self.visible_targets(),
+                &self.visible_targets(self.links[at].local),
                 &mut answer.text,
             );
         }
-        let limit = self.parameters.peer_max_recv_data_segment_length;
+        let limit = self.links[at].parameters.peer_max_recv_data_segment_length;
         Some(AnswerInPieces::new(answer.text, limit))
     }
 
     /// What this initiator may log in to, each with the portal it is talking to first.
-    fn visible_targets(&self) -> Vec<DiscoveredTarget> {
+    fn visible_targets(&self, local: SocketAddr) -> Vec<DiscoveredTarget> {
         let config = self.shared.config.load();
-        let portals = self.shared.portals_seen_from(self.local);
+        let portals = self.shared.portals_seen_from(local);
         let mut visible = Vec::new();
         for access in &config.targets {
             let admits = |portal: &&crate::config::Portal| {
@@ -101,8 +104,10 @@ impl Connection {
         }
         visible
     }
+}
 
-    fn send_text(&mut self, request: &TextRequest, data: &[u8], is_final: bool) {
+impl Link {
+    fn send_text(&mut self, window: &CommandWindow, request: &TextRequest, data: &[u8], is_final: bool) {
         let mut response = TextResponse::new();
         response.initiator_task_tag = request.initiator_task_tag;
         response.lun = request.lun;
@@ -113,9 +118,6 @@ impl Connection {
             false if data.is_empty() => 0,
             false => TextResponse::CONTINUE,
         };
-        response.stat_sn = self.status.take().into();
-        response.exp_cmd_sn = self.window.exp_cmd_sn().into();
-        response.max_cmd_sn = self.window.max_cmd_sn().into();
-        self.out.push_copied(&response, data);
+        self.send_status(window, response, data);
     }
 }

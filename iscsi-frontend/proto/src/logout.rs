@@ -37,38 +37,13 @@ pub enum LogoutOutcome {
     CleanupFailed = 3,
 }
 
-/// What a Logout Request on the only connection of a session comes to: `Closed` ends the session with it.
-pub fn judge_logout(reason: LogoutReason, cid: u16, own_cid: u16) -> LogoutOutcome {
-    match reason {
-        LogoutReason::CloseSession => LogoutOutcome::Closed,
-        LogoutReason::CloseConnection if cid == own_cid => LogoutOutcome::Closed,
-        LogoutReason::CloseConnection => LogoutOutcome::CidNotFound,
-        LogoutReason::RemoveForRecovery => LogoutOutcome::RecoveryNotSupported,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_ones_own_connection_can_be_closed() {
-        assert_eq!(
-            judge_logout(LogoutReason::CloseSession, 9, 1),
-            LogoutOutcome::Closed
-        );
-        assert_eq!(
-            judge_logout(LogoutReason::CloseConnection, 1, 1),
-            LogoutOutcome::Closed
-        );
-        assert_eq!(
-            judge_logout(LogoutReason::CloseConnection, 2, 1),
-            LogoutOutcome::CidNotFound
-        );
-        assert_eq!(
-            judge_logout(LogoutReason::RemoveForRecovery, 1, 1),
-            LogoutOutcome::RecoveryNotSupported
-        );
+    fn three_codes_are_there() {
+        assert_eq!(LogoutReason::from_code(1), Some(LogoutReason::CloseConnection));
         assert_eq!(LogoutReason::from_code(3), None);
     }
 }

@@ -175,6 +175,13 @@ pub trait Header: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned + 
     fn to_bhs(&self) -> Bhs {
         Bhs(*self.bytes())
     }
+
+    /// Sets StatSN, ExpCmdSN and MaxCmdSN: they are at the same places in all that a target sends.
+    fn stamp(&mut self, stat_sn: u32, exp_cmd_sn: u32, max_cmd_sn: u32) {
+        for (at, number) in [(24, stat_sn), (28, exp_cmd_sn), (32, max_cmd_sn)] {
+            self.as_mut_bytes()[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        }
+    }
 }
 
 /// Declares the header structures: the attributes, the length check and the opcode come with each.

@@ -1,0 +1,244 @@
+//! A session in full feature phase: the loop.
+//!
+//! It waits for the sockets of its connections, for its own commands that had to wait, for other sessions, and for
+//! time. Whatever wakes it, it does all that can be done and then sends all answers, with one write to each socket.
+//! Nothing here waits while it holds answers back. One task does all that, whatever the connections: the order of
+//! commands over them, and what of a task belongs to which, needs no lock.
+//!
+//! The end is always the same: no more PDUs are taken, the commands in progress run to their end, the nexus is closed,
+//! the session leaves the list, and those who wait for its end are told.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use iscsi_proto::{data_flow::TransferLimits, negotiation::SessionParameters, session::CommandWindow};
+use target_core::{target::Nexus, throttle::Throttle};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ending::{Phase, Settling},
+    frontend::Shared,
+    link::{LOOK, Link, LinkId, Ready},
+    sessions::{CloseReason, Event, SessionHandle},
+    tasks::Tasks,
+};
+
+/// A session in full feature phase.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) initiator: String,
+    pub(crate) window: CommandWindow,
+    pub(crate) parameters: SessionParameters,
+    pub(crate) limits: TransferLimits,
+    /// `None` in a discovery session, and after the end of any other.
+    pub(crate) nexus: Option<Arc<Nexus>>,
+    /// `None` in a discovery session.
+    pub(crate) handle: Option<Arc<SessionHandle>>,
+    pub(crate) tasks: Tasks,
+    /// Commands that came before their turn, by CmdSN.
+    pub(crate) early: BTreeMap<u32, Early>,
+    pub(crate) next_transfer_tag: u32,
+    pub(crate) data_out_budget: usize,
+    /// Its connections. They leave in one place only, [`Session::part`], so that the index of one holds as long as
+    /// its PDU is handled.
+    pub(crate) links: Vec<Link>,
+    /// The one that came last.
+    pub(crate) last_link: LinkId,
+    /// What waits for tasks to end.
+    pub(crate) settling: Vec<Settling>,
+    /// The origin of all times here.
+    pub(crate) origin: Instant,
+    /// The clock has to be looked at: a deadline was set.
+    pub(crate) look: bool,
+    /// For what is logged of the initiator's breaches.
+    pub(crate) complaints: Throttle,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+}
+
+/// A command that came before its turn.
+#[derive(Debug)]
+pub(crate) struct Early {
+    pub(crate) link: LinkId,
+    pub(crate) pdu: Bytes,
+}
+
+impl Drop for Session {
+    /// Even a panic must not leave a session behind that nobody can log in over.
+    fn drop(&mut self) {
+        self.close_nexus();
+    }
+}
+
+/// What woke the session.
+enum Wake {
+    Event(Option<Event>),
+    Link(usize, Ready),
+    Time,
+    Stop,
+}
+
+impl Session {
+    pub(crate) fn initiator(&self) -> &str {
+        &self.initiator
+    }
+
+    /// Where the connection of that name is, if it is there.
+    pub(crate) fn at(&self, id: LinkId) -> Option<usize> {
+        self.links.iter().position(|link| link.id == id)
+    }
+
+    /// Serves the session to its end.
+    pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, stop: CancellationToken) {
+        self.serve(&mut events, &stop).await;
+        self.drop_collecting(|_| true);
+        self.early.clear();
+        while self.tasks.any_executing() {
+            match events.recv().await {
+                Some(event) => self.event(event),
+                None => break,
+            }
+        }
+        self.close_nexus();
+    }
+
+    /// Closes the nexus and takes the session out of the list, once.
+    pub(crate) fn close_nexus(&mut self) {
+        if let Some(nexus) = self.nexus.take() {
+            nexus.close();
+        }
+        if let Some(handle) = &self.handle {
+            self.shared.sessions.remove(handle);
+        }
+    }
+
+    async fn serve(&mut self, events: &mut mpsc::UnboundedReceiver<Event>, stop: &CancellationToken) {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let mut stopping = false;
+        let mut first = 0;
+        loop {
+            self.make_progress();
+            self.part();
+            if self.settle() {
+                // What was answered by that is still to be sent.
+                continue;
+            }
+            if self.is_over() {
+                return;
+            }
+            if std::mem::take(&mut self.look) {
+                timer.as_mut().reset(tokio::time::Instant::now());
+            }
+            let wake = tokio::select! {
+                biased;
+                event = events.recv() => Wake::Event(event),
+                (at, ready) = poll_fn(|context| poll(&mut self.links, first, context)) => Wake::Link(at, ready),
+                () = stop.cancelled(), if !stopping => Wake::Stop,
+                () = &mut timer => Wake::Time,
+            };
+            match wake {
+                Wake::Event(event) => {
+                    // `self` holds a sender, so the channel cannot be closed.
+                    let mut next = event;
+                    while let Some(event) = next {
+                        self.event(event);
+                        next = events.try_recv().ok();
+                    }
+                }
+                Wake::Link(at, ready) => {
+                    let now = self.origin.elapsed();
+                    self.links[at].take(ready, now);
+                    first = at + 1;
+                }
+                Wake::Stop => {
+                    stopping = true;
+                    self.close(CloseReason::Stopping);
+                }
+                Wake::Time => {
+                    let next = self.time_passed();
+                    timer.as_mut().reset((self.origin + next).into());
+                }
+            }
+        }
+    }
+
+    /// Handles what is received and sends what is answered, until one of the two has to wait.
+    fn make_progress(&mut self) {
+        loop {
+            for at in 0..self.links.len() {
+                self.handle_batch(at);
+            }
+            let mut has_room = false;
+            for link in &mut self.links {
+                // A full queue stops the handling, so what was sent may have made room for the rest of the batch.
+                has_room |= link.flush();
+            }
+            if !has_room {
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Completed { tag, response } => self.completed(tag, response),
+            Event::Abort { scope, fence } => self.abort(&scope, &fence),
+            Event::TaskManagement(end) => self.end_task_management(end),
+            Event::Close(reason) => self.close(reason),
+            Event::CloseConnection(cid, reason) => self.close_connection(cid, reason),
+        }
+    }
+
+    /// Does what is due and says when to look again.
+    fn time_passed(&mut self) -> Duration {
+        let now = self.origin.elapsed();
+        let mut next = now + LOOK;
+        for at in 0..self.links.len() {
+            self.links[at].give_back(now);
+            if let Some(deadline) = self.drop_if_overdue(at, now) {
+                next = next.min(deadline);
+            }
+            if let Some(time) = self.links[at].keep_alive(&self.window, now) {
+                next = next.min(time);
+            }
+        }
+        next
+    }
+
+    /// Parts from the connections that have ended, with what belongs to each.
+    fn part(&mut self) {
+        while let Some(at) = self
+            .links
+            .iter()
+            .position(|link| matches!(link.phase, Phase::Ended(_)))
+        {
+            let link = self.links.remove(at);
+            self.lose(link);
+        }
+    }
+
+    /// Is there no connection, and none to come?
+    fn is_over(&self) -> bool {
+        self.links.is_empty()
+    }
+}
+
+/// The first connection whose socket is ready, from the `first` on: none may starve the others.
+fn poll(links: &mut [Link], first: usize, context: &mut Context<'_>) -> Poll<(usize, Ready)> {
+    let count = links.len();
+    for step in 0..count {
+        let at = (first + step) % count;
+        if let Poll::Ready(ready) = links[at].poll(context) {
+            return Poll::Ready((at, ready));
+        }
+    }
+    Poll::Pending
+}
