@@ -1,4 +1,5 @@
-//! A connection from its first byte to its place in a session: it logs in, and becomes the leading one of a new session.
+//! A connection from its first byte to its place in a session: it logs in, and becomes the leading one of a new session
+//! or is handed over to the one it joins.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +32,7 @@ use crate::{
     link::{Link, LinkId, Newcomer, Wire},
     login::{Entrance, LoginFailure, login, session_key},
     session::Session,
-    sessions::{ConnectionView, SessionHandle},
+    sessions::{ConnectionView, Event, SessionHandle},
     socket::ReceiveBuffer,
     tasks::Tasks,
 };
@@ -88,12 +89,20 @@ pub(crate) async fn arrive(
         portal,
         place,
     };
-    let Membership::Leading { parameters, .. } = logged_in.outcome.membership else {
-        return tracing::error!(%peer, "a connection joined a session of one connection");
-    };
-    let (outcome, window) = (logged_in.outcome.clone(), logged_in.window.clone());
-    let leading = Newcomer::new(wire, logged_in);
-    lead(leading, &outcome, parameters, window, entrance, &shared, stop).await;
+    match (logged_in.outcome.membership, logged_in.joins.clone()) {
+        (Membership::Leading { parameters, .. }, _) => {
+            let (outcome, window) = (logged_in.outcome.clone(), logged_in.window.clone());
+            let leading = Newcomer::new(wire, logged_in);
+            lead(leading, &outcome, parameters, window, entrance, &shared, stop).await;
+        }
+        (Membership::Joining { .. }, Some(session)) => {
+            // When the session has ended meanwhile, the connection ends here.
+            session.send(Event::Join(Box::new(Newcomer::new(wire, logged_in))));
+        }
+        (Membership::Joining { .. }, None) => {
+            tracing::error!(%peer, "login failed: it joins a session that was not looked for");
+        }
+    }
 }
 
 /// Makes a new session of its leading connection, and serves it.
@@ -120,6 +129,7 @@ async fn lead(
             key: session_key(&outcome.port, access.target.name(), entrance.group),
             tsih: outcome.tsih,
             connections: Mutex::new(vec![view.clone()]),
+            max_connections: parameters.max_connections,
             events: events.clone(),
             closed: CancellationToken::new(),
         };
@@ -144,6 +154,7 @@ async fn lead(
         handle,
         tasks: Tasks::default(),
         early: BTreeMap::new(),
+        postponed: Vec::new(),
         next_transfer_tag: 1,
         links: Vec::new(),
         last_link: LinkId::default(),

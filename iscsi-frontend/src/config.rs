@@ -135,7 +135,10 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            offer: Offer::default(),
+            offer: Offer {
+                max_connections: 4,
+                ..Offer::default()
+            },
             command_window: 128,
             connections: 1024,
             logins_per_address: 256,

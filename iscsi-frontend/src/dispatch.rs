@@ -78,29 +78,44 @@ impl Session {
             Delivery::Early => return self.keep(at, cmd_sn, pdu.slice(..frame.length)),
             Delivery::Now => self.deliver(at, pdu, frame),
         }
+        self.deliver_early();
+    }
+
+    /// Delivers the commands whose turn has come.
+    fn deliver_early(&mut self) {
         while !self.early.is_empty() {
             let next = self.window.exp_cmd_sn();
             if self.window.receive(next, false) != Delivery::Now {
                 break;
             }
-            let Some(early) = self.early.remove(&next) else {
-                break;
-            };
-            // Those of a connection that has gone have gone with it.
-            let Some(at) = self.at(early.link) else { continue };
-            if let Some(frame) = self.links[at].framer.open(&early.pdu) {
-                self.deliver(at, &early.pdu, &frame);
+            match self.early.remove(&next) {
+                Some(Early::Command { link, pdu }) => {
+                    // Those of a connection that has gone have gone with it.
+                    let Some(at) = self.at(link) else { continue };
+                    if let Some(frame) = self.links[at].framer.open(&pdu) {
+                        self.deliver(at, &pdu, &frame);
+                    }
+                }
+                Some(Early::Struck) => {
+                    self.window.begin();
+                    self.window.end();
+                }
+                None => break,
             }
+        }
+        if !self.postponed.is_empty() {
+            self.resume_task_management();
         }
     }
 
+    /// Keeps a command that came before its turn. The first that came with its CmdSN counts.
     fn keep(&mut self, at: usize, cmd_sn: u32, pdu: Bytes) {
-        let held: usize = self.early.values().map(|early| early.pdu.len()).sum();
+        let held: usize = self.early.values().map(Early::bytes).sum();
         if held + pdu.len() > EARLY_BYTES {
             return self.links[at].end(Ending::TooManyEarly(EARLY_BYTES));
         }
         let link = self.links[at].id;
-        self.early.insert(cmd_sn, Early { link, pdu });
+        self.early.entry(cmd_sn).or_insert(Early::Command { link, pdu });
     }
 
     fn deliver(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
@@ -156,6 +171,15 @@ impl Session {
     /// Sends a Reject.
     pub(crate) fn reject(&mut self, at: usize, rejected: &Bhs, reason: RejectReason) {
         self.links[at].send_status(&self.window, reject(reason), &rejected.0);
+    }
+}
+
+impl Early {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Command { pdu, .. } => pdu.len(),
+            Self::Struck => 0,
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use iscsi_proto::{
 };
 
 use crate::{
-    link::{Link, LinkId, Rest},
-    session::Session,
+    link::{Link, LinkId, Newcomer, Rest},
+    session::{Early, Session},
     sessions::CloseReason,
     socket::send_all,
 };
@@ -25,6 +25,8 @@ pub(crate) enum Ending {
     Logout,
     #[error("the initiator logged it out over another connection")]
     LoggedOutByAnother,
+    #[error("another connection with its CID has logged in")]
+    Replaced,
     #[error("the initiator closed the connection")]
     Hangup,
     #[error("the socket failed: {0}")]
@@ -50,6 +52,7 @@ impl Ending {
                 | Self::Socket(_)
                 | Self::Silent
                 | Self::LoggedOutByAnother
+                | Self::Replaced
                 | Self::Closed(CloseReason::Reinstated)
         )
     }
@@ -85,6 +88,8 @@ pub(crate) struct Settling {
 pub(crate) enum Then {
     /// Answer this logout over this connection.
     AnswerLogout(LogoutRequest, LinkId),
+    /// Let this connection in.
+    Admit(Box<Newcomer>),
 }
 
 impl Session {
@@ -105,6 +110,7 @@ impl Session {
             let settled = self.settling.remove(at);
             match settled.then {
                 Then::AnswerLogout(request, link) => self.logged_out(settled.of, &request, link),
+                Then::Admit(newcomer) => self.admit(newcomer),
             }
         }
         has_settled
@@ -127,7 +133,9 @@ impl Session {
 
     /// What came over this connection is not carried on. Commands in progress end, but are not answered.
     pub(crate) fn drop_tasks_of(&mut self, id: LinkId) {
-        self.early.retain(|_, early| early.link != id);
+        self.early
+            .retain(|_, early| !matches!(early, Early::Command { link, .. } if *link == id));
+        self.postponed.retain(|(link, _)| *link != id);
         self.drop_collecting(|facts| facts.link == id);
         self.grant_buffers();
     }

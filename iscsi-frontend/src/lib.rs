@@ -11,6 +11,7 @@ mod dispatch;
 mod ending;
 mod frontend;
 mod isns;
+mod joining;
 mod link;
 mod listener;
 mod login;

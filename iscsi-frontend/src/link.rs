@@ -66,7 +66,6 @@ pub(crate) struct Wire {
 pub(crate) struct Newcomer {
     pub(crate) wire: Wire,
     pub(crate) cid: u16,
-    /// Its login was the first of two with this CID, or the CID was free: see `LoginFacts::join`.
     pub(crate) parameters: ConnectionParameters,
     pub(crate) status: StatusNumber,
     pub(crate) response: FinalResponse,

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -22,7 +23,7 @@ use tokio::net::TcpStream;
 use crate::{
     config::FrontendConfig,
     frontend::Shared,
-    sessions::{SessionKey, Sessions},
+    sessions::{SessionHandle, SessionKey, Sessions},
     socket::{ReceiveBuffer, send_all},
 };
 
@@ -39,6 +40,8 @@ pub(crate) enum LoginFailure {
     Frame(#[from] FrameError),
     #[error("it took longer than {0:?}")]
     TimedOut(std::time::Duration),
+    #[error("the session it was to join has ended")]
+    SessionGone,
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),
 }
@@ -51,6 +54,8 @@ pub(crate) struct LoggedIn {
     /// That of a new session.
     pub(crate) window: CommandWindow,
     pub(crate) response: FinalResponse,
+    /// The session it belongs to, if that was there before.
+    pub(crate) joins: Option<Arc<SessionHandle>>,
 }
 
 /// The last Login Response, to be sent once the connection has its place in a session: it carries the numbers of that.
@@ -88,6 +93,7 @@ pub(crate) async fn login(
         config: &config,
         sessions: &shared.sessions,
         entrance,
+        joins: OnceLock::new(),
     };
     let framer = Framer::login();
     let mut numbers = None;
@@ -131,9 +137,15 @@ pub(crate) async fn login(
                     header,
                     data: reply.data,
                 },
+                joins: facts.joins.into_inner(),
             });
         }
-        header.stamp(status.take(), window.exp_cmd_sn(), window.max_cmd_sn());
+        let (exp_cmd_sn, max_cmd_sn) = match facts.joins.get() {
+            // The numbers are the session's, of which this request may have nothing new to tell.
+            Some(session) => session.numbers().await.ok_or(LoginFailure::SessionGone)?,
+            None => (window.exp_cmd_sn(), window.max_cmd_sn()),
+        };
+        header.stamp(status.take(), exp_cmd_sn, max_cmd_sn);
         out.push_copied(&header, &reply.data);
         send_all(socket, &mut out).await?;
         if let Some(Err(failure)) = end {
@@ -181,6 +193,8 @@ struct Facts<'a> {
     config: &'a FrontendConfig,
     sessions: &'a Sessions,
     entrance: Entrance,
+    /// The session that the login asks to be in, when it may.
+    joins: OnceLock<Arc<SessionHandle>>,
 }
 
 impl Facts<'_> {
@@ -224,12 +238,16 @@ impl LoginFacts for Facts<'_> {
         Some(self.sessions.get(&self.key(port, target)?)?.tsih)
     }
 
-    fn join(&self, port: &InitiatorPort, target: &str, tsih: u16, _cid: u16) -> Joining {
-        match self.session_of(port, target) {
-            // MaxConnections is 1.
-            Some(own) if own == tsih => Joining::TooManyConnections,
-            _ => Joining::NoSuchSession,
+    fn join(&self, port: &InitiatorPort, target: &str, tsih: u16, cid: u16) -> Joining {
+        let session = self.key(port, target).and_then(|key| self.sessions.get(&key));
+        let Some(session) = session.filter(|session| session.tsih == tsih) else {
+            return Joining::NoSuchSession;
+        };
+        let joining = session.joining(cid);
+        if matches!(joining, Joining::Added | Joining::Reinstated) {
+            self.joins.get_or_init(|| session);
         }
+        joining
     }
 
     fn allocate_tsih(&mut self) -> Option<u16> {

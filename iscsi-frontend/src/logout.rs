@@ -38,6 +38,7 @@ impl Session {
     fn log_session_out(&mut self, at: usize, request: &LogoutRequest) {
         self.drop_collecting(|_| true);
         self.early.clear();
+        self.postponed.clear();
         for link in &mut self.links {
             if link.takes_more() {
                 link.phase = Phase::LoggingOut;

@@ -17,7 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use iscsi_proto::{data_flow::TransferLimits, negotiation::SessionParameters, session::CommandWindow};
+use iscsi_proto::{
+    bhs::TaskManagementRequest, data_flow::TransferLimits, negotiation::SessionParameters,
+    session::CommandWindow,
+};
 use target_core::{target::Nexus, throttle::Throttle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) early: BTreeMap<u32, Early>,
     pub(crate) next_transfer_tag: u32,
     pub(crate) data_out_budget: usize,
+    /// Task management functions that wait for commands before them.
+    pub(crate) postponed: Vec<(LinkId, TaskManagementRequest)>,
     /// Its connections. They leave in one place only, [`Session::part`], so that the index of one holds as long as
     /// its PDU is handled.
     pub(crate) links: Vec<Link>,
@@ -63,11 +68,13 @@ pub(crate) struct Session {
     pub(crate) events: mpsc::UnboundedSender<Event>,
 }
 
-/// A command that came before its turn.
+/// What is known of a CmdSN before its turn.
 #[derive(Debug)]
-pub(crate) struct Early {
-    pub(crate) link: LinkId,
-    pub(crate) pdu: Bytes,
+pub(crate) enum Early {
+    /// The command came, over this connection.
+    Command { link: LinkId, pdu: Bytes },
+    /// It was aborted: it counts as received, and is not carried out.
+    Struck,
 }
 
 impl Drop for Session {
@@ -194,6 +201,11 @@ impl Session {
             Event::TaskManagement(end) => self.end_task_management(end),
             Event::Close(reason) => self.close(reason),
             Event::CloseConnection(cid, reason) => self.close_connection(cid, reason),
+            Event::Join(newcomer) => self.join(newcomer),
+            Event::Numbers(answer) => {
+                // The login may have been given up meanwhile.
+                let _ = answer.send((self.window.exp_cmd_sn(), self.window.max_cmd_sn()));
+            }
         }
     }
 
@@ -227,7 +239,7 @@ impl Session {
 
     /// Is there no connection, and none to come?
     fn is_over(&self) -> bool {
-        self.links.is_empty()
+        self.links.is_empty() && !self.awaits_newcomer()
     }
 }
 

@@ -11,10 +11,11 @@ use std::{
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use target_core::target::ScsiResponse;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    link::Newcomer,
     statistics::Cells,
     task_management::{AbortScope, Fence, TaskManagementEnd},
 };
@@ -44,6 +45,10 @@ pub(crate) enum Event {
     Close(CloseReason),
     /// Close the connection with this CID.
     CloseConnection(u16, CloseReason),
+    /// This connection has logged in to the session.
+    Join(Box<Newcomer>),
+    /// A login to the session asks for ExpCmdSN and MaxCmdSN.
+    Numbers(oneshot::Sender<(u32, u32)>),
 }
 
 /// Why a session is closed from outside.
@@ -78,6 +83,8 @@ pub(crate) struct SessionHandle {
     pub(crate) tsih: u16,
     /// Written by the session's task alone, as they come and go.
     pub(crate) connections: Mutex<Vec<ConnectionView>>,
+    /// How many there may be.
+    pub(crate) max_connections: u16,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     /// Cancelled when the session is over: its tasks have ended and its nexus is closed.
     pub(crate) closed: CancellationToken,
@@ -97,6 +104,13 @@ pub(crate) struct ConnectionView {
 }
 
 impl SessionHandle {
+    /// ExpCmdSN and MaxCmdSN; `None` when the session is gone.
+    pub(crate) async fn numbers(&self) -> Option<(u32, u32)> {
+        let (answer, numbers) = oneshot::channel();
+        self.send(Event::Numbers(answer));
+        numbers.await.ok()
+    }
+
     /// The connections there are.
     pub(crate) fn connections(&self) -> MutexGuard<'_, Vec<ConnectionView>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)

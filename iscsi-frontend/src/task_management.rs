@@ -5,6 +5,8 @@ use std::{convert::Infallible, sync::Arc};
 
 use iscsi_proto::{
     bhs::{Header, TaskManagementRequest, TaskManagementResponse},
+    reject::RejectReason,
+    session::is_before,
     task_management::{TaskManagementFunction as Function, TaskManagementOutcome as Outcome},
 };
 use target_core::{
@@ -16,10 +18,13 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use crate::{
     ending::Ending,
     link::LinkId,
-    session::Session,
+    session::{Early, Session},
     sessions::{CloseReason, Event},
     tasks::CommandFacts,
 };
+
+/// Functions that may wait for commands before them.
+const POSTPONED: usize = 16;
 
 /// Held by a task that is to end; when the last clone is dropped, all of them have.
 pub(crate) type Fence = mpsc::Sender<Infallible>;
@@ -76,6 +81,9 @@ impl Session {
     pub(crate) fn task_management(&mut self, at: usize, request: &TaskManagementRequest, numbered: bool) {
         let Some(nexus) = self.nexus.clone() else { return };
         let function = Function::from_code(request.function(), self.parameters.protocol_level);
+        if function.is_some_and(ends_many) && self.misses_commands_before(request.cmd_sn.get()) {
+            return self.postpone(at, request);
+        }
         let mut end = TaskManagementEnd {
             tag: request.initiator_task_tag.get(),
             link: self.links[at].id,
@@ -121,7 +129,7 @@ impl Session {
 
     /// What the function asks for, or why it does not come to that.
     fn plan(
-        &self,
+        &mut self,
         request: &TaskManagementRequest,
         nexus: &Nexus,
         function: Option<Function>,
@@ -130,9 +138,10 @@ impl Session {
         let scope = match function {
             Function::AbortTask => {
                 let tag = request.referenced_task_tag.get();
-                // Commands arrive in order on the one connection of a session: a task that is not here has ended.
                 if !self.tasks.contains(tag) {
-                    return Err(Outcome::TaskDoesNotExist);
+                    return self
+                        .strike(request)
+                        .map(|()| Plan::Answer(Outcome::Complete, [0; 3]));
                 }
                 AbortScope::Task(tag)
             }
@@ -150,6 +159,48 @@ impl Session {
             Function::TaskReassign => return Err(Outcome::ReassignmentNotSupported),
         };
         Ok(Plan::Abort(function, scope))
+    }
+
+    /// ABORT TASK of a task that is not here. If its command can still come (a CmdSN in the window, before that of the
+    /// function), it counts as received from now on (RFC 7143 11.6.1): it is never executed and holds nothing up.
+    fn strike(&mut self, request: &TaskManagementRequest) -> Result<(), Outcome> {
+        let cmd_sn = request.ref_cmd_sn.get();
+        let (first, last) = (self.window.exp_cmd_sn(), self.window.max_cmd_sn());
+        let can_come =
+            !is_before(cmd_sn, first) && !is_before(last, cmd_sn) && is_before(cmd_sn, request.cmd_sn.get());
+        let is_another = matches!(
+            self.early.get(&cmd_sn),
+            Some(Early::Command { pdu, .. }) if tag_of(pdu) != Some(request.referenced_task_tag.get())
+        );
+        if !can_come || is_another {
+            return Err(Outcome::TaskDoesNotExist);
+        }
+        self.early.insert(cmd_sn, Early::Struck);
+        Ok(())
+    }
+
+    /// Are commands that the initiator sent before this CmdSN still on their way? Only over another connection can they be,
+    /// or when one of them was damaged and is sent again.
+    fn misses_commands_before(&self, cmd_sn: u32) -> bool {
+        (self.links.len() > 1 || self.parameters.error_recovery_level > 0)
+            && is_before(self.window.exp_cmd_sn(), cmd_sn)
+    }
+
+    /// A function that ends many tasks ends those of all commands before it, so it waits for these (RFC 7143 11.5.1).
+    fn postpone(&mut self, at: usize, request: &TaskManagementRequest) {
+        if self.postponed.len() >= POSTPONED {
+            return self.reject(at, &request.to_bhs(), RejectReason::ImmediateCommandReject);
+        }
+        self.postponed.push((self.links[at].id, *request));
+    }
+
+    /// Carries out what waited for commands that are here now.
+    pub(crate) fn resume_task_management(&mut self) {
+        for (link, request) in std::mem::take(&mut self.postponed) {
+            let Some(at) = self.at(link) else { continue };
+            // Only an immediate request can have come before its turn.
+            self.task_management(at, &request, false);
+        }
     }
 
     /// The functions that only look (SAM-5 7.8-7.10). A task that was aborted has left the task set.
@@ -230,6 +281,25 @@ impl Session {
             }
         }
     }
+}
+
+/// The initiator task tag of a whole PDU.
+fn tag_of(pdu: &[u8]) -> Option<u32> {
+    let bytes = pdu.get(16..20)?.try_into().ok()?;
+    Some(u32::from_be_bytes(bytes))
+}
+
+/// Does the function end all tasks of a unit, or of more?
+fn ends_many(function: Function) -> bool {
+    matches!(
+        function,
+        Function::AbortTaskSet
+            | Function::ClearTaskSet
+            | Function::LogicalUnitReset
+            | Function::TargetWarmReset
+            | Function::TargetColdReset
+            | Function::ItNexusReset
+    )
 }
 
 /// What the function does besides ending tasks.

@@ -241,6 +241,47 @@ impl Wire {
         wire
     }
 
+    /// A Login Request that joins the session of `leading` with this CID; the names are those of [`Self::session`].
+    pub fn joining_request(&mut self, leading: &Wire, target: &str, cid: u16, keys: &str) -> Pdu {
+        (self.tsih, self.cmd_sn) = (leading.tsih, leading.cmd_sn);
+        let text =
+            format!("InitiatorName=iqn.2026-11.test:wire TargetName={target} SessionType=Normal {keys}");
+        self.login_request(FINAL | 1 << 2 | 3, text.trim_end())
+            .put(20, &cid.to_be_bytes())
+    }
+
+    /// One more connection of the session of `leading`, or one in place of that with the same CID.
+    pub fn join(port: u16, leading: &Wire, target: &str, cid: u16, keys: &str) -> Self {
+        let mut wire = Self::connect(port);
+        let request = wire.joining_request(leading, target, cid, keys);
+        let (status, pdu, answer) = wire.login_with(&request);
+        assert_eq!(status, (0, 0), "{answer}");
+        assert_eq!(
+            pdu.bhs.0[14..16],
+            leading.tsih.to_be_bytes(),
+            "the session's TSIH"
+        );
+        wire
+    }
+
+    /// A Logout Request for the connection `cid`, or with reason 0 for the session.
+    pub fn logout_request(&self, reason: u8, cid: u16) -> Pdu {
+        Pdu::new(0x06 | IMMEDIATE, FINAL | reason)
+            .word(16, 0x1060)
+            .put(20, &cid.to_be_bytes())
+            .word(24, self.cmd_sn)
+            .word(28, self.exp_stat_sn)
+    }
+
+    /// Logs out; gives the response code.
+    pub fn logout(&mut self, reason: u8, cid: u16) -> u8 {
+        self.send(&self.logout_request(reason, cid));
+        let answer = self.answer();
+        assert_eq!((answer.bhs.0[0], answer.get(16)), (0x26, 0x1060), "{answer:?}");
+        self.exp_stat_sn = answer.get(24).wrapping_add(1);
+        answer.bhs.0[2]
+    }
+
     /// A NOP-Out that wants an answer, with the given `CmdSN`.
     pub fn nop(&self, flags: u8, tag: u32, cmd_sn: u32) -> Pdu {
         Pdu::new(flags, FINAL)

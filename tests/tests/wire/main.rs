@@ -7,6 +7,7 @@ mod esxi;
 mod full_feature;
 mod isns;
 mod login;
+mod multi_connection;
 mod protocol_level;
 mod reload;
 mod text;

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use admin_api::Size;
 
-use crate::config::{Config, TargetConfig, VolumeConfig};
+use crate::config::{Config, SessionLimits, TargetConfig, VolumeConfig};
 
 /// What is to be done, in this order (see `service::apply`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) generations: bool,
     /// Another name server is told, or none, or otherwise.
     pub(crate) isns: bool,
+    /// Logins agree on other limits.
+    pub(crate) sessions: Option<SessionLimits>,
     /// Copies go at another pace, in bytes a second; 0: as fast as they can.
     pub(crate) copy_rate: Option<u64>,
     /// Copies mind the hosts' latency otherwise, in percent; 0: not at all.
@@ -90,6 +92,7 @@ impl Plan {
             .collect();
         plan.isns = now.isns != then.isns;
         plan.generations = now.generations != then.generations;
+        plan.sessions = (now.sessions != then.sessions).then_some(then.sessions);
         let copy_rate = then.replication.copy_rate;
         plan.copy_rate = (now.replication.copy_rate != copy_rate).then(|| copy_rate.unwrap_or(0));
         let latency_factor = then.replication.latency_factor;
@@ -158,6 +161,12 @@ impl Plan {
         if self.generations {
             lines.push("generations: pool or directory changed".to_owned());
         }
+        if let Some(limits) = self.sessions {
+            lines.push(format!(
+                "new iSCSI sessions may have {} connections",
+                limits.max_connections
+            ));
+        }
         match self.copy_rate {
             Some(bytes @ 1..) => lines.push(format!("copies go at {} a second at most", Size(bytes))),
             Some(0) => lines.push("copies go as fast as they can".to_owned()),
@@ -212,6 +221,15 @@ mod tests {
         let plan = planned(|_| {});
         assert_eq!(plan, Plan::default());
         assert_eq!(plan.describe(&config()), ["nothing has changed"]);
+    }
+
+    #[test]
+    fn the_limits_of_new_sessions_change_while_serving() {
+        let plan = planned(|then| then.sessions.max_connections = 2);
+        assert_eq!(
+            plan.describe(&config()),
+            ["new iSCSI sessions may have 2 connections"]
+        );
     }
 
     #[test]

@@ -161,7 +161,10 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
             ..TargetAccess::open(Arc::clone(targets.get(&target.iqn)?))
         })
     });
+    let mut tuning = iscsi_frontend::Tuning::default();
+    tuning.offer.max_connections = config.sessions.max_connections;
     FrontendConfig {
+        tuning,
         portals: config.portals.iter().copied().map(Portal::from).collect(),
         targets: accesses.collect(),
         isns: config.isns.as_ref().map(|isns| IsnsConfig {

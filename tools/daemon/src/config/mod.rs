@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) portals: Vec<SocketAddr>,
     /// `[isns]`.
     pub(crate) isns: Option<Isns>,
+    /// What `[iscsi]` says of sessions.
+    pub(crate) sessions: SessionLimits,
     /// `[admin]`.
     pub(crate) admin: Admin,
     /// `[replication]`.
@@ -51,6 +53,19 @@ pub(crate) struct Config {
     pub(crate) volumes: BTreeMap<u32, VolumeConfig>,
     /// `[[target]]`, by name.
     pub(crate) targets: BTreeMap<String, TargetConfig>,
+}
+
+/// What an initiator may agree on for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionLimits {
+    /// Connections in it, at most.
+    pub(crate) max_connections: u16,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { max_connections: 4 }
+    }
 }
 
 /// `[system]`.

@@ -48,6 +48,7 @@ pub(super) struct RawSystem {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIscsi {
     pub(super) portals: Option<Vec<String>>,
+    pub(super) max_connections: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -29,7 +29,7 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 15] = [
+const SCALARS: [(&str, &str, Kind); 16] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -38,6 +38,7 @@ const SCALARS: [(&str, &str, Kind); 15] = [
     ("isns", "server", Kind::Text),
     ("isns", "entity", Kind::Text),
     ("isns", "esi_interval", Kind::Number),
+    ("iscsi", "max_connections", Kind::Number),
     ("admin", "socket", Kind::Text),
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),

@@ -270,6 +270,10 @@ fn addresses() {
         "iscsi.portals",
         "listed twice",
     );
+    for count in ["0", "65", "-1", "100000"] {
+        let text = with("[iscsi]", &format!("[iscsi]\nmax_connections = {count}"));
+        one_fault(&text, "iscsi.max_connections", "1 to 64");
+    }
     one_fault(
         &with("[\"127.0.0.1:3260\", \"[::1]:3260\"]", "[]"),
         "iscsi.portals",

@@ -12,7 +12,7 @@ use target_core::{lun_map::LARGEST_LUN, scsi_model::control::SystemId};
 
 use super::{
     Admin, Chap, Config, GenerationsConfig, InitiatorConfig, Isns, LunConfig, Media, Replication, Secret,
-    System, TargetConfig, VolumeConfig,
+    SessionLimits, System, TargetConfig, VolumeConfig,
     problem::Problems,
     raw::{
         Raw, RawAdmin, RawChap, RawGenerations, RawInitiator, RawIscsi, RawIsns, RawReplication, RawSize,
@@ -27,10 +27,18 @@ const LARGEST_NUMBER: u32 = 0xffff_fffd;
 /// The volume descriptor's field.
 const NAME_BYTES: usize = 32;
 
+/// The most connections that a session may be given.
+const MAX_CONNECTIONS: u16 = 64;
+
 /// The whole configuration; `None` when `[system]` or `[iscsi]` is so broken that nothing can be built on it. Whether it
 /// is any good is for `problems` to say.
 pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<Config> {
     let system = raw.system.and_then(|raw| system(raw, problems));
+    let sessions = raw
+        .iscsi
+        .as_ref()
+        .map(|raw| session_limits(raw, problems))
+        .unwrap_or_default();
     let portals = raw.iscsi.and_then(|raw| portals(raw, problems));
     let isns = raw.isns.and_then(|raw| isns(raw, problems));
     let volumes = volumes(raw.volumes, problems);
@@ -57,6 +65,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         system,
         portals,
         isns,
+        sessions,
         admin,
         replication,
         generations,
@@ -105,6 +114,19 @@ fn system(raw: RawSystem, problems: &mut Problems) -> Option<System> {
         track_size: track_size?,
         workers: usize::from(raw.workers.unwrap_or(0)),
     })
+}
+
+fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> SessionLimits {
+    let mut limits = SessionLimits::default();
+    match raw.max_connections.map(u16::try_from) {
+        None => {}
+        Some(Ok(count @ 1..=MAX_CONNECTIONS)) => limits.max_connections = count,
+        Some(_) => problems.add(
+            "iscsi.max_connections",
+            format!("is 1 to {MAX_CONNECTIONS}: the connections that a session may have"),
+        ),
+    }
+    limits
 }
 
 fn portals(raw: RawIscsi, problems: &mut Problems) -> Option<Vec<SocketAddr>> {
