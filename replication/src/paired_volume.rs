@@ -166,6 +166,10 @@ impl Volume for PairedVolume {
         self.plain.info()
     }
 
+    fn content_epoch(&self) -> u64 {
+        self.plain.content_epoch()
+    }
+
     fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }

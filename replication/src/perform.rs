@@ -147,6 +147,8 @@ impl Array {
             }
             Effect::Ready { volume, ready } => {
                 if let Some(volume) = self.volume(number(*volume)) {
+                    // Before any read of hosts finds what the step has made of it.
+                    volume.plain().content_replaced();
                     volume.set_ready(*ready);
                 }
                 !ready

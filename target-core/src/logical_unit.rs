@@ -268,7 +268,7 @@ impl LogicalUnit {
         self.tokens.get_or_init(Arc::default)
     }
 
-    /// The volume, as what revokes tokens of it.
+    /// The volume, as what keeps tokens of it.
     pub(crate) fn watched(&self) -> &Arc<Watched> {
         &self.watched
     }
@@ -357,7 +357,7 @@ impl LogicalUnit {
     }
 
     fn volume_changed(&self, change: VolumeChange) {
-        self.watched.replaced();
+        self.watched.forget_those_over();
         self.identity.store(Arc::new(identity_of(&self.volume.info())));
         let attention = match change {
             VolumeChange::Medium => UnitAttention::MediumChanged,

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -70,6 +73,7 @@ pub struct PlainVolume {
     /// Writes pass it; an update closes it.
     writes: Arc<Gate>,
     watcher: Mutex<Option<Arc<dyn VolumeWatcher>>>,
+    content_epoch: AtomicU64,
 }
 
 impl PlainVolume {
@@ -100,12 +104,18 @@ impl PlainVolume {
             disk,
             writes: Arc::new(Gate::new()),
             watcher: Mutex::default(),
+            content_epoch: AtomicU64::new(0),
         }))
     }
 
     /// The disk underneath: `replication` performs the engine's effects on it, which know their own locks.
     pub fn disk(&self) -> &Arc<Disk> {
         &self.disk
+    }
+
+    /// What it holds becomes another: see [`Volume::content_epoch`].
+    pub fn content_replaced(&self) {
+        self.content_epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Makes the volume `bytes` long: a file grows or shrinks, a block device must have that size already. Hosts
@@ -117,6 +127,7 @@ impl PlainVolume {
             return Ok(());
         }
         let alone = self.writes.clone().exclusive().await;
+        self.content_replaced();
         let resized = VolumeInfo {
             blocks,
             ..(*before).clone()
@@ -177,6 +188,10 @@ impl PlainVolume {
 impl Volume for PlainVolume {
     fn info(&self) -> Arc<VolumeInfo> {
         self.info.load_full()
+    }
+
+    fn content_epoch(&self) -> u64 {
+        self.content_epoch.load(Ordering::SeqCst)
     }
 
     fn ready(&self) -> bool {

@@ -1,19 +1,29 @@
 //! ROD tokens (SPC-4 5.16.6): who holds one may copy what its ranges held when it was made, to any unit of the daemon.
 //!
-//! A token keeps no data. It is *change vulnerable*: the first write to one of its ranges revokes it, before anything of
-//! that write reaches the medium. So a copy reads first and looks at the token then: still good means that what was read
-//! is what the token stands for. A token is made while its unit is quiet, so that no write is half way at that moment; every
-//! write of hosts and copies passes [`Watched`], which costs one look at a counter while there are no tokens.
-//! What replaces a volume's content by other ways (RESTORE, a resize) revokes all its tokens when the unit hears of it.
+//! A token is a *point in time copy*, and making one copies nothing. Its content lies on the volume until somebody writes there:
+//! before such a write reaches the medium what it overwrites is set aside ([`watched`], [`old_blocks`]), in granules of
+//! 64 KiB, once for all tokens that stand for it. So a copy reads the volume first and looks then what has been set aside
+//! meanwhile: what was not by that time is on the volume still as it was, and the rest is taken from there.
 //!
-//! Tokens live in memory: after a restart they are unknown, as after their inactivity timeout.
+//! A token is made while its unit is quiet, so that no write is half way at that moment. Every write of hosts and copies passes
+//! [`Watched`], which costs one look at a counter while there are no tokens.
+//!
+//! What cannot be set aside, for want of room or because it cannot be read, revokes tokens (the oldest, for want of room) and never
+//! fails a write. What replaces a volume's content by other ways (RESTORE, a resize) changes the volume's *content epoch* in the
+//! same step; a token of another epoch is revoked. A copy looks at the epoch after it has read, so it never takes
+//! the one content for the other.
+//!
+//! Tokens live in memory: after a restart they are unknown.
+
+mod old_blocks;
+#[cfg(test)]
+mod tests;
+mod watched;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -27,15 +37,25 @@ use scsi_model::{
 
 use crate::{
     buffer::Buffer,
-    volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeInfo, VolumeWatcher},
+    disk::Disk,
+    media::{MemoryMedia, OpenError},
+    volume::{IoError, Volume},
 };
+use old_blocks::{GRANULE, Old, OldBlocks};
+
+pub(crate) use watched::Watched;
 
 /// Tokens at once, of all units.
 const MAX_TOKENS: usize = 1024;
+/// What is set aside in memory at most, where there is no state directory.
+const IN_MEMORY: u64 = 64 << 20;
 
 /// All tokens of a daemon, by their secrets.
-#[derive(Debug, Default)]
-pub struct TokenTable(Mutex<BTreeMap<[u8; 32], Arc<Token>>>);
+#[derive(Debug)]
+pub struct TokenTable {
+    tokens: Mutex<BTreeMap<[u8; 32], Arc<Token>>>,
+    old: Arc<OldBlocks>,
+}
 
 /// One token.
 pub(crate) struct Token {
@@ -46,19 +66,55 @@ pub(crate) struct Token {
     pub(crate) block_size: u32,
     inactivity: Duration,
     ends: Mutex<Instant>,
-    revoked: AtomicBool,
+    /// The volume's when it was made.
+    epoch: u64,
+    aside: Mutex<Aside>,
+}
+
+/// What of a token is not on the volume any more.
+#[derive(Default)]
+struct Aside {
+    revoked: bool,
+    /// By the number of the granule.
+    old: BTreeMap<u64, Old>,
+}
+
+/// What a token stands for, in a piece of it.
+pub(crate) enum Content {
+    /// Zeros that take no space.
+    Hole,
+    /// This.
+    Data(Bytes),
 }
 
 impl TokenTable {
+    /// No tokens, and up to `bytes` of what they stand for set aside in a file without a name in this directory.
+    pub fn open(state_directory: &Path, bytes: u64) -> Result<Arc<Self>, OpenError> {
+        let media = old_blocks::nameless_file(state_directory, bytes)?;
+        Ok(Arc::new(Self::over(Disk::new("tokens", Arc::new(media)))))
+    }
+
+    /// The same in memory.
+    pub fn in_memory(bytes: u64) -> Arc<Self> {
+        Arc::new(Self::over(Disk::new("tokens", Arc::new(MemoryMedia::new(bytes)))))
+    }
+
+    fn over(disk: Arc<Disk>) -> Self {
+        Self {
+            tokens: Mutex::default(),
+            old: OldBlocks::on(disk),
+        }
+    }
+
     /// Makes a token of ranges of a volume; its unit is quiet. `None` when there are too many, or no random bytes.
     pub(crate) fn make(
-        &self,
+        self: &Arc<Self>,
         volume: &Arc<Watched>,
         identity: &UnitIdentity,
         ranges: Vec<ByteRange>,
         inactivity: Duration,
     ) -> Option<Box<[u8; TOKEN_BYTES]>> {
-        let mut tokens = lock(&self.0);
+        let mut tokens = lock(&self.tokens);
         let now = Instant::now();
         tokens.retain(|_, token| *lock(&token.ends) > now);
         let mut secret = [0; 32];
@@ -74,16 +130,19 @@ impl TokenTable {
             block_size: identity.block_size,
             inactivity,
             ends: Mutex::new(now + inactivity),
-            revoked: AtomicBool::new(false),
+            epoch: volume.content_epoch(),
+            aside: Mutex::default(),
         });
-        volume.watch_for(&token);
+        volume.watch_for(&token, &self.old);
+        self.old.note(&token);
+        tokio::spawn(end_when_unused(Arc::downgrade(&token), self.old.clone()));
         tokens.insert(secret, token);
         Some(body)
     }
 
     /// The token with these bytes, which is used now; else what is wrong with them.
     pub(crate) fn find(&self, body: &[u8; TOKEN_BYTES]) -> Result<Arc<Token>, AdditionalSense> {
-        let tokens = lock(&self.0);
+        let tokens = lock(&self.tokens);
         let token = tokens.get(&secret_of(body)).ok_or(sense_codes::TOKEN_UNKNOWN)?;
         if *token.body != *body {
             return Err(sense_codes::TOKEN_CORRUPT);
@@ -101,14 +160,37 @@ impl TokenTable {
 
     /// The token ends.
     pub(crate) fn delete(&self, body: &[u8; TOKEN_BYTES]) {
-        lock(&self.0).remove(&secret_of(body));
+        lock(&self.tokens).remove(&secret_of(body));
     }
 }
 
+impl Default for TokenTable {
+    fn default() -> Self {
+        Self::over(Disk::new("tokens", Arc::new(MemoryMedia::new(IN_MEMORY))))
+    }
+}
+
+/// A token that is not used keeps nothing set aside; that it has expired is still told. With the last one the store is emptied.
+async fn end_when_unused(token: Weak<Token>, old: Arc<OldBlocks>) {
+    loop {
+        let Some(ends) = token.upgrade().map(|token| *lock(&token.ends)) else {
+            break;
+        };
+        if ends <= Instant::now() {
+            if let Some(token) = token.upgrade() {
+                token.revoke();
+            }
+            break;
+        }
+        tokio::time::sleep_until(ends.into()).await;
+    }
+    old.empty_if_unused().await;
+}
+
 impl Token {
-    /// Has no write touched its ranges?
+    /// Does it stand for anything still?
     pub(crate) fn check(&self) -> Result<(), AdditionalSense> {
-        if self.revoked.load(Ordering::SeqCst) {
+        if lock(&self.aside).revoked || self.volume.content_epoch() != self.epoch {
             Err(sense_codes::TOKEN_REVOKED)
         } else {
             Ok(())
@@ -120,7 +202,7 @@ impl Token {
         self.ranges.iter().map(|range| range.length).sum()
     }
 
-    /// Where on the volume byte `offset` of it is, and how many follow it there.
+    /// Where on the volume byte `offset` of it was, and how many followed it there.
     pub(crate) fn place(&self, offset: u64) -> Option<ByteRange> {
         let mut before = 0;
         for range in &self.ranges {
@@ -136,14 +218,91 @@ impl Token {
         None
     }
 
-    pub(crate) fn volume(&self) -> Arc<dyn Volume> {
-        self.volume.inner.clone()
+    /// What was at this place when it was made.
+    pub(crate) async fn content(&self, place: ByteRange) -> Result<Content, TokenFailure> {
+        let read = self.read_volume(place).await;
+        // The order matters: what is not aside after the reading was on the volume all the while.
+        let aside = self.aside_in(place)?;
+        let mut data = match read? {
+            None if aside.iter().all(|(_, old)| matches!(old, Old::Hole)) => return Ok(Content::Hole),
+            None => Buffer::zeroed(place.length as usize),
+            Some(data) => data,
+        };
+        for (granule, old) in aside {
+            let start = granule.offset.max(place.offset);
+            let end = (granule.offset + granule.length).min(place.offset + place.length);
+            let part = &mut data[(start - place.offset) as usize..(end - place.offset) as usize];
+            match old {
+                Old::Hole => part.fill(0),
+                Old::Data(slot) => {
+                    let whole = slot.get().await?;
+                    part.copy_from_slice(
+                        &whole[(start - granule.offset) as usize..(end - granule.offset) as usize],
+                    );
+                }
+            }
+        }
+        Ok(Content::Data(data.freeze()))
     }
 
-    fn touches(&self, offset: u64, length: u64) -> bool {
-        self.ranges
-            .iter()
-            .any(|range| range.offset < offset + length && offset < range.offset + range.length)
+    /// What is there now; `None` is a hole.
+    async fn read_volume(&self, place: ByteRange) -> Result<Option<Buffer>, IoError> {
+        let volume = self.volume.inner();
+        if old_blocks::is_hole(volume, place).await? {
+            return Ok(None);
+        }
+        let data = old_blocks::read(volume, place).await?;
+        Ok(Some(data))
+    }
+
+    /// The granules of this place that were set aside, unless the token is revoked.
+    fn aside_in(&self, place: ByteRange) -> Result<Vec<(ByteRange, Old)>, AdditionalSense> {
+        self.check()?;
+        let aside = lock(&self.aside);
+        let numbers = place.offset / GRANULE..(place.offset + place.length).div_ceil(GRANULE);
+        let found = aside.old.range(numbers);
+        Ok(found
+            .map(|(number, old)| (old_blocks::granule(*number, u64::MAX), old.clone()))
+            .collect())
+    }
+
+    /// Would this write destroy what it stands for? `range` lies in one granule.
+    fn wants(&self, granule: u64, range: ByteRange) -> bool {
+        self.touches(range) && {
+            let aside = lock(&self.aside);
+            !aside.revoked && !aside.old.contains_key(&granule)
+        }
+    }
+
+    /// What the granule held when it was made is here, and the granule may be written. Too late for a revoked one.
+    fn keep(&self, granule: u64, old: Old) {
+        let mut aside = lock(&self.aside);
+        if !aside.revoked {
+            aside.old.insert(granule, old);
+        }
+    }
+
+    /// It stands for nothing any more, and keeps nothing aside.
+    fn revoke(&self) {
+        let mut aside = lock(&self.aside);
+        aside.revoked = true;
+        aside.old.clear();
+    }
+
+    /// Is it of use to nobody: revoked, or not used for too long?
+    fn is_over(&self) -> bool {
+        self.check().is_err() || *lock(&self.ends) <= Instant::now()
+    }
+
+    fn takes_room(&self) -> bool {
+        let aside = lock(&self.aside);
+        aside.old.values().any(|old| matches!(old, Old::Data(_)))
+    }
+
+    fn touches(&self, write: ByteRange) -> bool {
+        self.ranges.iter().any(|range| {
+            range.offset < write.offset + write.length && write.offset < range.offset + range.length
+        })
     }
 }
 
@@ -151,107 +310,6 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Its bytes are a capability.
         write!(f, "Token({:?})", self.ranges)
-    }
-}
-
-/// A volume whose writes revoke tokens.
-pub(crate) struct Watched {
-    inner: Arc<dyn Volume>,
-    /// How many of `tokens` there are.
-    live: AtomicUsize,
-    tokens: Mutex<Vec<Weak<Token>>>,
-}
-
-impl Watched {
-    pub(crate) fn new(inner: Arc<dyn Volume>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            live: AtomicUsize::new(0),
-            tokens: Mutex::default(),
-        })
-    }
-
-    fn watch_for(&self, token: &Arc<Token>) {
-        let mut tokens = lock(&self.tokens);
-        tokens.push(Arc::downgrade(token));
-        self.live.store(tokens.len(), Ordering::SeqCst);
-    }
-
-    /// Everything may be another's: revokes all.
-    pub(crate) fn replaced(&self) {
-        self.revoke(|_| true);
-    }
-
-    /// To be called before a write begins.
-    fn touch(&self, offset: u64, length: u64) {
-        if self.live.load(Ordering::SeqCst) != 0 {
-            self.revoke(|token| token.touches(offset, length));
-        }
-    }
-
-    fn revoke(&self, which: impl Fn(&Token) -> bool) {
-        let mut tokens = lock(&self.tokens);
-        tokens.retain(|token| {
-            let Some(token) = token.upgrade() else {
-                return false;
-            };
-            let revoked = which(&token);
-            if revoked {
-                token.revoked.store(true, Ordering::SeqCst);
-            }
-            !revoked
-        });
-        self.live.store(tokens.len(), Ordering::SeqCst);
-    }
-}
-
-impl Volume for Watched {
-    fn info(&self) -> Arc<VolumeInfo> {
-        self.inner.info()
-    }
-
-    fn ready(&self) -> bool {
-        self.inner.ready()
-    }
-
-    fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
-        self.inner.try_read(offset, buffer)
-    }
-
-    fn read(self: Arc<Self>, offset: u64, buffer: Buffer) -> IoFuture<Buffer> {
-        self.inner.clone().read(offset, buffer)
-    }
-
-    fn try_write(&self, offset: u64, data: &Bytes, fua: bool) -> Fast<()> {
-        self.touch(offset, data.len() as u64);
-        self.inner.try_write(offset, data, fua)
-    }
-
-    fn write(self: Arc<Self>, offset: u64, data: Bytes, fua: bool) -> IoFuture<()> {
-        self.touch(offset, data.len() as u64);
-        self.inner.clone().write(offset, data, fua)
-    }
-
-    fn flush(self: Arc<Self>) -> IoFuture<()> {
-        self.inner.clone().flush()
-    }
-
-    fn zero(self: Arc<Self>, offset: u64, length: u64, unmap: bool, fua: bool) -> IoFuture<()> {
-        self.touch(offset, length);
-        self.inner.clone().zero(offset, length, unmap, fua)
-    }
-
-    fn update(self: Arc<Self>, offset: u64, length: u64, modify: Modify, fua: bool) -> IoFuture<()> {
-        self.touch(offset, length);
-        self.inner.clone().update(offset, length, modify, fua)
-    }
-
-    fn extents(self: Arc<Self>, offset: u64, limit: usize) -> IoFuture<Vec<Extent>> {
-        self.inner.clone().extents(offset, limit)
-    }
-
-    fn watch(&self, watcher: Arc<dyn VolumeWatcher>) {
-        self.inner.watch(watcher);
     }
 }
 

@@ -120,6 +120,10 @@ pub trait Volume: Send + Sync + 'static {
     /// Identity and geometry now.
     fn info(&self) -> Arc<VolumeInfo>;
 
+    /// Changes whenever what the volume holds for hosts becomes another by other means than the writes of this trait: in the same
+    /// step, so that whoever reads the one content and then this number never takes it for the other.
+    fn content_epoch(&self) -> u64;
+
     /// Does it answer hosts? (An established mirror does not.)
     fn ready(&self) -> bool;
 

@@ -61,6 +61,10 @@ impl Volume for HeldVolume {
         self.inner.info()
     }
 
+    fn content_epoch(&self) -> u64 {
+        self.inner.content_epoch()
+    }
+
     fn ready(&self) -> bool {
         true
     }

@@ -65,6 +65,17 @@ impl Engine {
             )
             .chain(decided.configs.iter().map(|config| config.volume))
             .collect();
+        let replaced: BTreeSet<VolumeId> = decided
+            .restored
+            .iter()
+            .copied()
+            .chain(
+                decided
+                    .pairs
+                    .iter()
+                    .filter_map(|change| self.half_restored(change)),
+            )
+            .collect();
         let before: Vec<(VolumeId, bool, bool)> = concerned
             .iter()
             .map(|id| (*id, self.ready(*id), self.volume(*id).paired()))
@@ -116,13 +127,22 @@ impl Engine {
                 });
             }
             let now = self.ready(id);
-            if now != ready || (now && decided.restored.contains(&id)) {
+            if now != ready || (now && replaced.contains(&id)) {
                 out.push(Effect::Ready {
                     volume: id,
                     ready: now,
                 });
             }
         }
+    }
+
+    /// The primary that this change leaves with a part of a restore only: until now its hosts saw all of what is restored, from now on
+    /// what had not come yet is what it was before.
+    fn half_restored(&self, change: &PairChange) -> Option<VolumeId> {
+        let pair = self.pairs.get(&change.pair)?;
+        let restoring = |state| matches!(state, PairState::Restoring | PairState::ProtectedRestoring);
+        let stops = restoring(pair.meta.state) && !restoring(change.meta.state);
+        (stops && !pair.bits.todo.is_empty()).then_some(pair.meta.primary)
     }
 
     /// The planted bug: each member has a record of its own.

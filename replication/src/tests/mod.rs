@@ -10,6 +10,7 @@ mod race;
 mod report_bytes;
 mod restart;
 mod scsi;
+mod tokens;
 mod writes;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};

@@ -260,6 +260,8 @@ async fn no_command_waits_for_its_copy() {
         .await
         .unwrap();
         rig.await_state((1, 2), PairState::Split).await;
+        // That of a restore that was stopped half way.
+        while host.hears(1).await == CHANGED {}
         host.good(1, &control(0xc1, 2, flags, (1, 2), 0), &[]).await;
         remaining(state).await;
         while host.hears(1).await.is_some() || host.hears(2).await == CHANGED {}

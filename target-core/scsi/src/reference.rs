@@ -261,11 +261,14 @@ the data from being written the old content is put back. When a record cannot be
 
 ## Offloaded copies
 
-A ROD token is a *point in time copy, change vulnerable* (type 00800001h): it stands for what its ranges held when POPULATE TOKEN made
-it, and the first write to one of them revokes it (5h/23h/06h) before it reaches the medium, so that WRITE USING TOKEN writes what the
-token stands for, or fails. RESTORE and a resize of the volume revoke all its tokens. Whoever has a token may write with it to any unit
-that it may write to, through any target of the daemon. Tokens are kept in memory: they are unknown (04h) after a restart, and end when they are
-not used for their inactivity timeout. The well-known token of zeros (type FFFF0001h) always works.
+A ROD token is a *point in time copy* (default, type 00800000h): it stands for what its ranges held when POPULATE TOKEN made it, whatever
+is written there later. Making one copies nothing: what a later write overwrites is set aside first, 64 KiB at a time, in a file
+without a name in the state directory, of at most 1 GiB. When that is full the oldest token with something in it is revoked (5h/23h/06h);
+a token is also revoked when what it stands for cannot be read or set aside. A host's write never fails for a token's sake; it takes
+longer where it is the first to a granule. RESTORE (also one that is stopped half way), CONFIG and a resize of the volume, SANITIZE and FORMAT UNIT
+revoke all tokens of the unit. WRITE USING TOKEN writes what the token stands for, or fails. Whoever has a token may write
+with it to any unit that it may write to, through any target of the daemon. Tokens are kept in memory: they are unknown (04h) after a restart, and
+end when they are not used for their inactivity timeout. The well-known token of zeros (type FFFF0001h) always works.
 
 IMMED is refused: EXTENDED COPY and the two commands of tokens end when they are done. Meanwhile other commands of that initiator may
 ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it would show one initiator the tokens of others.

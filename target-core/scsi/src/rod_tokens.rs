@@ -1,8 +1,8 @@
 //! Offloaded copies with ROD tokens (SPC-4 5.16.6, SBC-3 4.28, 5.11, 5.53): POPULATE TOKEN and WRITE USING TOKEN.
 //!
-//! A token stands for the content of some ranges of a unit at the moment it was made. Its type is *point in time copy,
-//! change vulnerable* (00800001h): a write to one of its ranges revokes it, so that what is copied with it is what was
-//! there, or nothing. The well-known token of type FFFF0001h stands for zeros.
+//! A token stands for the content of some ranges of a unit at the moment it was made, whatever is written there later. Its type is
+//! *point in time copy, default* (00800000h): it may be revoked at any time. The well-known token of type FFFF0001h
+//! stands for zeros.
 
 use crate::{
     big_endian::field,
@@ -27,8 +27,8 @@ pub(crate) const DEFAULT_INACTIVITY: u32 = 60;
 /// MAXIMUM INACTIVITY TIMEOUT, in seconds.
 pub(crate) const MAX_INACTIVITY: u32 = 3600;
 
-/// ROD TYPE: point in time copy, change vulnerable.
-const CHANGE_VULNERABLE: u32 = 0x0080_0001;
+/// ROD TYPE: point in time copy, default.
+const POINT_IN_TIME: u32 = 0x0080_0000;
 /// ROD TYPE of a request: any point in time copy.
 const ANY_POINT_IN_TIME: u32 = 0x0080_FFFF;
 /// ROD TYPE: block device zero.
@@ -88,7 +88,7 @@ pub(crate) fn parse_populate(
     refuse_immediate(list)?;
     let asked = field(list, 8..12) as u32;
     let any = list[2] & 0x02 == 0;
-    if !any && asked != CHANGE_VULNERABLE && asked != ANY_POINT_IN_TIME {
+    if !any && asked != POINT_IN_TIME && asked != ANY_POINT_IN_TIME {
         return Err(Sense::invalid_parameter(8, None).into());
     }
     let inactivity = match field(list, 4..8) as u32 {
@@ -153,7 +153,7 @@ fn source_of(token: &[u8; TOKEN_BYTES]) -> Result<TokenSource, Failure> {
     }
     match field(token, 0..4) as u32 {
         ZEROS => Ok(TokenSource::Zeros),
-        CHANGE_VULNERABLE => Ok(TokenSource::Token(Box::new(*token))),
+        POINT_IN_TIME => Ok(TokenSource::Token(Box::new(*token))),
         _ => Err(Sense::illegal(sense_codes::UNSUPPORTED_TOKEN_TYPE).into()),
     }
 }
@@ -201,7 +201,7 @@ fn parse_ranges(list: &[u8], header: usize, facts: &UnitFacts<'_>) -> Result<Vec
 /// A token: what SPC-4 wants to be readable in it, and `secret` in the fields that are ours.
 pub fn encode_token(secret: &[u8; 32], identity: &UnitIdentity, bytes: u64) -> [u8; TOKEN_BYTES] {
     let mut token = [0; TOKEN_BYTES];
-    token[0..4].copy_from_slice(&CHANGE_VULNERABLE.to_be_bytes());
+    token[0..4].copy_from_slice(&POINT_IN_TIME.to_be_bytes());
     token[6..8].copy_from_slice(&TOKEN_LENGTH.to_be_bytes());
     token[8..16].copy_from_slice(&secret[..8]);
     // The creator: an identification descriptor with the NAA designator, and the block size.
@@ -260,7 +260,7 @@ pub(crate) fn vpd_features() -> Vec<u8> {
 
     data.extend([0x01, 0x08, 0, 0x84, 0, 0, 0, 0x80]);
     // Made and taken; taken only.
-    for (kind, uses) in [(CHANGE_VULNERABLE, 0x03), (ZEROS, 0x02)] {
+    for (kind, uses) in [(POINT_IN_TIME, 0x03), (ZEROS, 0x02)] {
         data.extend(kind.to_be_bytes());
         data.extend([uses, 0, 0, 0]);
         data.extend([0; 56]);
@@ -323,7 +323,7 @@ mod tests {
             head[at..at + bytes.len()].copy_from_slice(bytes);
             populate(head, &[(0, 1)])
         };
-        assert!(with(2, &[2, 0, 0, 0, 0, 0, 0, 0x80, 0, 1]).is_ok());
+        assert!(with(2, &[2, 0, 0, 0, 0, 0, 0, 0x80, 0, 0]).is_ok());
         assert!(with(2, &[2, 0, 0, 0, 0, 0, 0, 0x80, 0xFF, 0xFF]).is_ok());
         assert_eq!(
             with(2, &[2, 0, 0, 0, 0, 0, 0, 1, 0, 0]),

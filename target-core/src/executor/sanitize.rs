@@ -19,6 +19,8 @@ const ERASED_PIECE: u64 = 256 << 20;
 
 impl Task {
     pub(super) async fn sanitize(&self, sanitize: Sanitize) -> Result<Outcome, IoError> {
+        // What is to be gone must not stay in the store of what tokens stand for.
+        self.unit.watched().revoke_all();
         let run = tokio::spawn(run(self.unit.clone(), sanitize.method, self.identity.bytes()));
         if !sanitize.immediate {
             let lost = |_| IoError::Internal("the sanitize operation was lost".into());

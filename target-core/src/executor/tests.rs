@@ -5,6 +5,7 @@ mod blocks;
 mod logs;
 mod nexuses;
 mod sanitize;
+mod token_histories;
 mod tokens;
 
 use std::sync::Arc;

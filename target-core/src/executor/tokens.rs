@@ -11,10 +11,7 @@ use scsi_model::{
 };
 
 use super::{Task, sense_of};
-use crate::{
-    buffer::Buffer,
-    tokens::{Token, TokenFailure},
-};
+use crate::tokens::{Content, Token, TokenFailure};
 
 const POPULATE_TOKEN: u8 = 0x10;
 const WRITE_USING_TOKEN: u8 = 0x11;
@@ -114,26 +111,15 @@ impl Task {
         Ok(())
     }
 
-    /// What was read is what the token stands for if the token is good after the reading. It may be the writing that revokes it,
-    /// when a token is written over itself.
     async fn copy_piece(&self, token: &Token, from: ByteRange, to: u64) -> Result<(), TokenFailure> {
-        let extents = token.volume().extents(from.offset, 1).await?;
-        let hole = extents
-            .first()
-            .is_some_and(|extent| !extent.mapped && extent.length >= from.length);
-        if hole {
-            token.check()?;
-            self.volume()
-                .zero(to, from.length, true, self.write_through)
-                .await?;
-            return Ok(());
+        match token.content(from).await? {
+            Content::Hole => {
+                self.volume()
+                    .zero(to, from.length, true, self.write_through)
+                    .await?;
+            }
+            Content::Data(data) => self.volume().write(to, data, self.write_through).await?,
         }
-        let data = token
-            .volume()
-            .read(from.offset, Buffer::new(from.length as usize))
-            .await?;
-        token.check()?;
-        self.volume().write(to, data.freeze(), self.write_through).await?;
         Ok(())
     }
 

@@ -67,6 +67,10 @@ struct Served {
     targets: BTreeMap<String, Arc<Target>>,
 }
 
+/// How much of what ROD tokens stand for is kept when hosts overwrite it, in a file of the state directory: four tokens of the
+/// largest size.
+const TOKEN_SPACE: u64 = 1 << 30;
+
 impl Service {
     /// Opens the volumes, recovers the array and opens the portals; nothing is served before [`Frontend::run`].
     pub(crate) async fn open(
@@ -96,7 +100,7 @@ impl Service {
         fresh.settled()?;
         let by_command = config.replication.resume_by_command.iter();
         array.set_resumed_by_command(by_command.map(|number| VolumeNumber(*number)));
-        let tokens = Arc::default();
+        let tokens = TokenTable::open(&state_dir, TOKEN_SPACE)?;
         let mut units = Units::new();
         for volume in array.volumes() {
             units.insert(

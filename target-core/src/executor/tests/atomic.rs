@@ -52,6 +52,10 @@ impl Volume for Halting {
         self.inner.info()
     }
 
+    fn content_epoch(&self) -> u64 {
+        0
+    }
+
     fn ready(&self) -> bool {
         true
     }
