@@ -17,7 +17,7 @@ use crate::{
     disk::Disk,
     gate::Gate,
     identities::IdentityStore,
-    media::{FileMedia, Media, MemoryMedia, OpenError},
+    media::{FileMedia, Media, MemoryMedia, OpenError, QuotaMedia},
     volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
 
@@ -42,6 +42,8 @@ pub struct VolumeConfig {
     pub removable: bool,
     /// Thin provisioned.
     pub thin: bool,
+    /// Most bytes that it may allocate in its file.
+    pub quota: Option<u64>,
 }
 
 /// Where a volume is stored.
@@ -70,6 +72,7 @@ pub fn open_volume(config: VolumeConfig, identities: &IdentityStore) -> Result<A
 pub struct PlainVolume {
     info: ArcSwap<VolumeInfo>,
     disk: Arc<Disk>,
+    quota: Option<Arc<QuotaMedia>>,
     /// Writes pass it; an update closes it.
     writes: Arc<Gate>,
     watcher: Mutex<Option<Arc<dyn VolumeWatcher>>>,
@@ -86,6 +89,11 @@ impl PlainVolume {
         check_block_size(config.block_size, config.physical_block_size)?;
         let blocks = blocks_of(media.length(), config.block_size)?;
         let identity = identities.identity(config.number)?;
+        let quota = match config.quota {
+            Some(bytes) => Some(QuotaMedia::new(media.clone(), bytes).ok_or(OpenError::QuotaNeedsFile)?),
+            None => None,
+        };
+        let media = quota.clone().map_or(media, |limited| limited);
         let disk = Disk::new(&format!("volume {}", config.number.0), media);
         let info = VolumeInfo {
             number: config.number,
@@ -102,6 +110,7 @@ impl PlainVolume {
         Ok(Arc::new(Self {
             info: ArcSwap::from_pointee(info),
             disk,
+            quota,
             writes: Arc::new(Gate::new()),
             watcher: Mutex::default(),
             content_epoch: AtomicU64::new(0),
@@ -111,6 +120,14 @@ impl PlainVolume {
     /// The disk underneath: `replication` performs the engine's effects on it, which know their own locks.
     pub fn disk(&self) -> &Arc<Disk> {
         &self.disk
+    }
+
+    /// Another quota, of a volume that has one. `false`: it has none.
+    pub fn set_quota(&self, bytes: u64) -> bool {
+        if let Some(quota) = &self.quota {
+            quota.set_limit(bytes);
+        }
+        self.quota.is_some()
     }
 
     /// What it holds becomes another: see [`Volume::content_epoch`].

@@ -172,10 +172,7 @@ impl Default for TokenTable {
 
 /// A token that is not used keeps nothing set aside; that it has expired is still told. With the last one the store is emptied.
 async fn end_when_unused(token: Weak<Token>, old: Arc<OldBlocks>) {
-    loop {
-        let Some(ends) = token.upgrade().map(|token| *lock(&token.ends)) else {
-            break;
-        };
+    while let Some(ends) = token.upgrade().map(|token| *lock(&token.ends)) {
         if ends <= Instant::now() {
             if let Some(token) = token.upgrade() {
                 token.revoke();

@@ -32,6 +32,8 @@ pub struct VolumeSpec {
     pub removable: bool,
     /// The LUN is read-only.
     pub read_only: bool,
+    /// Most that it may allocate, as in the configuration.
+    pub quota: Option<&'static str>,
 }
 
 impl VolumeSpec {
@@ -45,6 +47,7 @@ impl VolumeSpec {
             physical_block_size: 512,
             removable: false,
             read_only: false,
+            quota: None,
         }
     }
 
@@ -187,13 +190,15 @@ impl Daemon {
                 block_size,
                 physical_block_size,
                 removable,
+                quota,
                 ..
             } = volume;
+            let quota = quota.map_or_else(String::new, |quota| format!("quota = \"{quota}\"\n"));
             write!(
                 text,
                 "[[volume]]\nnumber = {}\nname = \"{name}\"\nclass = \"{class}\"\nsize = \"{size}\"\n\
                  file = \"{directory}/{name}.img\"\nblock_size = {block_size}\n\
-                 physical_block_size = {physical_block_size}\nremovable = {removable}\n\n",
+                 physical_block_size = {physical_block_size}\nremovable = {removable}\n{quota}\n",
                 index + 1
             )
             .expect("a String takes all");

@@ -58,11 +58,12 @@ fn bytes_in(host: &mut Initiator, lun: u16, lba: u64, sectors: u32) -> Vec<u8> {
     data
 }
 
+const UNKNOWN: (u8, u8, u8) = (5, 0x23, 4);
 const REVOKED: (u8, u8, u8) = (5, 0x23, 6);
 
 #[test]
 fn tokens_of_a_paired_volume_are_points_in_time() {
-    let daemon = Daemon::start(&DaemonConfig::trio("64MiB"));
+    let mut daemon = Daemon::start(&DaemonConfig::trio("64MiB"));
     let mut host = host(&daemon);
     fill(&mut host, 0, 4096, 2048, 0x11);
     daemon.holdfast_ok(&["establish", "1", "2", "--wait"]);
@@ -71,11 +72,12 @@ fn tokens_of_a_paired_volume_are_points_in_time() {
     assert_eq!(copied.status, GOOD);
     assert_eq!(bytes_in(&mut host, 2, 100, 2048), [0x11]);
     fill(&mut host, 0, 6144, 8, 0x22);
-    let copied = run(&mut host, 2, &commands::write_using_token(2, &token, 100, 8));
-    assert_eq!(copied.status, GOOD, "no write has touched its range");
     fill(&mut host, 0, 6143, 1, 0x22);
-    let refused = run(&mut host, 2, &commands::write_using_token(2, &token, 100, 8));
-    assert_eq!(refused.sense_code(), REVOKED);
+    fill(&mut host, 0, 4096, 1000, 0x22);
+    fill(&mut host, 2, 100, 2048, 0x99);
+    let copied = run(&mut host, 2, &commands::write_using_token(2, &token, 100, 2048));
+    assert_eq!(copied.status, GOOD);
+    assert_eq!(bytes_in(&mut host, 2, 100, 2048), [0x11], "what it was then");
 
     // Into a volume of a pair, so that the mirror gets it too.
     let token = token_of(&mut host, 2, 100, 2048);
@@ -91,6 +93,15 @@ fn tokens_of_a_paired_volume_are_points_in_time() {
     let refused = run(&mut host, 2, &commands::write_using_token(2, &token, 0, 8));
     assert_eq!(refused.sense_code(), REVOKED);
     assert_eq!(bytes_in(&mut host, 0, 0, 8), [0x33]);
+
+    // Tokens, and what was set aside for them, end with the daemon.
+    let token = token_of(&mut host, 2, 100, 2048);
+    fill(&mut host, 2, 100, 2048, 0x44);
+    daemon.kill();
+    daemon.start_again();
+    let mut host = self::host(&daemon);
+    let refused = run(&mut host, 0, &commands::write_using_token(2, &token, 0, 8));
+    assert_eq!(refused.sense_code(), UNKNOWN);
 }
 
 #[test]

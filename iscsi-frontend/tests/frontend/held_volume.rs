@@ -30,6 +30,7 @@ impl HeldVolume {
             physical_block_size: 512,
             removable: false,
             thin: true,
+            quota: None,
         };
         let inner = open_volume(config, &IdentityStore::ephemeral()).unwrap();
         Arc::new(Self {

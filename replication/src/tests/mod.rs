@@ -185,6 +185,7 @@ pub(crate) fn memory(number: u32, size: u64, identities: &IdentityStore) -> (Arc
         physical_block_size: 512,
         removable: false,
         thin: true,
+        quota: None,
     };
     (
         PlainVolume::on_media(config, Arc::new(media), identities).unwrap(),

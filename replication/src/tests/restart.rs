@@ -237,6 +237,7 @@ async fn files_survive_a_kill() {
                 physical_block_size: 512,
                 removable: false,
                 thin: true,
+                quota: None,
             };
             open_volume(config, &identities).unwrap()
         };

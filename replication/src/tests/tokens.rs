@@ -3,7 +3,7 @@
 use target_core::{target::ScsiResponse, tokens::TokenTable};
 
 use super::{
-    hosts::{BLOCK, Host, Hosts, sense, slow},
+    hosts::{BLOCK, Host, Hosts, cdb16, sense, slow},
     *,
 };
 
@@ -55,11 +55,9 @@ async fn a_token_of_a_pair_keeps_its_content() {
     let host = hosts.host("iqn.a").await;
     hosts.rig.write(1, 0, image(1)).await.unwrap();
     let token = host.token_of(1).await;
-    host.good(1, &super::hosts::cdb16(0x93, 0, 0, 1000), &[9; BLOCK])
-        .await;
+    host.good(1, &cdb16(0x93, 0, 0, 1000), &[9; BLOCK]).await;
     hosts.rig.split((1, 2)).await;
-    host.good(1, &super::hosts::cdb16(0x93, 8, 4000, 1000), &[0; BLOCK])
-        .await;
+    host.good(1, &cdb16(0x93, 8, 4000, 1000), &[0; BLOCK]).await;
     assert_eq!(host.write_using(3, &token).await.status, 0);
     assert_eq!(hosts.rig.media(3).await, image(1));
 }

@@ -158,9 +158,9 @@ MODE SELECT changes WCE, D\\_SENSE, SWP, and ENABLED and THRESHOLD COUNT of the 
 6h/2Ah/01h. Any other bit must be as it is. All four values of PC are answered, the block descriptor short or (LLBAA) long.
 
 A threshold counts MiB (THRESHOLD EXPONENT in B2h). Every ten seconds the daemon looks at the space of units with an enabled one: when
-no more than the first is available in the file system, or at least the second is used by the unit, every initiator hears
+no more than the first is available in the file system (or left of the unit's quota), or at least the second is used by the unit, every initiator hears
 6h/38h/07h, once, and again when it is reached anew or after another MODE SELECT. Both are disabled until a MODE SELECT enables them. A
-full file system is 7h/27h/07h.
+full file system or an exhausted quota is 7h/27h/07h.
 ";
 
 const LOGS: &str = "

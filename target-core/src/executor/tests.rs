@@ -36,6 +36,7 @@ fn config(number: u32) -> VolumeConfig {
         physical_block_size: 512,
         removable: false,
         thin: true,
+        quota: None,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod file;
 pub(crate) mod locking;
 pub mod memory;
+pub mod quota;
 pub(crate) mod threads;
 
 use std::{os::fd::BorrowedFd, path::PathBuf};
@@ -19,6 +20,7 @@ use crate::{
 
 pub use file::FileMedia;
 pub use memory::{Faults, MemoryMedia};
+pub use quota::QuotaMedia;
 
 /// The blocking calls of a store. Offsets and lengths are bytes inside `length()`; any alignment is accepted.
 pub trait Media: Send + Sync + 'static {
@@ -206,6 +208,9 @@ pub enum OpenError {
         /// Logical block size.
         block_size: u32,
     },
+    /// A quota where nobody can tell what is allocated.
+    #[error("a quota needs a volume on a file")]
+    QuotaNeedsFile,
     /// A memory volume needs a size.
     #[error("a volume in memory needs a size")]
     MemoryNeedsSize,

@@ -13,6 +13,7 @@ fn config(size: Option<u64>, backing: Backing) -> VolumeConfig {
         physical_block_size: 4096,
         removable: false,
         thin: true,
+        quota: None,
     }
 }
 

@@ -28,6 +28,7 @@ fn plain() -> (Arc<PlainVolume>, Arc<Faults>) {
         physical_block_size: 512,
         removable: false,
         thin: true,
+        quota: None,
     };
     let volume = PlainVolume::on_media(config, Arc::new(media), &IdentityStore::ephemeral()).unwrap();
     (volume, faults)

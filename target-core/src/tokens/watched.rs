@@ -113,10 +113,16 @@ impl Watched {
             }
             let granule = old_blocks::granule(number, capacity);
             match store.set_aside(&self.inner, granule).await {
-                Ok(old) => wanting.iter().for_each(|token| token.keep(number, old.clone())),
+                Ok(old) => {
+                    for token in wanting {
+                        token.keep(number, old.clone());
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(tokens = wanting.len(), %error, "ROD tokens are revoked: what their ranges held cannot be kept");
-                    wanting.iter().for_each(|token| token.revoke());
+                    for token in wanting {
+                        token.revoke();
+                    }
                 }
             }
         }

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) add_volumes: Vec<VolumeConfig>,
     /// Volumes that get another size: number and bytes.
     pub(crate) resize_volumes: Vec<(u32, u64)>,
+    /// Volumes with another quota than they had, and it.
+    pub(crate) quotas: Vec<(u32, u64)>,
     /// Portals to be opened.
     pub(crate) add_portals: Vec<SocketAddr>,
     /// Targets that are new, or whose LUNs or initiators differ.
@@ -75,13 +77,16 @@ impl Plan {
             match now.volumes.get(number) {
                 None => plan.add_volumes.push(volume.clone()),
                 Some(old) if old == volume => {}
-                Some(old) => match (resized(old, volume), volume.size) {
-                    (true, Some(bytes)) => plan.resize_volumes.push((*number, bytes)),
-                    (true, None) => {}
-                    (false, _) => refused.push(format!(
-                        "volume {number} can only change its size while serving: take it out, reload, and put it in again"
-                    )),
-                },
+                Some(old) if served_on(old, volume) => {
+                    let another = |old: Option<u64>, new: Option<u64>| new.filter(|_| new != old);
+                    let resized = another(old.size, volume.size);
+                    plan.resize_volumes.extend(resized.map(|bytes| (*number, bytes)));
+                    let limited = another(old.quota, volume.quota);
+                    plan.quotas.extend(limited.map(|bytes| (*number, bytes)));
+                }
+                Some(_) => refused.push(format!(
+                    "volume {number} can only change its size, and the quota it has, while serving: take it out, reload, and put it in again"
+                )),
             }
         }
         plan.remove_volumes = now
@@ -128,6 +133,9 @@ impl Plan {
         }
         for (number, bytes) in &self.resize_volumes {
             lines.push(format!("volume {number} resized to {}", Size(*bytes)));
+        }
+        for (number, bytes) in &self.quotas {
+            lines.push(format!("volume {number} may allocate {}", Size(*bytes)));
         }
         for portal in &self.add_portals {
             lines.push(format!("portal {portal} opened"));
@@ -188,12 +196,14 @@ impl Plan {
     }
 }
 
-/// Nothing but the size differs.
-fn resized(old: &VolumeConfig, new: &VolumeConfig) -> bool {
-    VolumeConfig {
+/// Nothing differs but the size, and the quota if both have one.
+fn served_on(old: &VolumeConfig, new: &VolumeConfig) -> bool {
+    let still = VolumeConfig {
         size: new.size,
+        quota: new.quota,
         ..old.clone()
-    } == *new
+    };
+    still == *new && old.quota.is_some() == new.quota.is_some()
 }
 
 #[cfg(test)]
@@ -299,5 +309,17 @@ mod tests {
             lines[2].starts_with("volume 1 can only change its size"),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn a_quota_is_raised_while_serving_and_neither_given_nor_taken() {
+        let mut limited = config();
+        limited.volumes.get_mut(&1).unwrap().quota = Some(1 << 30);
+        let mut raised = limited.clone();
+        raised.volumes.get_mut(&1).unwrap().quota = Some(2 << 30);
+        let plan = Plan::new(&limited, &raised).unwrap();
+        assert_eq!(plan.quotas, [(1, 2 << 30)]);
+        assert_eq!(plan.describe(&limited), ["volume 1 may allocate 2GiB"]);
+        assert!(Plan::new(&config(), &limited).is_err() && Plan::new(&limited, &config()).is_err());
     }
 }

@@ -178,6 +178,7 @@ impl Runtime {
             physical_block_size: wanted.physical_block_size,
             removable: wanted.removable,
             thin: !wanted.thick,
+            quota: None,
         };
         let mut problems = Problems::new("volume create");
         let volume = validate_volume("volume", &raw, &mut problems);

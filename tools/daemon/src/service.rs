@@ -330,6 +330,11 @@ impl Service {
             self.take_back(served, &added, &resized).await;
             return Err(why);
         }
+        for (number, bytes) in &plan.quotas {
+            if let Some(volume) = self.array.volume(VolumeNumber(*number)) {
+                volume.plain().set_quota(*bytes);
+            }
+        }
         if let Some(copy_rate) = plan.copy_rate {
             self.array.set_copy_rate(copy_rate);
         }

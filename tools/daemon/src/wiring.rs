@@ -48,6 +48,7 @@ pub(crate) fn open_volume(
         physical_block_size: volume.physical_block_size,
         removable: volume.removable,
         thin: volume.thin,
+        quota: volume.quota,
     };
     plain::open_volume(config, identities)
 }

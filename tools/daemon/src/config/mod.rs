@@ -155,6 +155,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) removable: bool,
     /// Holes where nothing was written.
     pub(crate) thin: bool,
+    /// Most bytes that it may allocate in its file.
+    pub(crate) quota: Option<u64>,
 }
 
 /// One LUN of a target.

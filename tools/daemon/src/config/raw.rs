@@ -107,6 +107,8 @@ pub(crate) struct RawVolume {
     pub(crate) removable: bool,
     #[serde(default = "yes")]
     pub(crate) thin: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quota: Option<RawSize>,
 }
 
 #[derive(Debug, Deserialize)]

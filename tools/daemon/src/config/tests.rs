@@ -15,6 +15,7 @@ number = 1
 name = "prod"
 size = "10GiB"
 file = "/srv/prod.img"
+quota = "6GiB"
 
 [[volume]]
 number = 2
@@ -81,6 +82,7 @@ fn everything_is_taken_over() {
         (Some(10 << 30), 512, 512)
     );
     assert!(prod.thin && !prod.mirror && !prod.removable);
+    assert_eq!((prod.quota, config.volumes[&2].quota), (Some(6 << 30), None));
     let bcv = &config.volumes[&2];
     assert_eq!(
         (bcv.size, bcv.physical_block_size, &bcv.media),
@@ -305,6 +307,12 @@ fn volumes() {
         "\"standard\" or \"mirror\"",
     );
     one_fault(&with("10GiB", "10 parsecs"), "volume[1].size", "is no size");
+    one_fault(
+        &with("thin = false", "thin = false\nquota = \"1GiB\""),
+        "volume[2].quota",
+        "a thin volume on a file",
+    );
+    one_fault(&with("6GiB", "six"), "volume[1].quota", "is no size");
     one_fault(&with("10GiB", "1000B"), "volume[1].size", "a multiple of 512");
     one_fault(
         &with("size = 10737418240", ""),

@@ -393,7 +393,19 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
         physical_block_size,
         removable: raw.removable,
         thin: raw.thin,
+        quota: quota(key, raw, problems),
     }
+}
+
+/// What a thick volume, or one without a file, allocates is all of its size from the start.
+fn quota(key: &str, raw: &RawVolume, problems: &mut Problems) -> Option<u64> {
+    let key = format!("{key}.quota");
+    let bytes = raw.quota.as_ref().and_then(|raw| size(&key, raw, problems))?;
+    if raw.memory || !raw.thin {
+        problems.add(key, "is accepted for a thin volume on a file only");
+        return None;
+    }
+    Some(bytes)
 }
 
 /// A name that cannot be taken for a number.
