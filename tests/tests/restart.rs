@@ -181,3 +181,15 @@ fn one_daemon_per_state_directory() {
         run.said()
     );
 }
+
+/// One setting moves the whole of the embedded default; nothing is made where the daemon was started.
+#[test]
+fn the_default_lies_where_its_state_directory_is_put() {
+    let mut daemon = Daemon::start_default(&[("HOLDFAST__SYSTEM__STATE_DIR", "elsewhere/state")]);
+    io(&daemon, 0, &["write -P 0x21 0 1M"]);
+    daemon.stop();
+    daemon.start_again();
+    io(&daemon, 0, &["read -P 0x21 0 1M"]);
+    assert!(daemon.path("elsewhere/state/prod.img").exists());
+    assert!(!daemon.path("holdfast-data").exists());
+}

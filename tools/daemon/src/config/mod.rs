@@ -220,7 +220,7 @@ impl Config {
                 })?;
                 Self::parse(&name, &text, environment)
             }
-            None => Self::parse(embedded::NAME, embedded::TEXT, environment),
+            None => Self::parse(embedded::NAME, embedded::TEXT, environment).map(embedded::gathered),
         }
     }
 

@@ -190,6 +190,29 @@ fn the_embedded_default_is_the_pinned_one() {
 }
 
 #[test]
+fn the_embedded_default_lies_in_one_directory_wherever_it_is_put() {
+    let variable = ("HOLDFAST__SYSTEM__STATE_DIR".to_owned(), "/srv/hf".to_owned());
+    let config = Config::load(None, [variable.clone()]).unwrap();
+    assert_eq!(config.admin.socket, Path::new("/srv/hf/admin.sock"));
+    let files: Vec<_> = config.volumes.values().map(|v| v.media.clone()).collect();
+    let file = |name: &str| Media::File(Path::new("/srv/hf").join(name));
+    assert_eq!(files, [file("prod.img"), file("bcv1.img"), file("bcv2.img")]);
+    assert_eq!(
+        config.generations.directory.as_deref(),
+        Some(Path::new("/srv/hf/generations"))
+    );
+    let other = (
+        "HOLDFAST__GENERATIONS__DIRECTORY".to_owned(),
+        "/srv/generations".to_owned(),
+    );
+    let config = Config::load(None, [variable, other]).unwrap();
+    assert_eq!(
+        config.generations.directory.as_deref(),
+        Some(Path::new("/srv/generations"))
+    );
+}
+
+#[test]
 fn no_toml() {
     one_fault("[system]\nid = = 3", "line 2", "TOML");
 }
