@@ -8,6 +8,7 @@
 //! | the engine's effects | `perform`, `copy_worker`, `ops` |
 //! | the journal | [`journal_file`], `journal_writer` |
 //! | what hosts see | [`paired_volume`], [`statistics`] |
+//! | other systems | [`link`] |
 //! | what administrators see | [`control`], [`events`] |
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ pub mod events;
 mod jobs;
 pub mod journal_file;
 mod journal_writer;
+pub mod link;
 mod membership;
 mod ops;
 pub mod paired_volume;

@@ -1,0 +1,96 @@
+//! Calls to one peer: whenever no connection counts, with a back-off.
+
+use super::{
+    carry::{self, Connection},
+    errors::{IdentityError, LinkEnd},
+    greeting,
+    identity::{self, Tls},
+    links::Shared,
+    peer::Peer,
+};
+use bytes::BytesMut;
+use link_proto::{Session, reconnect::Reconnect};
+use std::sync::Arc;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+/// Calls the peer until it is gone.
+pub(super) async fn keep_calling(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let timing = shared.config.timing;
+    let mut reconnect = Reconnect::new(timing.first_wait, timing.longest_wait);
+    loop {
+        // The peer's own call may have been answered; then this waits for its end.
+        tokio::select! {
+            () = peer.vacant() => {}
+            () = peer.gone.cancelled() => return,
+        }
+        let began = Instant::now();
+        let connected = tokio::select! {
+            connected = call(&shared, &peer) => connected,
+            () = peer.gone.cancelled() => return,
+        };
+        match connected {
+            Ok(connection) => carry::carry(&shared, &peer, connection, false).await,
+            Err(end) if end.is_usual() => {}
+            Err(end) => peer.note(&end),
+        }
+        let wait = reconnect.wait(began.elapsed(), jitter());
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = peer.hurry.notified() => {}
+            () = peer.gone.cancelled() => return,
+        }
+    }
+}
+
+async fn call(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, LinkEnd> {
+    let connecting = connect(shared, peer);
+    timeout(shared.config.timing.handshake, connecting)
+        .await
+        .unwrap_or(Err(LinkEnd::Timeout))
+}
+
+async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, LinkEnd> {
+    let address = peer.address();
+    let stream = TcpStream::connect(&address).await;
+    let stream = stream.map_err(|why| LinkEnd::Unreachable { address, why })?;
+    stream.set_nodelay(true).map_err(LinkEnd::Io)?;
+    let connector = TlsConnector::from(shared.tls.client.clone());
+    let stream = connector.connect(Tls::name(), stream).await;
+    let mut stream = TlsStream::from(stream.map_err(LinkEnd::Tls)?);
+    let id = identity::identity(
+        stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first()),
+    )?;
+    if id != *peer.id() {
+        return Err(IdentityError::Another(id).into());
+    }
+    let wire = shared.wire(|config, now| Session::call(config, id, now));
+    let claim = peer.call(&wire).ok_or(LinkEnd::Superseded)?;
+    let mut received = BytesMut::new();
+    let hello = tokio::select! {
+        hello = greeting::greet(&mut stream, &wire, &mut received) => hello?,
+        () = wire.replaced.cancelled() => return Err(LinkEnd::Superseded),
+    };
+    if !claim.opened(hello.boot) {
+        return Err(LinkEnd::Superseded);
+    }
+    Ok(Connection {
+        stream,
+        wire,
+        claim,
+        hello,
+        received,
+    })
+}
+
+/// Spreads calls; which value it is matters to nobody.
+fn jitter() -> u32 {
+    getrandom::u32().unwrap_or_default()
+}

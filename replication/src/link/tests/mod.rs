@@ -1,0 +1,6 @@
+//! Systems over loopback, with certificates of their own.
+
+mod connections;
+mod refusals;
+mod site;
+mod traffic;
