@@ -83,6 +83,8 @@ pub(super) async fn carry(shared: &Arc<Shared>, peer: &Arc<Peer>, connection: Co
 /// Ends the connection in order when it is time; and after a while without.
 async fn leave(shared: &Shared, peer: &Peer, wire: &Wire) {
     let farewell = tokio::select! {
+        // A stop is the end of every peer, too.
+        biased;
         () = shared.stopping.cancelled() => Farewell::Stopping,
         () = peer.gone.cancelled() => Farewell::Reconfigured,
     };
