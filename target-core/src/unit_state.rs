@@ -66,10 +66,32 @@ impl UnitStateStore {
             .map(|path| Redo::at(path.with_extension("redo")))
     }
 
-    /// What is stored; a unit that never stored anything has the defaults.
+    /// What is stored; a unit that never stored anything has the defaults. What is damaged is lost: the reservations say so, until they
+    /// are replaced, and only then is the file, of which a copy is kept.
     pub fn load(&self) -> Result<UnitState, StateFileError> {
-        let stored = self.path.as_deref().map(state_file::load).transpose()?;
-        Ok(stored.flatten().unwrap_or_default())
+        let Some(path) = self.path.as_deref() else {
+            return Ok(UnitState::default());
+        };
+        match state_file::load(path) {
+            Ok(stored) => Ok(stored.unwrap_or_default()),
+            Err(error @ StateFileError::Corrupt { .. }) => {
+                tracing::error!(%error, "the unit's reservations are lost: until an initiator replaces them it does nothing");
+                let copy = path.with_extension("damaged");
+                std::fs::copy(path, &copy).map_err(|source| StateFileError::System {
+                    path: copy,
+                    action: "keep the damaged file as",
+                    source,
+                })?;
+                Ok(UnitState {
+                    reservations: Reservations {
+                        lost: true,
+                        ..Reservations::default()
+                    },
+                    ..UnitState::default()
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The volume is deleted: the unit of one with its number starts with the defaults.

@@ -151,6 +151,7 @@ impl DeviceServer {
         if let Some((byte, bit)) = entry.reserved_bit(cdb) {
             return Err(Sense::invalid_cdb_field(byte, Some(bit)).into());
         }
+        self.check_not_lost(entry, cdb)?;
         self.sanitize.check(entry.handler)?;
         self.check_medium(entry, facts)?;
         self.dispatch(nexus, entry.handler, cdb, data_out, facts)

@@ -22,6 +22,7 @@ impl From<ReserveError> for Failure {
         Self::Check(match error {
             ReserveError::Conflict => return Self::Conflict,
             ReserveError::InvalidRelease => Sense::illegal(sense_codes::INVALID_RELEASE_OF_RESERVATION),
+            ReserveError::KeyNotZero => Sense::invalid_parameter(0, None),
             ReserveError::BadServiceActionKey => Sense::invalid_parameter(8, None),
             ReserveError::SpecifyFromRegistered => Sense::invalid_parameter(20, Some(3)),
             ReserveError::MoveToSelf => Sense::invalid_parameter(24, None),

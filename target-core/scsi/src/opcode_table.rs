@@ -281,6 +281,7 @@ const TABLE: &[Opcode] = &[
     command("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &[0x5F, 0x05, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", &[0x5F, 0x06, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &[0x5F, 0x07, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
+    command("PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION", &[0x5F, 0x08, F, 0, 0, F, F, F, F, 0], Reserve, Nothing, H::PersistentReserveOut).with_service_action(),
     command("READ(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x09, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Reads, Medium, H::Read).with_service_action(),
     command("VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0A, 0x16, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Reads, Medium, H::Verify).with_service_action().long(),
     command("WRITE(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0B, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::Write).with_service_action(),

@@ -18,6 +18,7 @@ const PREEMPT: u8 = 0x04;
 const PREEMPT_AND_ABORT: u8 = 0x05;
 const REGISTER_AND_IGNORE: u8 = 0x06;
 const REGISTER_AND_MOVE: u8 = 0x07;
+pub(crate) const REPLACE_LOST: u8 = 0x08;
 
 /// Most bytes of a parameter list: room for some thousand TransportIDs.
 const MAX_PARAMETER_LIST: u64 = 64 * 1024;
@@ -88,6 +89,11 @@ pub(crate) fn parse_out(
             victim: action_key,
             kind: parse_type(cdb)?,
             abort: action == PREEMPT_AND_ABORT,
+        },
+        REPLACE_LOST => ReserveOut::ReplaceLost {
+            new_key: action_key,
+            kind: parse_type(cdb)?,
+            aptpl: flags & 0x01 != 0,
         },
         _ => return Err(Sense::invalid_cdb_field(1, Some(4)).into()),
     };
@@ -205,9 +211,9 @@ fn read_reservation(state: &Reservations) -> Vec<u8> {
     finish(data)
 }
 
-/// SIP_C, ATP_C, PTPL_C; TMV and PTPL_A; all six types.
+/// RLR_C, SIP_C, ATP_C, PTPL_C; TMV and PTPL_A; all six types.
 fn report_capabilities(state: &Reservations) -> Vec<u8> {
-    vec![0, 8, 0x0D, 0x80 | u8::from(state.aptpl), 0xEA, 0x01, 0, 0]
+    vec![0, 8, 0x8D, 0x80 | u8::from(state.aptpl), 0xEA, 0x01, 0, 0]
 }
 
 fn read_full_status(state: &Reservations) -> Vec<u8> {
@@ -282,7 +288,7 @@ mod tests {
         );
         assert_eq!(
             data_in(&[0x5E, 2], &state).unwrap(),
-            [0, 8, 0x0D, 0x81, 0xEA, 1, 0, 0]
+            [0, 8, 0x8D, 0x81, 0xEA, 1, 0, 0]
         );
         let full = data_in(&[0x5E, 3], &state).unwrap();
         assert_eq!(

@@ -237,6 +237,13 @@ fn limits(page: &mut String) {
 }
 
 const ABSENT: &str = "
+## Lost reservations
+
+When the state file of a unit is there and damaged, the daemon does not guess: nobody may know who had reserved it. The daemon serves the other units, and this one
+answers everything with 7h/44h/01h but INQUIRY, REPORT LUNS, REQUEST SENSE, LOG SENSE, READ and WRITE BUFFER, REPORT TARGET PORT GROUPS and START, until an initiator
+sends PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION, which makes it the holder of a new reservation. Mode pages are then the defaults, and that a SANITIZE was cut short is forgotten; the damaged file is
+kept beside its place (`units/<volume number>.damaged`). Without an initiator that can do that: stop the daemon and restore the file, or move it away.
+
 ## SANITIZE
 
 OVERWRITE and BLOCK ERASE wait for the commands begun before, then go over the whole unit. Meanwhile the unit answers INQUIRY,
@@ -279,8 +286,6 @@ ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it woul
 - Protection information: RDPROTECT, WRPROTECT and VRPROTECT must be zero; the tags and the mask in 32-byte commands are then ignored.
 - ORWRITE(32), WRITE STREAM(32) and WRITE SCATTERED(32): nothing here keeps a generation for bitmaps, or streams.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
-- PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION: reservations are never lost here (see
-  [decisions/0004](decisions/0004-reservations-survive-a-restart.md)).
 ";
 
 fn line(page: &mut String, cells: &[&str]) {

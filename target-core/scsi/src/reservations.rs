@@ -121,6 +121,9 @@ pub struct Reservations {
     pub registrations: Vec<Registration>,
     /// The reservation.
     pub reservation: Option<Reservation>,
+    /// What was stored cannot be read any more: nobody may do anything until somebody replaces it (SPC-4 5.13.5.3.2).
+    #[serde(skip)]
+    pub lost: bool,
 }
 
 /// A PERSISTENT RESERVE OUT, read and checked.
@@ -154,6 +157,15 @@ pub enum ReserveOut {
         /// End the victims' tasks.
         abort: bool,
     },
+    /// REPLACE LOST RESERVATION.
+    ReplaceLost {
+        /// SERVICE ACTION RESERVATION KEY.
+        new_key: u64,
+        /// TYPE of the new reservation.
+        kind: ReservationType,
+        /// APTPL.
+        aptpl: bool,
+    },
     /// REGISTER AND MOVE.
     Move {
         /// SERVICE ACTION RESERVATION KEY: the new holder's.
@@ -173,9 +185,12 @@ pub enum ReserveError {
     /// RESERVATION CONFLICT.
     #[error("reservation conflict")]
     Conflict,
-    /// 26h/04h.
+    /// 26h/04h: also of REPLACE LOST RESERVATION where none is lost.
     #[error("the reservation held is of another type")]
     InvalidRelease,
+    /// 26h/00h at byte 0: REPLACE LOST RESERVATION with a reservation key.
+    #[error("the reservation key is not zero")]
+    KeyNotZero,
     /// 26h/00h at byte 8: the service action key.
     #[error("the service action reservation key is not allowed")]
     BadServiceActionKey,
@@ -253,6 +268,9 @@ impl Reservations {
             };
             return self.register(ports, (!ignore_existing).then_some(key), &registration);
         }
+        if let ReserveOut::ReplaceLost { new_key, kind, aptpl } = command {
+            return self.replace_lost(ports, key, (new_key, kind), aptpl);
+        }
         let me = self.position(ports).ok_or(ReserveError::Conflict)?;
         if self.registrations[me].key != key {
             return Err(ReserveError::Conflict);
@@ -269,8 +287,42 @@ impl Reservations {
                 unregister,
                 aptpl,
             } => self.hand_over(&me, new_key, to, unregister, aptpl),
-            ReserveOut::Register { .. } => Ok(Effects::default()),
+            ReserveOut::Register { .. } | ReserveOut::ReplaceLost { .. } => Ok(Effects::default()),
         }
+    }
+
+    /// SPC-4 5.13.11.3: whoever comes first is the holder; the others register anew.
+    fn replace_lost(
+        &mut self,
+        ports: &NexusPorts,
+        key: u64,
+        (new_key, kind): (u64, ReservationType),
+        aptpl: bool,
+    ) -> Result<Effects, ReserveError> {
+        if !self.lost {
+            return Err(ReserveError::InvalidRelease);
+        }
+        if key != 0 {
+            return Err(ReserveError::KeyNotZero);
+        }
+        if new_key == 0 {
+            return Err(ReserveError::BadServiceActionKey);
+        }
+        let me = RegisteredNexus {
+            initiator: ports.initiator.clone(),
+            target_port: Some(ports.target.relative_id),
+        };
+        let registration = Registration {
+            nexus: me.clone(),
+            key: new_key,
+        };
+        *self = Self {
+            aptpl,
+            registrations: vec![registration],
+            ..Self::default()
+        };
+        self.take_reservation(&me, kind);
+        Ok(Effects::default())
     }
 
     /// What survives a power loss: everything with APTPL, else nothing but the promise of nothing.

@@ -4,10 +4,12 @@ use super::DeviceServer;
 use crate::{
     failure::Failure,
     opcode_table::{Handler, Opcode, ReservationRule},
-    persistent_reserve,
+    persistent_reserve::{self, REPLACE_LOST},
     plan::{Answer, Plan},
     reservations::{Effects, RegisteredNexus, Reservations},
     sanitize::SanitizeState,
+    sense::{Sense, SenseKey},
+    sense_codes,
     unit::NexusId,
 };
 
@@ -16,6 +18,7 @@ impl DeviceServer {
     /// commands.)
     pub fn is_reserved(&self) -> bool {
         self.reserved_by.is_some()
+            || self.reservations.lost
             || self.reservations.reservation.is_some()
             || self.sanitize != SanitizeState::None
     }
@@ -56,6 +59,26 @@ impl DeviceServer {
         } else {
             Ok(())
         }
+    }
+
+    /// While the reservations are lost nothing goes that a reservation might forbid, but what replaces them.
+    pub(super) fn check_not_lost(&self, entry: &Opcode, cdb: &[u8]) -> Result<(), Failure> {
+        let replaces = entry.handler == Handler::PersistentReserveOut && cdb[1] & 0x1F == REPLACE_LOST;
+        let goes_on = match entry.handler {
+            Handler::Inquiry
+            | Handler::LogSense
+            | Handler::ReadBuffer
+            | Handler::ReportLuns
+            | Handler::ReportTargetPortGroups
+            | Handler::RequestSense
+            | Handler::WriteBuffer => true,
+            Handler::StartStopUnit => cdb[4] & 0xF1 == 0x01,
+            _ => replaces,
+        };
+        if !self.reservations.lost || goes_on {
+            return Ok(());
+        }
+        Err(Sense::new(SenseKey::DataProtect, sense_codes::RESERVATION_INFORMATION_LOST).into())
     }
 
     pub(super) fn reserve_out(

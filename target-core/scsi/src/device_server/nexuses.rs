@@ -79,6 +79,7 @@ impl DeviceServer {
             return true;
         };
         !state.attentions.is_empty()
+            || self.reservations.lost
             || self.reserved_by.is_some_and(|holder| holder != nexus)
             || !self.reservations.admits(&state.ports, ReservationRule::Writes)
             || self.ejected

@@ -377,6 +377,70 @@ fn control_needs_leave_and_a_map_goes_on() {
 }
 
 /// CDBs: half of them start like a command there is, so that the fuzz gets past the lookup.
+/// SPC-4 5.13.5.3.2 and 5.13.11.3.
+#[test]
+fn lost_reservations_stop_all_until_somebody_replaces_them() {
+    let out = |server: &mut DeviceServer, nexus: NexusId, action: u8, key: u8, new_key: u8| {
+        let mut list = [0; 24];
+        (list[7], list[15]) = (key, new_key);
+        let cdb = [0x5F, action, 0x05, 0, 0, 0, 0, 0, 24, 0];
+        let plan = run_with(server, nexus, &cdb, &list, &identity());
+        let answer = answer(&plan);
+        let sense = Sense::decode(&answer.sense);
+        (answer.status, sense.map(|sense| (sense.key, sense.additional)))
+    };
+    let mut server = server();
+    let none_lost = Some((
+        SenseKey::IllegalRequest,
+        sense_codes::INVALID_RELEASE_OF_RESERVATION,
+    ));
+    assert_eq!(out(&mut server, A, 8, 0, 7).1, none_lost);
+    let lost = Reservations {
+        lost: true,
+        ..Reservations::default()
+    };
+    server = DeviceServer::new(lost, ModeParameters::default());
+    for nexus in [A, B] {
+        server.attach(nexus, ports(nexus.0));
+        assert_eq!(sense(&mut server, nexus, &READY), Some((6, 0x29, 0)));
+        assert!(server.attention_or_reservation(nexus));
+    }
+    for refused in [
+        &READ[..],
+        &WRITE,
+        &READY,
+        &[0x5E, 0, 0, 0, 0, 0, 0, 0, 8, 0],
+        &[0x16, 0, 0, 0, 0, 0],
+    ] {
+        assert_eq!(
+            sense(&mut server, A, refused),
+            Some((7, 0x44, 1)),
+            "{refused:02x?}"
+        );
+    }
+    for good in [
+        &[0x12, 0, 0, 0, 36, 0][..],
+        &[0x1B, 0, 0, 0, 1, 0],
+        &[3, 0, 0, 0, 18, 0],
+    ] {
+        assert_eq!(answer(&run(&mut server, A, good)).status, Status::Good);
+    }
+    assert!(server.is_reserved());
+    assert_eq!(out(&mut server, A, 6, 0, 7).1.unwrap().0, SenseKey::DataProtect);
+    assert_eq!(
+        out(&mut server, A, 8, 3, 7).1.unwrap().0,
+        SenseKey::IllegalRequest
+    );
+    assert_eq!(out(&mut server, A, 8, 0, 7), (Status::Good, None));
+    assert_eq!(sense(&mut server, A, &READY), None);
+    let plan = run(&mut server, B, &WRITE);
+    assert_eq!(answer(&plan).status, Status::ReservationConflict);
+    assert!(!server.attention_or_reservation(A));
+    assert_eq!(out(&mut server, B, 8, 0, 9).1, none_lost);
+    let holder = server.reservations();
+    assert_eq!((holder.generation, holder.registrations[0].key), (0, 7));
+}
+
 /// Puts the command's service action where it belongs.
 fn name_action(cdb: &mut [u8], entry: &Opcode) {
     match entry.service_action {
