@@ -193,6 +193,7 @@ impl Session {
             keepalive,
             view.statistics.clone(),
             &self.window,
+            self.parameters.error_recovery_level > 0,
             self.origin.elapsed(),
         );
         self.links.push(link);
@@ -217,5 +218,6 @@ fn transfer_limits(session: &SessionParameters) -> TransferLimits {
         first_burst: session.first_burst_length,
         max_burst: session.max_burst_length,
         max_outstanding_r2t: session.max_outstanding_r2t,
+        recovers: session.error_recovery_level > 0,
     }
 }

@@ -10,8 +10,9 @@ use std::{
 use bytes::Bytes;
 use iscsi_proto::{
     bhs::{self, AdditionalHeaders, DataIn, FINAL, Header, RESERVED_TAG, ScsiResponse as ResponsePdu},
-    data_flow::{DataInFlow, Residual, WriteFlow},
+    data_flow::{DataInFlow, DataInSegment, Residual, WriteFlow},
     framer::Frame,
+    kept::KeptRead,
     misbehaviour::{Misbehaviour, Reaction},
     session::CommandWindow,
 };
@@ -263,6 +264,7 @@ impl Link {
         if collapse {
             return;
         }
+        let read = self.keeps(&data).then(|| self.kept_read(facts, data, max_burst));
         let mut header = ResponsePdu::new();
         header.status = response.status;
         header.initiator_task_tag = facts.tag.into();
@@ -271,13 +273,30 @@ impl Link {
         header.residual_count = residuals.primary.count().into();
         header.bidirectional_read_residual_count = residuals.bidirectional_read.count().into();
         if response.sense.is_empty() {
-            self.send_status(window, header, &[]);
+            self.send_answer(window, header, &[], read);
         } else {
             let mut segment = (response.sense.len() as u16).to_be_bytes().to_vec();
             segment.extend_from_slice(&response.sense);
             let limit = self.parameters.peer_max_recv_data_segment_length as usize;
             segment.truncate(limit);
-            self.send_status(window, header, &segment);
+            self.send_answer(window, header, &segment, read);
+        }
+    }
+
+    /// Must data that was read be kept until it is acknowledged?
+    fn keeps(&self, data: &Bytes) -> bool {
+        self.kept.is_some() && !data.is_empty()
+    }
+
+    fn kept_read(&self, facts: &CommandFacts, data: Bytes, max_burst: u32) -> KeptRead {
+        KeptRead {
+            data,
+            lun: facts.lun,
+            max_segment: self.parameters.peer_max_recv_data_segment_length,
+            max_burst,
+            first_data_sn: 0,
+            first_offset: 0,
+            acknowledged: 0,
         }
     }
 
@@ -292,16 +311,13 @@ impl Link {
     ) -> u32 {
         let max_segment = self.parameters.peer_max_recv_data_segment_length;
         let flow = DataInFlow::new(data.len() as u32, max_segment, max_burst);
+        // The StatSN of the answer names its data in a DataACK.
+        let acknowledging = self.kept.is_some().then(|| self.status.peek());
         let mut count = 0;
         for segment in flow {
-            let mut header = DataIn::new();
-            header.flags = if segment.is_final { FINAL } else { 0 };
-            header.initiator_task_tag = facts.tag.into();
-            header.target_transfer_tag = RESERVED_TAG.into();
+            let mut header = carrying(&segment, facts.tag, facts.lun, acknowledging);
             header.exp_cmd_sn = window.exp_cmd_sn().into();
             header.max_cmd_sn = window.max_cmd_sn().into();
-            header.data_sn = segment.data_sn.into();
-            header.buffer_offset = segment.offset.into();
             if let Some((status, residual)) = status.filter(|_| segment.is_last) {
                 header.flags |= DataIn::STATUS | in_flags(residual, DataIn::OVERFLOW, DataIn::UNDERFLOW);
                 header.status = status;
@@ -309,12 +325,39 @@ impl Link {
                 header.residual_count = residual.count().into();
             }
             let start = segment.offset as usize;
-            self.out
-                .push(&header, data.slice(start..start + segment.length as usize));
+            let piece = data.slice(start..start + segment.length as usize);
+            if segment.is_last && status.is_some() && self.kept.is_some() {
+                let read = self.kept_read(facts, data.clone(), max_burst);
+                self.keep(&header, piece.clone(), read);
+            }
+            self.out.push(&header, piece);
             count += 1;
         }
         count
     }
+}
+
+/// A Data-In for a piece of the data. With `acknowledging`, one that ends a sequence but not the data asks for a DataACK with
+/// this target transfer tag (RFC 7143 11.7.2).
+pub(crate) fn carrying(
+    segment: &DataInSegment,
+    tag: u32,
+    lun: [u8; 8],
+    acknowledging: Option<u32>,
+) -> DataIn {
+    let mut header = DataIn::new();
+    header.flags = if segment.is_final { FINAL } else { 0 };
+    header.initiator_task_tag = tag.into();
+    header.target_transfer_tag = RESERVED_TAG.into();
+    header.data_sn = segment.data_sn.into();
+    header.buffer_offset = segment.offset.into();
+    let asks = segment.is_final && !segment.is_last;
+    if let Some(transfer_tag) = acknowledging.filter(|tag| asks && *tag != RESERVED_TAG) {
+        header.flags |= DataIn::ACKNOWLEDGE;
+        header.target_transfer_tag = transfer_tag.into();
+        header.lun = lun;
+    }
+    header
 }
 
 fn begin(nexus: &std::sync::Arc<Nexus>, facts: &CommandFacts, data_out: Bytes) -> Execution {

@@ -7,9 +7,10 @@
 use bytes::Bytes;
 use iscsi_proto::{
     bhs::{self, Header, ReadyToTransfer},
-    data_flow::DataOutFacts,
+    data_flow::{DataOutFacts, R2t},
     framer::Frame,
     misbehaviour::Misbehaviour,
+    reject::RejectReason,
 };
 use target_core::buffer::BufferPool;
 
@@ -81,14 +82,7 @@ impl Session {
                 bhs::RESERVED_TAG => 0,
                 tag => tag,
             };
-            let mut header = ReadyToTransfer::new();
-            header.lun = task.facts.lun;
-            header.initiator_task_tag = tag.into();
-            header.target_transfer_tag = r2t.target_transfer_tag.into();
-            header.r2t_sn = r2t.r2t_sn.into();
-            header.buffer_offset = r2t.offset.into();
-            header.desired_data_transfer_length = r2t.length.into();
-            link.send_question(&self.window, header);
+            link.send_question(&self.window, asking(&task.facts, &r2t));
         }
     }
 
@@ -104,31 +98,35 @@ impl Session {
             return self.refuse(at, frame.bhs, Misbehaviour::OutOfPlace(frame.bhs.opcode()));
         }
         let data = &pdu[frame.data.clone()];
-        let start = task.flow.received() as usize;
+        let start = header.buffer_offset.get() as usize;
         let facts = DataOutFacts {
             target_transfer_tag: header.target_transfer_tag.get(),
             data_sn: header.data_sn.get(),
             offset: header.buffer_offset.get(),
             length: data.len() as u32,
             is_final: header.is_final(),
+            is_intact: frame.data_intact,
         };
-        let checked = if frame.data_intact {
-            task.flow.data_out(&facts)
-        } else {
-            Err(Misbehaviour::DataDigest)
-        };
-        match (checked, &mut task.buffer) {
+        match (task.flow.data_out(&facts), &mut task.buffer) {
+            // It is asked for again.
+            (Ok(()), Some(_)) if !frame.data_intact => {
+                self.reject(at, frame.bhs, RejectReason::DataDigestError);
+            }
             (Ok(()), Some(buffer)) => buffer[start..start + data.len()].copy_from_slice(data),
             // Without a buffer nothing was asked for.
             (Ok(()), None) => return self.fail_collecting(tag, Misbehaviour::UnsolicitedDataNotAgreed),
             (Err(why), _) => {
                 if why == Misbehaviour::DataDigest {
-                    self.reject(at, frame.bhs, iscsi_proto::reject::RejectReason::DataDigestError);
+                    self.reject(at, frame.bhs, RejectReason::DataDigestError);
                 }
                 return self.fail_collecting(tag, why);
             }
         }
-        if task.flow.is_complete() {
+        let is_complete = self
+            .tasks
+            .collecting(tag)
+            .is_some_and(|task| task.flow.is_complete());
+        if is_complete {
             self.write_is_complete(tag);
         } else {
             self.ask_for_data(tag);
@@ -160,4 +158,16 @@ impl Session {
             self.release_place(&task.facts);
         }
     }
+}
+
+/// An R2T as it is sent.
+pub(crate) fn asking(facts: &CommandFacts, r2t: &R2t) -> ReadyToTransfer {
+    let mut header = ReadyToTransfer::new();
+    header.lun = facts.lun;
+    header.initiator_task_tag = facts.tag.into();
+    header.target_transfer_tag = r2t.target_transfer_tag.into();
+    header.r2t_sn = r2t.r2t_sn.into();
+    header.buffer_offset = r2t.offset.into();
+    header.desired_data_transfer_length = r2t.length.into();
+    header
 }

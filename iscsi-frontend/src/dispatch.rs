@@ -49,13 +49,18 @@ impl Session {
     /// One PDU, at the front of `pdu`.
     fn pdu(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
         let opcode = frame.bhs.opcode();
+        self.links[at].acknowledged(frame.bhs.exp_stat_sn());
         if opcode == opcode::DATA_OUT {
             return self.data_out(at, pdu, frame);
         }
         if !frame.data_intact {
-            // Without recovery within a connection, a command that is not understood ends the connection.
             self.reject(at, frame.bhs, RejectReason::DataDigestError);
-            return self.links[at].end(Misbehaviour::DataDigest.into());
+            // Without recovery within a connection, a command that is not understood ends it. With recovery, the initiator
+            // sends the command again: its CmdSN is still to come.
+            if self.parameters.error_recovery_level == 0 {
+                self.links[at].end(Misbehaviour::DataDigest.into());
+            }
+            return;
         }
         match opcode {
             opcode::SCSI_COMMAND
@@ -63,8 +68,7 @@ impl Session {
             | opcode::TASK_MANAGEMENT_REQUEST
             | opcode::TEXT_REQUEST
             | opcode::LOGOUT_REQUEST => self.numbered(at, pdu, frame),
-            // SNACK needs ErrorRecoveryLevel 1.
-            opcode::SNACK => self.reject(at, frame.bhs, RejectReason::SnackReject),
+            opcode::SNACK => self.snack(at, frame.bhs),
             opcode::LOGIN_REQUEST => self.refuse(at, frame.bhs, Misbehaviour::OutOfPlace(opcode)),
             _ => self.refuse(at, frame.bhs, Misbehaviour::Opcode(opcode)),
         }

@@ -19,6 +19,7 @@ mod logins;
 mod logout;
 mod session;
 mod sessions;
+mod snack;
 mod socket;
 mod statistics;
 mod task_management;

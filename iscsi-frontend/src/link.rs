@@ -13,8 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use iscsi_proto::{
-    bhs::Header,
+    bhs::{DataIn, Header},
     framer::{Framer, MAX_AHS, Outbound},
+    kept::{Kept, KeptAnswers, KeptRead},
     negotiation::{ConnectionParameters, DigestKind},
     nop::{Keepalive, KeepaliveAction},
     session::{CommandWindow, StatusNumber},
@@ -32,6 +33,9 @@ use crate::{
 
 /// Nothing is read while more than this waits to be sent.
 const SEND_BACKLOG: usize = 4 << 20;
+
+/// Bytes of answers that a connection keeps until they are acknowledged, for ErrorRecoveryLevel 1 and above.
+const KEPT_BYTES: usize = 16 << 20;
 
 /// How often a connection looks at the clock. One without traffic since the last look gives its large buffer back.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
@@ -107,6 +111,8 @@ pub(crate) struct Link {
     pub(crate) framer: Framer,
     pub(crate) out: Outbound,
     pub(crate) status: StatusNumber,
+    /// Answers that may have to be sent again. `None` at ErrorRecoveryLevel 0.
+    pub(crate) kept: Option<Box<KeptAnswers>>,
     pub(crate) parameters: ConnectionParameters,
     pub(crate) text: TextExchange,
     pub(crate) keepalive: Keepalive,
@@ -132,13 +138,14 @@ pub(crate) enum Ready {
 
 impl Link {
     /// Takes a connection in at `now`: the last Login Response, which is its first PDU out, is sent with the numbers
-    /// of the session.
+    /// of the session. `recovers` from ErrorRecoveryLevel 1 on.
     pub(crate) fn new(
         id: LinkId,
         newcomer: Newcomer,
         keepalive: Keepalive,
         statistics: Arc<Cells>,
         window: &CommandWindow,
+        recovers: bool,
         now: Duration,
     ) -> Self {
         let digests = digests(&newcomer.parameters);
@@ -162,6 +169,7 @@ impl Link {
                 max_ahs: MAX_AHS,
             },
             out,
+            kept: recovers.then(|| Box::new(KeptAnswers::new(status.peek(), KEPT_BYTES))),
             status,
             parameters: newcomer.parameters,
             text: TextExchange::default(),
@@ -243,9 +251,45 @@ impl Link {
     }
 
     /// Sends a PDU that takes a StatSN.
-    pub(crate) fn send_status<H: Header>(&mut self, window: &CommandWindow, mut header: H, data: &[u8]) {
+    pub(crate) fn send_status<H: Header>(&mut self, window: &CommandWindow, header: H, data: &[u8]) {
+        self.send_answer(window, header, data, None);
+    }
+
+    /// As [`Self::send_status`], for the answer to a command that has read data.
+    pub(crate) fn send_answer<H: Header>(
+        &mut self,
+        window: &CommandWindow,
+        mut header: H,
+        data: &[u8],
+        read: Option<KeptRead>,
+    ) {
         header.stamp(self.status.take(), window.exp_cmd_sn(), window.max_cmd_sn());
         self.out.push_copied(&header, data);
+        if let Some(kept) = &mut self.kept {
+            kept.keep(Kept {
+                header: header.to_bhs(),
+                segment: Bytes::copy_from_slice(data),
+                read,
+            });
+        }
+    }
+
+    /// Keeps a Data-In that carries the status.
+    pub(crate) fn keep(&mut self, header: &DataIn, segment: Bytes, read: KeptRead) {
+        if let Some(kept) = &mut self.kept {
+            kept.keep(Kept {
+                header: header.to_bhs(),
+                segment,
+                read: Some(read),
+            });
+        }
+    }
+
+    /// The initiator has said which StatSN it expects.
+    pub(crate) fn acknowledged(&mut self, exp_stat_sn: u32) {
+        if let Some(kept) = &mut self.kept {
+            kept.acknowledge(exp_stat_sn);
+        }
     }
 
     /// Sends a PDU that tells the next StatSN without taking it: one that asks.

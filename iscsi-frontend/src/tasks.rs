@@ -81,6 +81,11 @@ impl Tasks {
         self.by_tag.contains_key(&tag)
     }
 
+    /// The connection of the task with this tag.
+    pub(crate) fn link_of(&self, tag: u32) -> Option<LinkId> {
+        self.by_tag.get(&tag).map(|task| task.facts().link)
+    }
+
     /// Is one of the tasks that are not aborted such?
     pub(crate) fn any(&self, is_such: impl Fn(&CommandFacts) -> bool) -> bool {
         self.by_tag.values().any(|task| {

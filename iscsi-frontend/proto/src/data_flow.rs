@@ -7,12 +7,18 @@
 //! R2T is answered after those before it. Each sequence counts DataSN from 0 and ends with the F bit. Whatever
 //! departs from that is a named [`Misbehaviour`].
 //!
+//! From ErrorRecoveryLevel 1 on, Data-Out that was lost or damaged is no end of the write: what is missing of a sequence is
+//! noted, and asked for again at its end, before anything else is (recovery R2Ts, RFC 7143 7.2.1).
+//!
 //! **To the initiator** ([`DataInFlow`]). Data-In PDUs of at most the initiator's MaxRecvDataSegmentLength, the F bit at
 //! the end of each MaxBurstLength, the status in the last one.
 
+mod losses;
+
 use std::{cmp::Ordering, collections::VecDeque};
 
-use crate::{bhs::RESERVED_TAG, misbehaviour::Misbehaviour};
+use crate::{bhs::RESERVED_TAG, misbehaviour::Misbehaviour, session::is_before};
+use losses::Losses;
 
 /// What the two sides agreed on about data transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub struct TransferLimits {
     pub max_burst: u32,
     /// MaxOutstandingR2T.
     pub max_outstanding_r2t: u16,
+    /// Lost Data-Out is asked for again: ErrorRecoveryLevel 1 or 2.
+    pub recovers: bool,
 }
 
 /// An R2T to send.
@@ -42,6 +50,13 @@ pub struct R2t {
     pub length: u32,
 }
 
+impl R2t {
+    /// Offset of the byte behind the data asked for.
+    fn end(&self) -> u32 {
+        self.offset + self.length
+    }
+}
+
 /// The fields of a Data-Out that matter to the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataOutFacts {
@@ -55,6 +70,8 @@ pub struct DataOutFacts {
     pub length: u32,
     /// The F bit.
     pub is_final: bool,
+    /// The data digest matches, or there is none.
+    pub is_intact: bool,
 }
 
 /// One write on its way in.
@@ -68,11 +85,13 @@ pub struct WriteFlow {
     unsolicited_end: Option<u32>,
     /// DataSN of the next PDU of the current sequence.
     data_sn: u32,
-    /// Open R2Ts in order: target transfer tag and end offset.
-    open: VecDeque<(u32, u32)>,
+    /// Open R2Ts in order.
+    open: VecDeque<R2t>,
     /// Up to where data was asked for.
     requested: u32,
     r2t_sn: u32,
+    /// What did not arrive. `None` at ErrorRecoveryLevel 0.
+    losses: Option<Losses>,
 }
 
 impl WriteFlow {
@@ -110,22 +129,18 @@ impl WriteFlow {
             open: VecDeque::new(),
             requested: immediate,
             r2t_sn: 0,
+            losses: limits.recovers.then(Losses::default),
         })
     }
 
     /// Is all of the data here?
     pub fn is_complete(&self) -> bool {
-        self.received == self.expected
+        self.received == self.expected && self.losses.as_ref().is_none_or(Losses::is_empty)
     }
 
     /// Is unsolicited data still to come?
     pub fn awaits_unsolicited(&self) -> bool {
         self.unsolicited_end.is_some()
-    }
-
-    /// Bytes received: where the next ones go.
-    pub fn received(&self) -> u32 {
-        self.received
     }
 
     /// How many R2Ts were sent: ExpDataSN of the response (RFC 7143 11.4.8).
@@ -135,30 +150,58 @@ impl WriteFlow {
 
     /// The next R2T that may be sent now. `tag` is a fresh target transfer tag.
     pub fn next_r2t(&mut self, tag: u32) -> Option<R2t> {
-        let waits = self.unsolicited_end.is_some()
-            || self.open.len() >= self.max_outstanding
-            || self.requested == self.expected;
-        if waits {
+        if self.unsolicited_end.is_some() || self.open.len() >= self.max_outstanding {
             return None;
         }
-        let length = self.max_burst.min(self.expected - self.requested);
+        // With recovery only one R2T is open at a time, so the data asked for again comes alone.
+        let lost = self.losses.as_mut().and_then(|losses| losses.ask(self.max_burst));
+        let (offset, length) = match lost {
+            Some(range) => (range.start, range.end - range.start),
+            None if self.requested == self.expected => return None,
+            None => (self.requested, self.max_burst.min(self.expected - self.requested)),
+        };
         let r2t = R2t {
             target_transfer_tag: tag,
             r2t_sn: self.r2t_sn,
-            offset: self.requested,
+            offset,
             length,
         };
-        self.requested += length;
+        self.requested = self.requested.max(r2t.end());
         self.r2t_sn += 1;
-        self.open.push_back((tag, self.requested));
+        self.open.push_back(r2t);
         Some(r2t)
     }
 
-    /// Checks a Data-Out that arrived and counts its data as received.
+    /// The open R2Ts of the run of `count` from R2TSN `begin` on, 0 meaning all from there on: those a SNACK can have
+    /// again (RFC 7143 11.16).
+    pub fn open_r2ts(&self, begin: u32, count: u32) -> impl Iterator<Item = &R2t> {
+        let is_in_run = move |r2t: &&R2t| {
+            let place = r2t.r2t_sn.checked_sub(begin);
+            place.is_some_and(|place| count == 0 || place < count)
+        };
+        self.open.iter().filter(is_in_run)
+    }
+
+    /// Begins again with what is missing, for another connection: no R2T is open and no unsolicited data comes any more
+    /// (RFC 7143 7.2.2).
+    pub fn resume(&mut self) {
+        if let Some(losses) = &mut self.losses {
+            losses.give_up_asking();
+        }
+        self.open.clear();
+        self.unsolicited_end = None;
+        self.requested = self.received;
+        self.data_sn = 0;
+    }
+
+    /// Checks a Data-Out that arrived and counts its data as received, if it is intact.
     pub fn data_out(&mut self, pdu: &DataOutFacts) -> Result<(), Misbehaviour> {
+        if !pdu.is_intact && self.losses.is_none() {
+            return Err(Misbehaviour::DataDigest);
+        }
         let (tag, limit) = match (self.unsolicited_end, self.open.front()) {
             (Some(end), _) => (RESERVED_TAG, end),
-            (None, Some(&(tag, end))) => (tag, end),
+            (None, Some(r2t)) => (r2t.target_transfer_tag, r2t.end()),
             // Nothing is asked for: only a tag that was never given out can be named as expected.
             (None, None) => (RESERVED_TAG, self.received),
         };
@@ -171,16 +214,23 @@ impl WriteFlow {
         if self.unsolicited_end.is_none() && self.open.is_empty() {
             return Err(Misbehaviour::UnsolicitedDataNotAgreed);
         }
-        if pdu.data_sn != self.data_sn {
+        let place = self
+            .losses
+            .as_ref()
+            .and_then(Losses::place)
+            .unwrap_or(self.received);
+        // With recovery, PDUs before this one may have been lost.
+        let skips = self.losses.is_some() && is_before(self.data_sn, pdu.data_sn);
+        if pdu.data_sn != self.data_sn && !skips {
             return Err(Misbehaviour::DataSn {
                 got: pdu.data_sn,
                 expected: self.data_sn,
             });
         }
-        if pdu.offset != self.received {
+        if pdu.offset != place && !(skips && pdu.offset > place) {
             return Err(Misbehaviour::BufferOffset {
                 got: pdu.offset,
-                expected: self.received,
+                expected: place,
             });
         }
         let end = u64::from(pdu.offset) + u64::from(pdu.length);
@@ -194,17 +244,34 @@ impl WriteFlow {
         if pdu.is_final && end < limit && self.unsolicited_end.is_none() {
             return Err(Misbehaviour::SequenceTooShort { end, limit });
         }
-        self.received = end;
-        self.data_sn = self.data_sn.wrapping_add(1);
-        if pdu.is_final {
-            self.data_sn = 0;
-            if self.unsolicited_end.take().is_some() {
-                self.requested = end;
-            } else {
-                self.open.pop_front();
+        if let Some(losses) = &mut self.losses {
+            let lost = place..if pdu.is_intact { pdu.offset } else { end };
+            if !losses.note(lost, end) {
+                return Err(Misbehaviour::DataSn {
+                    got: pdu.data_sn,
+                    expected: self.data_sn,
+                });
             }
         }
+        // Data that was asked for again lies below what was received before.
+        self.received = self.received.max(end);
+        self.data_sn = pdu.data_sn.wrapping_add(1);
+        if pdu.is_final {
+            self.sequence_ended();
+        }
         Ok(())
+    }
+
+    fn sequence_ended(&mut self) {
+        self.data_sn = 0;
+        if self.unsolicited_end.take().is_some() {
+            self.requested = self.received;
+        } else {
+            self.open.pop_front();
+        }
+        if let Some(losses) = &mut self.losses {
+            losses.answered();
+        }
     }
 }
 
@@ -231,6 +298,8 @@ pub struct DataInFlow {
     max_burst: u32,
     data_sn: u32,
     offset: u32,
+    /// Buffer offset of the first byte.
+    base: u32,
     burst_left: u32,
 }
 
@@ -245,7 +314,18 @@ impl DataInFlow {
             max_burst,
             data_sn: 0,
             offset: 0,
+            base: 0,
             burst_left: max_burst,
+        }
+    }
+
+    /// The same for data that is the rest of a command's: its first PDU has this DataSN and buffer offset.
+    #[must_use]
+    pub fn starting_at(self, data_sn: u32, base: u32) -> Self {
+        Self {
+            data_sn,
+            base,
+            ..self
         }
     }
 }
@@ -273,7 +353,7 @@ impl Iterator for DataInFlow {
         self.data_sn += 1;
         Some(DataInSegment {
             data_sn,
-            offset,
+            offset: self.base + offset,
             length,
             is_final,
             is_last,

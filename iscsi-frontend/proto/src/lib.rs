@@ -6,7 +6,7 @@
 //! * [`text`], [`keys`], [`negotiation`], [`limits`]: text keys and what the two sides agree on.
 //! * [`login`], [`chap`], [`discovery`], [`initiator`]: the phases before full feature phase, from both sides.
 //! * [`isns`]: the client of a name server (RFC 4171).
-//! * [`session`], [`data_flow`]: sequence numbers and the plan of a data transfer.
+//! * [`session`], [`data_flow`], [`kept`]: sequence numbers, the plan of a data transfer, answers kept for recovery.
 //! * [`task_management`], [`nop`], [`logout`], [`reject`], [`misbehaviour`]: everything else of full feature phase.
 
 pub mod bhs;
@@ -17,6 +17,7 @@ pub mod discovery;
 pub mod framer;
 pub mod initiator;
 pub mod isns;
+pub mod kept;
 pub mod keys;
 pub mod limits;
 pub mod login;

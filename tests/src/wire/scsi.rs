@@ -121,6 +121,16 @@ impl Wire {
             .with_data(data)
     }
 
+    /// A SNACK of this type for a run of numbers.
+    pub fn snack(&self, kind: u8, tag: u32, transfer_tag: u32, begin: u32, run: u32) -> Pdu {
+        Pdu::new(0x10, FINAL | kind)
+            .word(16, tag)
+            .word(20, transfer_tag)
+            .word(28, self.exp_stat_sn)
+            .word(40, begin)
+            .word(44, run)
+    }
+
     /// TEST UNIT READY until no unit attention is left; gives the senses on the way.
     pub fn attentions(&mut self, lun: u16) -> Vec<Sense> {
         let mut heard = Vec::new();

@@ -3,6 +3,7 @@
 mod bounds;
 mod chap;
 mod digests;
+mod error_recovery;
 mod esxi;
 mod full_feature;
 mod isns;

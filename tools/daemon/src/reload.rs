@@ -171,8 +171,8 @@ impl Plan {
         }
         if let Some(limits) = self.sessions {
             lines.push(format!(
-                "new iSCSI sessions may have {} connections",
-                limits.max_connections
+                "new iSCSI sessions may have {} connections and ErrorRecoveryLevel {}",
+                limits.max_connections, limits.error_recovery_level
             ));
         }
         match self.copy_rate {
@@ -238,7 +238,7 @@ mod tests {
         let plan = planned(|then| then.sessions.max_connections = 2);
         assert_eq!(
             plan.describe(&config()),
-            ["new iSCSI sessions may have 2 connections"]
+            ["new iSCSI sessions may have 2 connections and ErrorRecoveryLevel 0"]
         );
     }
 

@@ -163,6 +163,13 @@ impl DataIn {
 }
 
 impl Snack {
+    /// Type 0: Data-In or R2T is wanted again.
+    pub const DATA_OR_R2T: u8 = 0;
+    /// Type 1: statuses are wanted again.
+    pub const STATUS: u8 = 1;
+    /// Type 2: data is acknowledged.
+    pub const DATA_ACK: u8 = 2;
+
     /// Type: 0 Data/R2T, 1 Status, 2 DataACK, 3 R-Data.
     pub fn kind(&self) -> u8 {
         self.flags & 0x0f

@@ -140,6 +140,22 @@ impl Bhs {
         u32::from_be_bytes([self.0[24], self.0[25], self.0[26], self.0[27]])
     }
 
+    /// ExpStatSN: at the same place in everything an initiator sends.
+    pub fn exp_stat_sn(&self) -> u32 {
+        u32::from_be_bytes([self.0[28], self.0[29], self.0[30], self.0[31]])
+    }
+
+    /// StatSN: at the same place in everything a target sends.
+    pub fn stat_sn(&self) -> u32 {
+        u32::from_be_bytes([self.0[24], self.0[25], self.0[26], self.0[27]])
+    }
+
+    /// Sets ExpCmdSN and MaxCmdSN, which are current in whatever a target sends again (RFC 7143 11.16).
+    pub fn set_window(&mut self, exp_cmd_sn: u32, max_cmd_sn: u32) {
+        self.0[28..32].copy_from_slice(&exp_cmd_sn.to_be_bytes());
+        self.0[32..36].copy_from_slice(&max_cmd_sn.to_be_bytes());
+    }
+
     /// The header as the structure `H`. The caller has looked at [`Bhs::opcode`].
     pub fn view<H: Header>(&self) -> &H {
         debug_assert_eq!(self.opcode(), H::OPCODE);

@@ -8,6 +8,7 @@ const LIMITS: TransferLimits = TransferLimits {
     first_burst: 1000,
     max_burst: 700,
     max_outstanding_r2t: 2,
+    recovers: false,
 };
 
 fn out(tag: u32, data_sn: u32, offset: u32, length: u32, is_final: bool) -> DataOutFacts {
@@ -17,6 +18,7 @@ fn out(tag: u32, data_sn: u32, offset: u32, length: u32, is_final: bool) -> Data
         offset,
         length,
         is_final,
+        is_intact: true,
     }
 }
 
@@ -203,7 +205,147 @@ fn play(expected: u32, limits: &TransferLimits, cuts: &[u32]) -> Result<(), Test
     Ok(())
 }
 
+/// What becomes of a PDU on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Arrives,
+    Damaged,
+    Lost,
+}
+
+/// An honest initiator on a bad line: PDUs are damaged or lost, as long as there is a fate for them; the last of a sequence
+/// can be damaged only.
+fn play_with_losses(expected: u32, limits: &TransferLimits, fates: &[Fate]) -> Result<(), TestCaseError> {
+    let source: Vec<u8> = (0..expected).map(|place| (place % 251) as u8).collect();
+    let unsolicited = if limits.initial_r2t {
+        0
+    } else {
+        limits.first_burst.min(expected)
+    };
+    let mut fates = fates.iter().copied();
+    let mut sink = vec![0xff; expected as usize];
+    let mut flow = WriteFlow::begin(expected, 0, unsolicited == 0, limits).unwrap();
+    let mut send = |flow: &mut WriteFlow, tag: u32, from: u32, to: u32| {
+        let pieces = (from..to).step_by(97).enumerate();
+        for (data_sn, offset) in pieces {
+            let length = 97.min(to - offset);
+            let is_final = offset + length == to;
+            let fate = match fates.next().unwrap_or(Fate::Arrives) {
+                Fate::Lost if is_final => Fate::Damaged,
+                fate => fate,
+            };
+            if fate == Fate::Lost {
+                continue;
+            }
+            let is_intact = fate == Fate::Arrives;
+            let pdu = DataOutFacts {
+                is_intact,
+                ..out(tag, data_sn as u32, offset, length, is_final)
+            };
+            flow.data_out(&pdu).unwrap();
+            if is_intact {
+                let range = offset as usize..(offset + length) as usize;
+                sink[range.clone()].copy_from_slice(&source[range]);
+            }
+        }
+    };
+    if unsolicited > 0 {
+        send(&mut flow, RESERVED_TAG, 0, unsolicited);
+    }
+    let mut r2t_sn = 0;
+    while let Some(r2t) = flow.next_r2t(r2t_sn) {
+        prop_assert!(!flow.is_complete());
+        prop_assert_eq!(r2t.r2t_sn, r2t_sn);
+        prop_assert!(r2t.length > 0 && r2t.length <= limits.max_burst);
+        prop_assert_eq!(flow.next_r2t(77), None, "one at a time");
+        prop_assert_eq!(flow.open_r2ts(r2t_sn, 1).copied().collect::<Vec<_>>(), [r2t]);
+        r2t_sn += 1;
+        send(&mut flow, r2t.target_transfer_tag, r2t.offset, r2t.end());
+    }
+    prop_assert!(flow.is_complete());
+    prop_assert_eq!(sink, source);
+    Ok(())
+}
+
+/// The limits of a session with recovery.
+const RECOVERING: TransferLimits = TransferLimits {
+    max_outstanding_r2t: 1,
+    recovers: true,
+    ..LIMITS
+};
+
+#[test]
+fn what_was_lost_is_asked_for_again_before_anything_else() {
+    let mut flow = WriteFlow::begin(1400, 0, true, &RECOVERING).unwrap();
+    flow.next_r2t(1).unwrap();
+    flow.data_out(&out(1, 0, 0, 100, false)).unwrap();
+    // DataSN 1 is lost, 2 damaged.
+    let damaged = DataOutFacts {
+        is_intact: false,
+        ..out(1, 2, 300, 100, false)
+    };
+    flow.data_out(&damaged).unwrap();
+    flow.data_out(&out(1, 3, 400, 300, true)).unwrap();
+    let again = flow.next_r2t(2).unwrap();
+    assert_eq!((again.offset, again.length, again.r2t_sn), (100, 300, 1));
+    assert_eq!(
+        flow.clone().data_out(&out(2, 0, 400, 100, false)),
+        Err(Misbehaviour::BufferOffset {
+            got: 400,
+            expected: 100
+        })
+    );
+    // A reassignment asks for what has not come yet, then goes on.
+    flow.data_out(&out(2, 0, 100, 50, false)).unwrap();
+    flow.resume();
+    let rest = flow.next_r2t(3).unwrap();
+    assert_eq!((rest.offset, rest.length), (150, 250));
+    flow.data_out(&out(3, 0, 150, 250, true)).unwrap();
+    let last = flow.next_r2t(4).unwrap();
+    assert_eq!((last.offset, last.length), (700, 700));
+    // Half of it comes, then the connection goes.
+    flow.data_out(&out(4, 0, 700, 350, false)).unwrap();
+    flow.resume();
+    let last = flow.next_r2t(5).unwrap();
+    assert_eq!((last.offset, last.length, last.r2t_sn), (1050, 350, 4));
+    flow.data_out(&out(5, 0, 1050, 350, true)).unwrap();
+    assert!(flow.is_complete());
+}
+
+#[test]
+fn gaps_are_bounded() {
+    let mut flow = WriteFlow::begin(
+        1_000_000,
+        0,
+        true,
+        &TransferLimits {
+            max_burst: 1_000_000,
+            ..RECOVERING
+        },
+    )
+    .unwrap();
+    flow.next_r2t(1).unwrap();
+    let refused = (1..1000).find(|number| {
+        flow.data_out(&out(1, number * 2, number * 20, 10, false))
+            .is_err()
+    });
+    assert!(refused.is_some_and(|number| number < 100));
+}
+
 proptest! {
+    #[test]
+    fn a_bad_line_loses_nothing(
+        expected in 1_u32..5000,
+        initial_r2t: bool,
+        first_burst in 1_u32..2000,
+        max_burst in 1_u32..2000,
+        fates in proptest::collection::vec(
+            prop_oneof![4 => Just(Fate::Arrives), 1 => Just(Fate::Damaged), 1 => Just(Fate::Lost)], 0..120),
+    ) {
+        let limits = TransferLimits { initial_r2t, first_burst, max_burst, ..RECOVERING };
+        play_with_losses(expected, &limits, &fates)?;
+    }
+
     #[test]
     fn an_honest_initiator_always_gets_its_data_across(
         expected in 0_u32..5000,
@@ -214,7 +356,9 @@ proptest! {
         max_outstanding_r2t in 1_u16..5,
         cuts in proptest::collection::vec(0_u32..900, 1..20),
     ) {
-        let limits = TransferLimits { initial_r2t, immediate_data, first_burst, max_burst, max_outstanding_r2t };
+        let limits = TransferLimits {
+            initial_r2t, immediate_data, first_burst, max_burst, max_outstanding_r2t, recovers: false,
+        };
         play(expected, &limits, &cuts)?;
     }
 
@@ -226,10 +370,10 @@ proptest! {
         let Ok(mut flow) = WriteFlow::begin(expected, 0, true, &LIMITS) else { return Ok(()) };
         for (tag, data_sn, offset, length, is_final) in pdus {
             flow.next_r2t(tag);
-            let before = flow.received();
+            let before = flow.received;
             let taken = flow.data_out(&out(tag, data_sn, offset, length, is_final)).is_ok();
-            prop_assert_eq!(flow.received(), if taken { before + length } else { before });
-            prop_assert!(flow.received() <= expected);
+            prop_assert_eq!(flow.received, if taken { before + length } else { before });
+            prop_assert!(flow.received <= expected);
         }
     }
 

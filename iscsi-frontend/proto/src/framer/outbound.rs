@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io::IoSlice, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    bhs::{BHS_LENGTH, Header, U24},
+    bhs::{BHS_LENGTH, Bhs, Header, U24},
     digest::{crc32c, crc32c_padded, padding},
 };
 
@@ -56,8 +56,17 @@ impl Outbound {
 
     /// Appends a PDU. DataSegmentLength is set here; additional header segments are not sent by targets.
     pub fn push<H: Header>(&mut self, header: &H, data: Bytes) {
+        self.push_bhs(header.bytes(), data);
+    }
+
+    /// Appends a PDU of any kind, e.g. one that is sent again.
+    pub fn push_again(&mut self, header: &Bhs, data: Bytes) {
+        self.push_bhs(&header.0, data);
+    }
+
+    fn push_bhs(&mut self, header: &[u8; BHS_LENGTH], data: Bytes) {
         if data.len() <= COPIED {
-            return self.push_copied(header, &data);
+            return self.push_with_bytes(header, &[], &data);
         }
         self.push_header(header, &[], data.len());
         let digest = self.data_digest.then(|| crc32c_padded(&data));
@@ -75,6 +84,10 @@ impl Outbound {
 
     /// Appends a PDU with additional header segments (whole words), as initiators send them.
     pub fn push_with_ahs<H: Header>(&mut self, header: &H, ahs: &[u8], data: &[u8]) {
+        self.push_with_bytes(header.bytes(), ahs, data);
+    }
+
+    fn push_with_bytes(&mut self, header: &[u8; BHS_LENGTH], ahs: &[u8], data: &[u8]) {
         self.push_header(header, ahs, data.len());
         if data.is_empty() {
             return;
@@ -86,8 +99,8 @@ impl Outbound {
         }
     }
 
-    fn push_header<H: Header>(&mut self, header: &H, ahs: &[u8], data_length: usize) {
-        let mut bytes = *header.bytes();
+    fn push_header(&mut self, header: &[u8; BHS_LENGTH], ahs: &[u8], data_length: usize) {
+        let mut bytes = *header;
         bytes[4] = (ahs.len() / 4) as u8;
         let [_, high, middle, low] = (data_length as u32 & U24::MAX).to_be_bytes();
         bytes[5..8].copy_from_slice(&[high, middle, low]);

@@ -208,20 +208,22 @@ impl Negotiation {
     /// Takes the operational pairs of one complete text, in order, and writes one answer to each offer.
     pub fn receive(&mut self, pairs: &[Pair<'_>], out: &mut TextWriter) -> Result<(), NegotiationError> {
         let mut answers = vec![None; pairs.len()];
-        let mut first_burst = None;
+        let mut dependent = Vec::new();
         for (index, pair) in pairs.iter().enumerate() {
             answers[index] = match Key::from_name(pair.key) {
-                // Its answer depends on three others, which may stand behind it.
-                Some(Key::FirstBurstLength) if first_burst.is_none() => {
-                    first_burst = Some(index);
+                // Their answers depend on others, which may stand behind them.
+                Some(key @ (Key::FirstBurstLength | Key::MaxOutstandingR2T))
+                    if dependent.iter().all(|(_, other)| *other != key) =>
+                {
+                    dependent.push((index, key));
                     None
                 }
                 Some(key) => self.take(key, pair.value)?,
                 None => self.unknown.answer(pair)?.map(Cow::from),
             };
         }
-        if let Some(index) = first_burst {
-            answers[index] = self.take(Key::FirstBurstLength, pairs[index].value)?;
+        for (index, key) in dependent {
+            answers[index] = self.take(key, pairs[index].value)?;
         }
         for (pair, answer) in pairs.iter().zip(answers) {
             if let Some(answer) = answer {
@@ -260,7 +262,7 @@ impl Negotiation {
             .filter(|key| !self.heard.contains(key) && !self.asked.contains_key(key) && wanted(self, *key))
             .collect();
         for key in keys {
-            if let Some(wish) = self.offer.wish(key) {
+            if let Some(wish) = self.wish(key) {
                 out.put(key.name(), &wish.to_text());
                 self.asked.insert(key, wish);
             }
@@ -335,7 +337,7 @@ impl Negotiation {
 
     fn outcome(&self, key: Key, text: &str) -> Option<Value> {
         let rule = key.spec().rule;
-        let wish = self.offer.wish(key)?;
+        let wish = self.wish(key)?;
         if let Wish::Words(ours) = &wish {
             return text
                 .split(',')
@@ -354,6 +356,24 @@ impl Negotiation {
         })
     }
 
+    /// What we want of `key` now. With sequences in order, error recovery goes with one R2T at a time (RFC 7143 13.19), so
+    /// whichever of the two is settled first binds the other. A discovery session has nothing to recover.
+    fn wish(&self, key: Key) -> Option<Wish> {
+        let in_order = self.flag(Key::DataSequenceInOrder);
+        match key {
+            Key::MaxOutstandingR2T if in_order && self.number(Key::ErrorRecoveryLevel) > 0 => {
+                Some(Wish::Number(1))
+            }
+            Key::ErrorRecoveryLevel
+                if self.session_type == SessionType::Discovery
+                    || in_order && self.number(Key::MaxOutstandingR2T) > 1 =>
+            {
+                Some(Wish::Number(0))
+            }
+            _ => self.offer.wish(key),
+        }
+    }
+
     /// FirstBurstLength means nothing when no unsolicited data may be sent (RFC 7143 13.14).
     fn first_burst_matters(&self) -> bool {
         !self.flag(Key::InitialR2T) || self.flag(Key::ImmediateData)
@@ -363,8 +383,7 @@ impl Negotiation {
         if key == Key::FirstBurstLength && !self.first_burst_matters() {
             return true;
         }
-        self.offer
-            .wish(key)
+        self.wish(key)
             .is_none_or(|wish| wish.tolerates(key.spec().rule, self.current(key)))
     }
 

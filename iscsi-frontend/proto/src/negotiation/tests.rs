@@ -89,6 +89,33 @@ fn what_cannot_be_a_value_is_rejected() {
     }
 }
 
+/// RFC 7143 13.19: with sequences in order there is one R2T at a time where errors are recovered from.
+#[test]
+fn error_recovery_goes_with_one_r2t_at_a_time() {
+    let offer = Offer {
+        error_recovery_level: 2,
+        ..Offer::default()
+    };
+    let answer = |text| answer(offer.clone(), text);
+    assert_eq!(
+        answer("MaxOutstandingR2T=8 ErrorRecoveryLevel=1"),
+        "MaxOutstandingR2T=1 ErrorRecoveryLevel=1"
+    );
+    assert_eq!(
+        answer("ErrorRecoveryLevel=0 MaxOutstandingR2T=8"),
+        "ErrorRecoveryLevel=0 MaxOutstandingR2T=8"
+    );
+    let mut target = target(SessionType::Normal, offer);
+    assert_eq!(
+        talk(&mut target, "MaxOutstandingR2T=8").unwrap(),
+        "MaxOutstandingR2T=8"
+    );
+    assert_eq!(
+        talk(&mut target, "ErrorRecoveryLevel=2").unwrap(),
+        "ErrorRecoveryLevel=0"
+    );
+}
+
 #[test]
 fn keys_without_meaning_in_the_session_are_irrelevant() {
     let mut discovery = target(SessionType::Discovery, Offer::default());

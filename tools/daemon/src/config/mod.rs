@@ -60,11 +60,16 @@ pub(crate) struct Config {
 pub(crate) struct SessionLimits {
     /// Connections in it, at most.
     pub(crate) max_connections: u16,
+    /// ErrorRecoveryLevel, at most.
+    pub(crate) error_recovery_level: u8,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { max_connections: 4 }
+        Self {
+            max_connections: 4,
+            error_recovery_level: 0,
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) struct RawSystem {
 pub(super) struct RawIscsi {
     pub(super) portals: Option<Vec<String>>,
     pub(super) max_connections: Option<i64>,
+    pub(super) error_recovery_level: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -29,7 +29,7 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 16] = [
+const SCALARS: [(&str, &str, Kind); 17] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -39,6 +39,7 @@ const SCALARS: [(&str, &str, Kind); 16] = [
     ("isns", "entity", Kind::Text),
     ("isns", "esi_interval", Kind::Number),
     ("iscsi", "max_connections", Kind::Number),
+    ("iscsi", "error_recovery_level", Kind::Number),
     ("admin", "socket", Kind::Text),
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),

@@ -295,6 +295,8 @@ fn addresses() {
         "iscsi.portals",
         "listed twice",
     );
+    let text = with("[iscsi]", "[iscsi]\nerror_recovery_level = 3");
+    one_fault(&text, "iscsi.error_recovery_level", "is 0 to");
     for count in ["0", "65", "-1", "100000"] {
         let text = with("[iscsi]", &format!("[iscsi]\nmax_connections = {count}"));
         one_fault(&text, "iscsi.max_connections", "1 to 64");

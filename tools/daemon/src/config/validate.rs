@@ -30,6 +30,9 @@ const NAME_BYTES: usize = 32;
 /// The most connections that a session may be given.
 const MAX_CONNECTIONS: u16 = 64;
 
+/// The highest ErrorRecoveryLevel there is.
+const MAX_RECOVERY: u8 = 1;
+
 /// The whole configuration; `None` when `[system]` or `[iscsi]` is so broken that nothing can be built on it. Whether it
 /// is any good is for `problems` to say.
 pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<Config> {
@@ -124,6 +127,14 @@ fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> SessionLimits {
         Some(_) => problems.add(
             "iscsi.max_connections",
             format!("is 1 to {MAX_CONNECTIONS}: the connections that a session may have"),
+        ),
+    }
+    match raw.error_recovery_level.map(u8::try_from) {
+        None => {}
+        Some(Ok(level @ 0..=MAX_RECOVERY)) => limits.error_recovery_level = level,
+        Some(_) => problems.add(
+            "iscsi.error_recovery_level",
+            format!("is 0 to {MAX_RECOVERY}: what initiators may agree on"),
         ),
     }
     limits
