@@ -4,6 +4,9 @@
 //! round: a [`BufferPool`] keeps free ones by size class (powers of two from 4 KiB to 4 MiB) up to a limit of bytes,
 //! and [`BufferPool::trim`] gives the unused ones back to the system when nothing happens.
 //!
+//! Large buffers are mapped, not allocated. An allocator that has once seen a block of 4 MiB freed takes such blocks from its
+//! heaps from then on, and keeps up to twice as much on top of each of them; glibc has one for each thread that met another.
+//!
 //! The content of a buffer that comes from the pool is whatever its last user left. That never leaves the process:
 //! everything that takes a buffer fills all of it (a read that fails gives no data).
 
@@ -18,9 +21,13 @@ use std::{
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 /// Buffers start at a multiple of this.
 pub const ALIGNMENT: usize = 4096;
+
+/// From this length on, buffers are mapped.
+const MAPPED: usize = 128 * 1024;
 
 const SMALLEST_SHIFT: u32 = 12;
 const LARGEST_SHIFT: u32 = 22;
@@ -28,8 +35,8 @@ const CLASSES: usize = (LARGEST_SHIFT - SMALLEST_SHIFT + 1) as usize;
 
 /// An owned, aligned stretch of memory out of a pool; back it goes when dropped.
 pub struct Buffer {
-    /// The allocation: `start + class size` bytes or more, all initialized.
-    memory: Vec<u8>,
+    /// `start + length` bytes or more, all initialized; `None` once it went back.
+    memory: Option<Memory>,
     /// First aligned byte.
     start: usize,
     length: usize,
@@ -74,13 +81,19 @@ impl Buffer {
 impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.length]
+        match &self.memory {
+            Some(memory) => &memory.bytes()[self.start..self.start + self.length],
+            None => &[],
+        }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.length]
+        match &mut self.memory {
+            Some(memory) => &mut memory.bytes_mut()[self.start..self.start + self.length],
+            None => &mut [],
+        }
     }
 }
 
@@ -98,8 +111,8 @@ impl std::fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some((pool, class)) = self.home.take() {
-            pool.put(class, std::mem::take(&mut self.memory));
+        if let (Some((pool, class)), Some(memory)) = (self.home.take(), self.memory.take()) {
+            pool.put(class, memory);
         }
     }
 }
@@ -133,12 +146,12 @@ impl BufferPool {
     /// A buffer of `length` bytes; its content is arbitrary.
     pub fn get(&self, length: usize) -> Buffer {
         let Some(class) = class_of(length) else {
-            return aligned(vec![0; length + ALIGNMENT], length, None);
+            return aligned(Memory::new(length), length, None);
         };
         let memory = self
             .pool
             .take(class)
-            .unwrap_or_else(|| vec![0; class_size(class) + ALIGNMENT]);
+            .unwrap_or_else(|| Memory::new(class_size(class)));
         aligned(memory, length, Some((self.pool.clone(), class)))
     }
 
@@ -159,8 +172,41 @@ impl std::fmt::Debug for BufferPool {
     }
 }
 
+/// The bytes of a buffer, wherever they lie.
+enum Memory {
+    Allocated(Vec<u8>),
+    Mapped(MmapMut),
+}
+
+impl Memory {
+    /// Room for `length` bytes from an aligned one on.
+    fn new(length: usize) -> Self {
+        if length >= MAPPED {
+            // Without a mapping to be had there may still be room in a heap.
+            if let Ok(pages) = MmapMut::map_anon(length) {
+                return Self::Mapped(pages);
+            }
+        }
+        Self::Allocated(vec![0; length + ALIGNMENT])
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Allocated(bytes) => bytes,
+            Self::Mapped(pages) => pages,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Allocated(bytes) => bytes,
+            Self::Mapped(pages) => pages,
+        }
+    }
+}
+
 struct Pool {
-    classes: [Mutex<Vec<Vec<u8>>>; CLASSES],
+    classes: [Mutex<Vec<Memory>>; CLASSES],
     kept: AtomicUsize,
     keep_bytes: usize,
     /// The least that was free since the last trim: memory nobody needed in between.
@@ -168,16 +214,18 @@ struct Pool {
 }
 
 impl Pool {
-    fn take(&self, class: usize) -> Option<Vec<u8>> {
+    fn take(&self, class: usize) -> Option<Memory> {
         let memory = lock(&self.classes[class]).pop()?;
-        let left = self.kept.fetch_sub(memory.len(), Ordering::Relaxed) - memory.len();
+        let length = memory.bytes().len();
+        let left = self.kept.fetch_sub(length, Ordering::Relaxed) - length;
         self.idle.fetch_min(left, Ordering::Relaxed);
         Some(memory)
     }
 
-    fn put(&self, class: usize, memory: Vec<u8>) {
-        if self.kept.fetch_add(memory.len(), Ordering::Relaxed) + memory.len() > self.keep_bytes {
-            self.kept.fetch_sub(memory.len(), Ordering::Relaxed);
+    fn put(&self, class: usize, memory: Memory) {
+        let length = memory.bytes().len();
+        if self.kept.fetch_add(length, Ordering::Relaxed) + length > self.keep_bytes {
+            self.kept.fetch_sub(length, Ordering::Relaxed);
             return;
         }
         lock(&self.classes[class]).push(memory);
@@ -189,8 +237,9 @@ impl Pool {
             let mut free = lock(class);
             while surplus > 0 {
                 let Some(memory) = free.pop() else { break };
-                surplus = surplus.saturating_sub(memory.len());
-                self.kept.fetch_sub(memory.len(), Ordering::Relaxed);
+                let length = memory.bytes().len();
+                surplus = surplus.saturating_sub(length);
+                self.kept.fetch_sub(length, Ordering::Relaxed);
             }
             if free.is_empty() {
                 free.shrink_to_fit();
@@ -201,12 +250,13 @@ impl Pool {
     }
 }
 
-fn aligned(memory: Vec<u8>, length: usize, home: Option<(Arc<Pool>, usize)>) -> Buffer {
-    let start = memory.as_ptr().align_offset(ALIGNMENT);
+fn aligned(memory: Memory, length: usize, home: Option<(Arc<Pool>, usize)>) -> Buffer {
+    let bytes = memory.bytes();
+    let start = bytes.as_ptr().align_offset(ALIGNMENT);
     // `align_offset` may in theory decline; alignment is an optimisation, the length is not.
-    let start = if start + length <= memory.len() { start } else { 0 };
+    let start = if start + length <= bytes.len() { start } else { 0 };
     Buffer {
-        memory,
+        memory: Some(memory),
         start,
         length,
         home,

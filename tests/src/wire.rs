@@ -188,9 +188,18 @@ impl Wire {
         Some(pdu)
     }
 
-    /// As [`Self::receive`], from a target that must answer.
+    /// As [`Self::receive`], from a target that must answer. When it asks meanwhile whether we are there, since the test takes its
+    /// time, it is told.
     pub fn answer(&mut self) -> Pdu {
-        self.receive().expect("the target closed the connection")
+        loop {
+            let pdu = self.receive().expect("the target closed the connection");
+            let is_question = pdu.bhs.0[0] == 0x20 && pdu.get(16) == u32::MAX && pdu.get(20) != u32::MAX;
+            if !is_question {
+                return pdu;
+            }
+            let here = self.nop(IMMEDIATE, u32::MAX, self.cmd_sn).word(20, pdu.get(20));
+            self.send(&here);
+        }
     }
 
     /// A Login Request; `stages` is byte 1: T, C, CSG, NSG. Pairs are separated by spaces in `text`.

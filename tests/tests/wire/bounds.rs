@@ -221,6 +221,8 @@ fn memory_is_given_back_after_a_load() {
             scope.spawn(move || {
                 let name = "iqn.2026-11.test:load";
                 let mut wire = Wire::session_as(daemon.port(), daemon.iqn(), name, isid, "");
+                // 16 at once, on a machine that may be busy with other things.
+                wire.set_patience(Duration::from_secs(60));
                 wire.attentions(0);
                 for round in 0..6 {
                     let write = commands::write(0, vec![round; 4 << 20], false);
