@@ -32,7 +32,7 @@ pub fn run(daemon: &mut Daemon, name: &str, variables: &[(&str, &str)], on_host:
         .stderr(output.try_clone().expect("a file can be shared"))
         .stdout(output);
     for (name, value) in variables {
-        command.env(name, value);
+        command.arg("--env").arg(format!("{name}={value}"));
     }
     let mut guest = command.spawn().expect("run-guest starts");
     let status = attend(&mut guest, &share, daemon, on_host);

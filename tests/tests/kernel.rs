@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, guest, tool};
+use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, free_port, guest, tool};
 
 fn one_disk(size: &'static str) -> DaemonConfig {
     DaemonConfig {
@@ -28,6 +28,60 @@ fn ext4_with_real_files() {
 }
 
 #[test]
+fn xfs_with_real_files() {
+    file_system("xfs");
+}
+
+#[test]
+fn btrfs_with_real_files() {
+    file_system("btrfs");
+}
+
+fn file_system(name: &str) {
+    guest::run(
+        &mut Daemon::start(&one_disk("512MiB")),
+        "login-mkfs-fsck",
+        &[("FS", name)],
+        &mut nothing,
+    );
+}
+
+/// S5, S9, S11: a standard and its images on one host, which all have one UUID.
+#[test]
+fn images_of_xfs_beside_their_standard() {
+    let config = DaemonConfig {
+        volumes: vec![
+            VolumeSpec::standard("prod", "400MiB"),
+            VolumeSpec::mirror("bcv", "400MiB"),
+        ],
+        ..one_disk("400MiB")
+    };
+    guest::run(&mut Daemon::start(&config), "xfs-images", &[], &mut nothing);
+}
+
+/// One LUN grows by the configuration, the other by command.
+#[test]
+fn luns_grow_under_file_systems_in_use() {
+    let config = DaemonConfig {
+        volumes: vec![
+            VolumeSpec::standard("ext4", "256MiB"),
+            VolumeSpec::standard("xfs", "320MiB"),
+        ],
+        ..one_disk("256MiB")
+    };
+    let mut serve = |request: &str, daemon: &mut Daemon| {
+        let (before, after) = match request {
+            "host-grow-1" => ("256MiB", "512MiB"),
+            "host-grow-2" => ("512MiB", "768MiB"),
+            _ => panic!("{request} is no request of the script"),
+        };
+        daemon.reconfigure(&format!("size = \"{before}\""), &format!("size = \"{after}\""));
+        daemon.holdfast_ok(&["volume", "resize", "xfs", after]);
+    };
+    guest::run(&mut Daemon::start(&config), "resize", &[], &mut serve);
+}
+
+#[test]
 fn block_users_other_than_file_systems() {
     guest::run(
         &mut Daemon::start(&one_disk("512MiB")),
@@ -48,6 +102,18 @@ fn scsi_commands_one_by_one() {
 }
 
 #[test]
+fn whole_devices_and_copies_between_them() {
+    let config = DaemonConfig {
+        volumes: vec![
+            VolumeSpec::standard("disk", "128MiB"),
+            VolumeSpec::standard("other", "32MiB"),
+        ],
+        ..one_disk("128MiB")
+    };
+    guest::run(&mut Daemon::start(&config), "sg-devices", &[], &mut nothing);
+}
+
+#[test]
 fn persistent_reservations_between_two_initiators() {
     guest::run(
         &mut Daemon::start(&one_disk("256MiB")),
@@ -59,12 +125,19 @@ fn persistent_reservations_between_two_initiators() {
 
 #[test]
 fn multipath_loses_and_finds_a_path() {
-    guest::run(
-        &mut Daemon::start(&one_disk("256MiB")),
-        "multipath",
-        &[],
-        &mut nothing,
-    );
+    let mut daemon = Daemon::start(&one_disk("256MiB"));
+    let (first, second) = (daemon.port(), free_port());
+    let one = format!("portals = [\"127.0.0.1:{first}\"]");
+    let both = format!("portals = [\"127.0.0.1:{first}\", \"127.0.0.1:{second}\"]");
+    daemon.reconfigure(&one, &both);
+    let mut serve = |request: &str, daemon: &mut Daemon| match request {
+        "host-portal-out" => drop(daemon.reconfigure(&both, &one)),
+        "host-portal-in" => drop(daemon.reconfigure(&one, &both)),
+        _ => panic!("{request} is no request of the script"),
+    };
+    let portals = format!("10.0.2.2:{first} 10.0.3.2:{second}");
+    let variables = [("MULTIPATH_PORTALS", portals.as_str())];
+    guest::run(&mut daemon, "multipath", &variables, &mut serve);
 }
 
 #[test]
