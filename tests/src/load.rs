@@ -19,7 +19,7 @@ use crate::{
     random::Random,
     stamps::{ANYWHERE, Cell, Picture, SECTOR, Stamp, sector, sectors, stamp_of},
 };
-use cut::{Cut, CutEnd, Image};
+use cut::{Cut, CutEnd, Image, Replaced};
 use power::{Stability, Stable};
 
 /// What a load is made of.
@@ -135,6 +135,8 @@ pub struct Load {
     cut: Option<Cut>,
     cut_end: Option<CutEnd>,
     images: Vec<Image>,
+    /// By mirror.
+    replaced: BTreeMap<u32, Replaced>,
     cuts: usize,
     /// Stamps of WRITE SAME.
     repeated: BTreeSet<Stamp>,
@@ -173,6 +175,7 @@ impl Load {
             cut: None,
             cut_end: None,
             images: Vec::new(),
+            replaced: BTreeMap::new(),
             cuts: 0,
             repeated: BTreeSet::new(),
             connected_at: 0,

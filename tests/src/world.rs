@@ -69,6 +69,10 @@ pub struct World {
     load: Load,
     pairs: BTreeMap<u32, Pair>,
     standards: Vec<u32>,
+    /// Pairs that were dissolved.
+    dissolved: BTreeSet<(u32, u32)>,
+    /// Mirrors of such pairs with a content that is known; hosts may use them.
+    freed: BTreeSet<u32>,
     random: Random,
     manner: Manner,
     /// Mirrors of pairs that were DUPLEX when the daemon was killed.
@@ -168,6 +172,8 @@ impl World {
             load,
             pairs: BTreeMap::new(),
             standards: standards.to_vec(),
+            dissolved: BTreeSet::new(),
+            freed: BTreeSet::new(),
             random,
             manner,
             were_duplex: BTreeSet::new(),
@@ -445,6 +451,11 @@ impl World {
         self.wait_all();
         self.check();
         self.aim(&[]);
+        for (primary, mirror) in std::mem::take(&mut self.dissolved) {
+            if !self.pairs.contains_key(&mirror) {
+                self.order(Verb::Establish { full: false }, &[(primary, mirror)]);
+            }
+        }
         let members: Vec<_> = self.pairs.iter().map(|(m, pair)| (pair.primary, *m)).collect();
         for (primary, mirror) in &members {
             self.order(Verb::Establish { full: false }, &[(*primary, *mirror)]);
@@ -483,14 +494,24 @@ impl World {
             .iter()
             .copied()
             .chain(mirrors)
+            .chain(self.freed.iter().copied())
             .filter(|volume| !without.contains(volume))
             .collect();
     }
 
     fn make_way(&mut self, verb: Verb, members: &[(u32, u32)]) {
-        if verb.shuts_mirror() {
-            let mirrors: Vec<u32> = members.iter().map(|(_, mirror)| *mirror).collect();
-            self.aim(&mirrors);
+        let whole = |mirror: &u32| {
+            self.pairs
+                .get(mirror)
+                .is_none_or(|pair| pair.phase.leaves_a_whole_mirror())
+        };
+        let shut: Vec<u32> = members
+            .iter()
+            .map(|(_, mirror)| *mirror)
+            .filter(|mirror| verb.shuts_mirror() || matches!(verb, Verb::Cancel { .. }) && !whole(mirror))
+            .collect();
+        if !shut.is_empty() {
+            self.aim(&shut);
         }
     }
 
@@ -499,12 +520,15 @@ impl World {
             let was = self.pairs.get(mirror).map(|pair| pair.phase);
             let phase = match (was, verb) {
                 // No-ops.
-                (Some(Phase::Duplex), Verb::Establish { full: false }) => Phase::Duplex,
-                (Some(Phase::Restored), Verb::Establish { full: false }) => Phase::Restored,
+                (Some(Phase::Duplex), Verb::Establish { full: false }) => Some(Phase::Duplex),
+                (Some(Phase::Restored), Verb::Establish { full: false }) => Some(Phase::Restored),
                 (Some(phase), _) => phase.after(verb),
-                (None, _) => Phase::Copy,
+                (None, _) => Some(Phase::Copy),
             };
-            self.set_phase(*primary, *mirror, phase);
+            match phase {
+                Some(phase) => self.set_phase(*primary, *mirror, phase),
+                None => self.dissolve(*mirror),
+            }
             self.restored |= matches!(verb, Verb::Restore { .. });
         }
         self.aim(&[]);
@@ -518,11 +542,28 @@ impl World {
 
     fn set_phase(&mut self, primary: u32, mirror: u32, phase: Phase) {
         self.pairs.insert(mirror, Pair { primary, phase });
+        self.freed.remove(&mirror);
+        if !phase.restores() {
+            self.load.forget_replaced(mirror);
+        }
         if phase.is_equal() {
             self.load.equal.insert(mirror, primary);
             self.load.forget_image(mirror);
         } else {
             self.load.equal.remove(&mirror);
+        }
+    }
+
+    /// The pair is gone, and so is its history: established again, it copies everything.
+    fn dissolve(&mut self, mirror: u32) {
+        let Pair { primary, phase } = self.pairs.remove(&mirror).expect("a pair");
+        self.dissolved.insert((primary, mirror));
+        self.load.equal.remove(&mirror);
+        self.load.forget_replaced(mirror);
+        if phase.leaves_a_whole_mirror() {
+            self.freed.insert(mirror);
+        } else {
+            self.load.forget_image(mirror);
         }
     }
 

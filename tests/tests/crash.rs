@@ -12,11 +12,11 @@
 //! that is full in `killed_in_suspended`, the tests must be root, or may become so by `sudo -n`.
 //!
 //! One seed drives a run and is printed; a failure prints the command that repeats it (the plan, that is: threads and the
-//! moment of the kill are the machine's). `./test e2e` runs every test once, with 15 kills and a few more. The long way:
+//! moment of the kill are the machine's). `./test e2e` runs every test once, with 17 kills and a few more. The long way:
 //!
 //!     HOLDFAST_KILLS=200 HOLDFAST_BIN_DIR=$PWD/target/release cargo nextest run -p holdfast-tests --test crash --no-capture
 //!
-//! goes on until there were that many kills, a fifteenth of them in each test, and each test prints what it did: kills, the
+//! goes on until there were that many kills, a seventeenth of them in each test, and each test prints what it did: kills, the
 //! states of pairs shortly before them, what was going on, and what the load did.
 
 use std::{
@@ -104,14 +104,7 @@ fn killed_in_restoring() {
 #[test]
 fn killed_in_restored() {
     rounds("killed_in_restored", &[1], |world| {
-        split(world, &[(1, 2)]);
-        let full = world.random().chance(50);
-        let restore = Verb::Restore {
-            full,
-            protected: false,
-        };
-        world.order(restore, &[(1, 2)]);
-        world.wait(1, 2, "restored");
+        restored(world);
         world.run(150);
         world.kill();
     });
@@ -122,6 +115,69 @@ fn killed_in_restored() {
 fn killed_in_protected_restoring() {
     rounds("killed_in_protected_restoring", &[1], |world| {
         restoring(world, true);
+    });
+}
+
+/// S35: a protected restore that is stopped.
+#[test]
+fn killed_in_a_forced_split() {
+    rounds("killed_in_a_forced_split", &[1], |world| {
+        restore_slowly(world, true);
+        if !world.order_perhaps_kill(Verb::Stop, &[(1, 2)]) {
+            world.run(150);
+            world.kill();
+        }
+    });
+}
+
+/// CANCEL in every state, with FORCE where a copy runs that leaves half a volume; the pair may begin anew.
+#[test]
+fn killed_in_cancel() {
+    rounds("killed_in_cancel", &[1], |world| {
+        let pair = [(1, 2)];
+        let force = match world.random().below(7) {
+            0 => {
+                world.slow_down();
+                world.order(ESTABLISH, &pair);
+                world.run(50);
+                world.random().chance(50)
+            }
+            1 => {
+                duplex(world, &pair);
+                world.run(50);
+                world.random().chance(50)
+            }
+            2 => {
+                split(world, &pair);
+                world.random().chance(50)
+            }
+            3 => {
+                restored(world);
+                world.run(50);
+                world.random().chance(50)
+            }
+            4 => {
+                world.slow_down();
+                world.order(ESTABLISH, &pair);
+                let verb = if world.random().chance(50) { SPLIT } else { INSTANT };
+                world.order(verb, &pair);
+                world.run(50);
+                true
+            }
+            _ => {
+                let protected = world.random().chance(50);
+                restore_slowly(world, protected);
+                true
+            }
+        };
+        if !world.order_perhaps_kill(Verb::Cancel { force }, &pair) {
+            world.run(100);
+            if world.random().chance(50) {
+                world.order(ESTABLISH, &pair);
+                world.run(50);
+            }
+            world.kill();
+        }
     });
 }
 
@@ -303,6 +359,26 @@ fn splitting(world: &mut World, verb: Verb) {
     }
 }
 
+fn restored(world: &mut World) {
+    split(world, &[(1, 2)]);
+    let full = world.random().chance(50);
+    let restore = Verb::Restore {
+        full,
+        protected: false,
+    };
+    world.order(restore, &[(1, 2)]);
+    world.wait(1, 2, "restored");
+}
+
+/// A restore in its midst.
+fn restore_slowly(world: &mut World, protected: bool) {
+    split(world, &[(1, 2)]);
+    world.slow_down();
+    let full = world.random().chance(50);
+    world.order(Verb::Restore { full, protected }, &[(1, 2)]);
+    world.run(100);
+}
+
 fn restoring(world: &mut World, protected: bool) {
     split(world, &[(1, 2)]);
     world.slow_down();
@@ -314,7 +390,7 @@ fn restoring(world: &mut World, protected: bool) {
 }
 
 /// Tests that share `HOLDFAST_KILLS`.
-const STATES: u64 = 15;
+const STATES: u64 = 17;
 
 /// Runs a scenario, which ends with a kill, until its share of kills is done, in worlds with these standards under load.
 fn rounds(name: &'static str, standards: &[u32], scenario: fn(&mut World)) {

@@ -1,13 +1,14 @@
 //! Pair commands among the load, and what they do to contents.
 //!
 //! For hosts, every pair command is an assignment at one instant: SPLIT gives the mirror what the primary holds, RESTORE the
-//! primary what the mirror holds. The instant lies somewhere between sending the command and its answer, so writes that
+//! primary what the mirror holds, CANCEL a mirror that was kept equal what the primary holds. A restore that is stopped, by CANCEL or by
+//! SPLIT FORCE, gives the primary back what it held before, wherever it had not come to yet ([`Replaced`]). The instant lies somewhere between sending the command and its answer, so writes that
 //! were in flight then, the *straddlers*, may be on either side of it, each as a whole; but not in any combination: if one
 //! was answered before another was sent, no image has the later without the earlier.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Fate, Load, Written};
+use super::{Fate, Load, Written, power::Stability};
 use crate::{
     commands,
     initiator::{Completion, GOOD, Lost},
@@ -34,7 +35,16 @@ pub enum Verb {
         /// PROTECTED.
         protected: bool,
     },
+    /// SPLIT FORCE, which stops a protected restore.
+    Stop,
+    /// CANCEL.
+    Cancel {
+        /// FORCE.
+        force: bool,
+    },
 }
+
+const FORCE: u8 = 1 << 5;
 
 impl Verb {
     /// Service action and flags.
@@ -43,6 +53,9 @@ impl Verb {
             Self::Establish { full } => (0, u8::from(full)),
             Self::Split { instant } => (1, u8::from(instant) << 1),
             Self::Restore { full, protected } => (2, u8::from(full) | u8::from(protected) << 2),
+            Self::Stop => (1, FORCE),
+            Self::Cancel { force: false } => (4, 0),
+            Self::Cancel { force: true } => (4, FORCE),
         }
     }
 
@@ -53,6 +66,9 @@ impl Verb {
             Self::Split { .. } => "in SPLIT",
             Self::Restore { protected: false, .. } => "in RESTORE",
             Self::Restore { protected: true, .. } => "in RESTORE PROTECTED",
+            Self::Stop => "in SPLIT FORCE",
+            Self::Cancel { force: false } => "in CANCEL",
+            Self::Cancel { force: true } => "in CANCEL FORCE",
         }
     }
 
@@ -89,6 +105,17 @@ pub(super) struct Assignment {
     pub(super) picture: Picture,
     /// And what a loss of power might have left of it.
     pub(super) stable: Option<Picture>,
+}
+
+/// What the primary of a restore held before it, for as long as the restore may be stopped.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    primary: u32,
+    /// Writes that were sent later are not in the pictures.
+    sent: u64,
+    picture: Picture,
+    /// What a loss of power might have left of it.
+    stable: Option<Picture>,
 }
 
 impl Cut {
@@ -133,20 +160,10 @@ impl Load {
         let (action, flags) = verb.code();
         let assignments: Vec<_> = members
             .iter()
-            .filter_map(|(primary, mirror)| match verb {
-                Verb::Establish { .. } => None,
-                Verb::Split { .. } => Some((self.content_of(*primary), *mirror)),
-                Verb::Restore { .. } => Some((*mirror, *primary)),
-            })
-            .map(|(from, to)| Assignment {
-                from,
-                to,
-                picture: self.pictures[&from].clone(),
-                stable: self.stable.as_ref().map(|stable| stable.of(from).clone()),
-            })
+            .flat_map(|(primary, mirror)| self.assignments(verb, *primary, *mirror))
             .collect();
         let mut disturbed: BTreeSet<u32> = assignments.iter().map(|assignment| assignment.to).collect();
-        if verb.shuts_mirror() {
+        if verb.shuts_mirror() || matches!(verb, Verb::Cancel { .. }) {
             disturbed.extend(members.iter().map(|(_, mirror)| *mirror));
         }
         for op in self.ops.values_mut() {
@@ -171,6 +188,104 @@ impl Load {
         cut.tag = sent.as_ref().copied().unwrap_or_default();
         (self.cut, self.cut_end) = (Some(cut), None);
         sent.map(|_| ())
+    }
+
+    fn assignments(&self, verb: Verb, primary: u32, mirror: u32) -> Vec<Assignment> {
+        let gives = |from: u32, to: u32| Assignment {
+            from,
+            to,
+            picture: self.pictures[&from].clone(),
+            stable: self.stable.as_ref().map(|stable| stable.of(from).clone()),
+        };
+        match verb {
+            Verb::Establish { .. } => Vec::new(),
+            Verb::Split { .. } => vec![gives(self.content_of(primary), mirror)],
+            Verb::Restore { .. } => vec![gives(mirror, primary)],
+            Verb::Stop => self.going_back(mirror).into_iter().collect(),
+            Verb::Cancel { .. } => {
+                let was_equal = self.equal.contains_key(&mirror);
+                let own = was_equal.then(|| gives(self.content_of(primary), mirror));
+                own.into_iter().chain(self.going_back(mirror)).collect()
+            }
+        }
+    }
+
+    /// The primary of a restore from this mirror, as it may be when that is stopped now: each sector restored, or as it was.
+    fn going_back(&self, mirror: u32) -> Option<Assignment> {
+        let replaced = self.replaced.get(&mirror)?;
+        let primary = replaced.primary;
+        let mut picture = self.pictures[&primary].clone();
+        picture.merge(&self.picture_now(replaced));
+        let stable = self.stable.as_ref().map(|stable| {
+            let mut stable = stable.of(primary).clone();
+            stable.merge(&self.stable_now(replaced));
+            stable
+        });
+        Some(Assignment {
+            from: primary,
+            to: primary,
+            picture,
+            stable,
+        })
+    }
+
+    /// What the restore has replaced, with what hosts wrote since: that stays, restored or not.
+    fn picture_now(&self, replaced: &Replaced) -> Picture {
+        let mut picture = replaced.picture.clone();
+        for written in self.written_since(replaced) {
+            let Written {
+                first, count, stamp, ..
+            } = *written;
+            if written.fate == Fate::Done && !written.ambiguous {
+                picture.settle(first, count, stamp);
+            } else {
+                picture.begin(first, count, stamp);
+            }
+        }
+        picture
+    }
+
+    /// The same, as a loss of power may leave it.
+    fn stable_now(&self, replaced: &Replaced) -> Picture {
+        let stable = replaced.stable.as_ref().unwrap_or(&replaced.picture);
+        let mut stable = stable.clone();
+        for written in self.written_since(replaced) {
+            let Written {
+                first, count, stamp, ..
+            } = *written;
+            if written.fate == Fate::Done && !written.ambiguous && written.stability != Stability::Cached {
+                stable.settle(first, count, stamp);
+            } else {
+                stable.begin(first, count, stamp);
+            }
+        }
+        stable
+    }
+
+    fn written_since(&self, replaced: &Replaced) -> impl Iterator<Item = &Written> {
+        let (primary, sent) = (replaced.primary, replaced.sent);
+        self.log.iter().filter(move |written| {
+            written.volume == primary && written.sent > sent && written.fate != Fate::Declined
+        })
+    }
+
+    /// Power was lost: what was stable of it is all that a restore may still go back to.
+    pub(super) fn replaced_lose_power(&mut self) {
+        for (mirror, replaced) in std::mem::take(&mut self.replaced) {
+            let picture = self.stable_now(&replaced);
+            let replaced = Replaced {
+                sent: self.clock,
+                stable: Some(picture.clone()),
+                picture,
+                ..replaced
+            };
+            self.replaced.insert(mirror, replaced);
+        }
+    }
+
+    /// The restore from this mirror is over.
+    pub fn forget_replaced(&mut self, mirror: u32) {
+        self.replaced.remove(&mirror);
     }
 
     /// How the pair command ended, if it has.
@@ -259,8 +374,18 @@ impl Load {
                     kept.begin(first, count, stamp);
                 }
             }
+            let stable = self.stable.as_ref().map(|stable| stable.of(to).clone());
             self.stable_content(to, kept.as_ref().unwrap_or(&picture));
-            self.pictures.insert(to, picture);
+            let old = self.pictures.insert(to, picture).expect("a volume of the shape");
+            if matches!(cut.verb, Verb::Restore { .. }) {
+                let replaced = Replaced {
+                    primary: to,
+                    sent: cut.sent,
+                    picture: old,
+                    stable,
+                };
+                self.replaced.insert(from, replaced);
+            }
             self.forget_image(to);
             if split && cut.judged {
                 self.images.push(Image {

@@ -55,6 +55,9 @@ impl Load {
 
     /// Power was lost, and the session with it: what is stable is all there is. Which writes an image has is not to be judged any more.
     pub fn lose_power(&mut self) {
+        if self.stable.is_some() {
+            self.replaced_lose_power();
+        }
         let Some(stable) = &self.stable else { return };
         self.images.clear();
         if let Some(cut) = &mut self.cut {

@@ -43,8 +43,11 @@ impl World {
                     (Some(phase), Some(state)) => phase.may_be_after_kill(state, self.small_store),
                     _ => false,
                 };
-                let phase = was.map_or(Phase::Copy, |phase| phase.after(*verb));
-                let after = state.is_some_and(|state| phase.may_be_after_kill(state, self.small_store));
+                let phase = was.map_or(Some(Phase::Copy), |phase| phase.after(*verb));
+                let after = match (phase, state) {
+                    (Some(phase), Some(state)) => phase.may_be_after_kill(state, self.small_store),
+                    (phase, state) => phase.is_none() && state.is_none(),
+                };
                 assert!(
                     before || after,
                     "pair with mirror {mirror} was {was:?} when {verb:?} was killed, and is {state:?}"
@@ -134,20 +137,22 @@ impl World {
         }
         self.load.judge_images(&seen);
         // A protected restore, and whatever else goes on elsewhere, leaves a split mirror's file alone.
-        for (mirror, pair) in &self.pairs {
-            if matches!(pair.phase, Phase::Split | Phase::Protected) {
-                let stamps = Picture::of(&self.load.expected(*mirror)).check(&self.image(*mirror));
-                if let Err(why) = stamps {
-                    panic!("the file of volume {mirror}, {:?}: {why}", pair.phase);
-                }
+        let alone = self
+            .pairs
+            .iter()
+            .filter(|(_, pair)| matches!(pair.phase, Phase::Split | Phase::Protected));
+        for mirror in alone.map(|(mirror, _)| mirror).chain(&self.freed) {
+            let stamps = Picture::of(&self.load.expected(*mirror)).check(&self.image(*mirror));
+            if let Err(why) = stamps {
+                panic!("the file of volume {mirror}: {why}");
             }
         }
     }
 
-    /// Standards under load, and all mirrors of pairs.
+    /// Standards under load, all mirrors of pairs, and those that pairs have left whole.
     fn volumes(&self) -> Vec<u32> {
-        let mirrors = self.pairs.keys().copied();
-        self.standards.iter().copied().chain(mirrors).collect()
+        let mirrors = self.pairs.keys().chain(&self.freed);
+        self.standards.iter().chain(mirrors).copied().collect()
     }
 
     /// No two tracks of a pair differ without a mark.

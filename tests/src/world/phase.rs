@@ -54,14 +54,30 @@ impl Phase {
         self.is_equal() || matches!(self, Self::Splitting(_))
     }
 
-    pub(super) fn after(self, verb: Verb) -> Self {
-        match verb {
+    /// Has the mirror a content that is known when the pair is dissolved? Otherwise it may be half a copy.
+    pub(super) fn leaves_a_whole_mirror(self) -> bool {
+        match self {
+            Self::Copy | Self::Splitting(_) | Self::Suspended => false,
+            Self::Duplex | Self::Split | Self::Restoring | Self::Restored | Self::Protected => true,
+        }
+    }
+
+    /// May its restore still be stopped?
+    pub(super) fn restores(self) -> bool {
+        matches!(self, Self::Restoring | Self::Protected)
+    }
+
+    /// After this command; `None`: there is no pair any more.
+    pub(super) fn after(self, verb: Verb) -> Option<Self> {
+        Some(match verb {
             Verb::Establish { .. } => Self::Copy,
             Verb::Split { instant } => Self::Splitting(instant),
             Verb::Restore { protected: true, .. } => Self::Protected,
             Verb::Restore { .. } if self == Self::Restored => self,
             Verb::Restore { .. } => Self::Restoring,
-        }
+            Verb::Stop => Self::Split,
+            Verb::Cancel { .. } => return None,
+        })
     }
 
     /// The same pair, now that it was seen in this state. One that was SPLIT, or became so since it was looked at last, may be
