@@ -13,13 +13,17 @@ mod sanitize;
 mod tokens;
 mod transfer;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use scsi_model::{
     device_server::Kept,
     fast_path,
     plan::{Action, Answer},
+    reports,
     sense::{Sense, SenseKey},
     sense_codes,
     status::Status,
@@ -281,6 +285,7 @@ impl Task {
             Action::Copy(plan) => Ok(Outcome::Answer(self.copy(&plan).await)),
             Action::PopulateToken(plan) => Ok(Outcome::Answer(self.populate_token(plan))),
             Action::WriteUsingToken(plan) => Ok(Outcome::Answer(self.write_using_token(plan).await)),
+            Action::ReportTimestamp { allocation_length } => Ok(report_timestamp(allocation_length)),
             Action::LogSense(request) => self.log_sense(request).await,
             Action::ResetStatistics => Ok(self.reset_statistics()),
             Action::Control(call) => Ok(Outcome::Answer(self.control(call).await)),
@@ -315,6 +320,13 @@ impl Task {
     fn volume(&self) -> Arc<dyn Volume> {
         self.unit.volume().clone()
     }
+}
+
+fn report_timestamp(allocation_length: u32) -> Outcome {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let milliseconds = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let data = reports::timestamp(milliseconds).to_vec();
+    Outcome::Answer(Answer::data(data, allocation_length as usize))
 }
 
 /// How much of a READ the initiator takes, in whole blocks.

@@ -90,6 +90,40 @@ impl IdentityStore {
         Ok(())
     }
 
+    /// Gives a volume the identity that its configuration names, from now on. That of a volume which is not served any more is taken
+    /// from it: so a mirror takes the place of a standard that is gone, and hosts find what they had.
+    pub fn assign(
+        &self,
+        number: VolumeNumber,
+        naa: [u8; 16],
+        is_served: impl Fn(VolumeNumber) -> bool,
+    ) -> Result<(), AssignError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = hexadecimal(&naa);
+        if known.get(&number) == Some(&text) {
+            return Ok(());
+        }
+        let mut assigned = known.clone();
+        let former = known.iter().find(|(_, known)| **known == text);
+        if let Some((former, _)) = former {
+            if is_served(*former) {
+                return Err(AssignError::Taken {
+                    number: number.0,
+                    by: former.0,
+                });
+            }
+            assigned.remove(former);
+        }
+        assigned.insert(number, text);
+        if let Some(path) = &self.path {
+            let document = Document { naa: assigned };
+            state_file::store(path, &document)?;
+            assigned = document.naa;
+        }
+        *known = assigned;
+        Ok(())
+    }
+
     /// The identity of a volume: made and stored at the first call, the same for ever after.
     pub fn identity(&self, number: VolumeNumber) -> Result<Identity, StateFileError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +154,24 @@ impl IdentityStore {
     }
 }
 
+/// Why a volume cannot have an identity.
+#[derive(Debug, thiserror::Error)]
+pub enum AssignError {
+    /// Two volumes would be one to hosts.
+    #[error(
+        "the naa of volume {number} is that of volume {by}: no two volumes that are served can have the same"
+    )]
+    Taken {
+        /// That was to have it.
+        number: u32,
+        /// That has it.
+        by: u32,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+}
+
 fn identity_of(naa: [u8; 16]) -> Identity {
     Identity {
         naa,
@@ -127,7 +179,8 @@ fn identity_of(naa: [u8; 16]) -> Identity {
     }
 }
 
-fn parse(text: &str) -> Option<Identity> {
+/// 32 hexadecimal digits, of type 6.
+pub fn parse(text: &str) -> Option<Identity> {
     let mut naa = [0; 16];
     if text.len() != 32 || !text.is_ascii() {
         return None;
@@ -176,6 +229,23 @@ mod tests {
         let again = IdentityStore::open(directory.path()).unwrap();
         assert_ne!(again.identity(VolumeNumber(1)).unwrap(), one);
         assert_eq!(again.identity(VolumeNumber(2)).unwrap(), two);
+    }
+
+    #[test]
+    fn an_identity_is_handed_over_once_nobody_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = IdentityStore::open(directory.path()).unwrap();
+        let [one, two] = [1, 2].map(|number| store.identity(VolumeNumber(number)).unwrap());
+        let taken = store.assign(VolumeNumber(2), one.naa, |_| true);
+        assert!(matches!(taken, Err(AssignError::Taken { number: 2, by: 1 })));
+        assert_eq!(store.identity(VolumeNumber(2)).unwrap(), two);
+        store
+            .assign(VolumeNumber(2), one.naa, |number| number == VolumeNumber(2))
+            .unwrap();
+        let again = IdentityStore::open(directory.path()).unwrap();
+        assert_eq!(again.identity(VolumeNumber(2)).unwrap(), one);
+        let fresh = again.identity(VolumeNumber(1)).unwrap();
+        assert!(fresh != one && fresh != two);
     }
 
     #[test]

@@ -219,6 +219,7 @@ impl DeviceServer {
             }
             Handler::ReportOpcodes => reports::report_opcodes(cdb, &|entry| is_served(entry, facts))?,
             Handler::ReportTaskManagement => reports::report_task_management(cdb),
+            Handler::ReportTimestamp => return Ok(Plan::of(reports::timestamp_action(cdb))),
             Handler::ExtendedCopy => return plan_copy(cdb, data_out),
             Handler::ReceiveCopyStatus => {
                 let data = self.state(nexus)?.copies.report(cdb)?;

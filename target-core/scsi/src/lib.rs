@@ -24,7 +24,7 @@ pub mod opcode_table;
 mod persistent_reserve;
 pub mod plan;
 pub mod reference;
-mod reports;
+pub mod reports;
 pub mod reservations;
 pub mod rod_tokens;
 pub mod sanitize;

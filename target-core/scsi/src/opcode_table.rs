@@ -124,6 +124,7 @@ pub enum Handler {
     ReportTargetPortGroups,
     ReportOpcodes,
     ReportTaskManagement,
+    ReportTimestamp,
     ReplicationIn,
     ReplicationOut,
 }
@@ -315,6 +316,7 @@ const TABLE: &[Opcode] = &[
     command("REPORT TARGET PORT GROUPS", &[0xA3, 0xEA, 0, 0, 0, 0, F, F, F, F, 0, 0], Never, Nothing, H::ReportTargetPortGroups).with_service_action(),
     command("REPORT SUPPORTED OPERATION CODES", &[0xA3, 0x0C, 0x87, F, F, F, F, F, F, F, 0, 0], Reads, Nothing, H::ReportOpcodes).with_service_action(),
     command("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xA3, 0x0D, 0x80, 0, 0, 0, F, F, F, F, 0, 0], Reads, Nothing, H::ReportTaskManagement).with_service_action(),
+    command("REPORT TIMESTAMP", &[0xA3, 0x0F, 0, 0, 0, 0, F, F, F, F, 0, 0], Never, Nothing, H::ReportTimestamp).with_service_action(),
     command("READ(12)", &[0xA8, 0x18, F, F, F, F, F, F, F, F, 0, 0], Reads, Medium, H::Read),
     command("WRITE(12)", &[0xAA, 0x18, F, F, F, F, F, F, F, F, 0, 0], Writes, WritableMedium, H::Write),
     command("WRITE AND VERIFY(12)", &[0xAE, 0x16, F, F, F, F, F, F, F, F, 0, 0], Writes, WritableMedium, H::WriteAndVerify).long(),

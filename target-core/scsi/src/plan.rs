@@ -147,6 +147,11 @@ pub enum Action {
         /// How the answer looks.
         layout: LbaStatusLayout,
     },
+    /// REPORT TIMESTAMP: the time now, as [`crate::reports::timestamp`].
+    ReportTimestamp {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
     /// PRE-FETCH: bring the range into the cache if there is one, answer CONDITION MET.
     Prefetch {
         /// First byte.

@@ -285,6 +285,9 @@ ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it woul
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.
 - Protection information: RDPROTECT, WRPROTECT and VRPROTECT must be zero; the tags and the mask in 32-byte commands are then ignored.
 - ORWRITE(32), WRITE STREAM(32) and WRITE SCATTERED(32): nothing here keeps a generation for bitmaps, or streams.
+- SET TARGET PORT GROUPS: each target has one port group, which is always active/optimized. A unit that does not answer hosts (an established mirror) is 2h/04h/03h, not a state of its port.
+- SET TIMESTAMP: the clock is the system's.
+- REPORT REFERRALS: no unit is referred elsewhere.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.
 ";
 

@@ -1,12 +1,12 @@
 //! The reports of SPC-4: REPORT LUNS (6.33), SUPPORTED OPERATION CODES (6.35), SUPPORTED TASK MANAGEMENT FUNCTIONS
-//! (6.36) and TARGET PORT GROUPS (6.37).
+//! (6.36), TARGET PORT GROUPS (6.37) and TIMESTAMP (6.41).
 
 use crate::{
     big_endian::field,
     failure::Failure,
     lun,
     opcode_table::{self, Lookup, Opcode},
-    plan::Answer,
+    plan::{Action, Answer},
     sense::Sense,
     unit::TargetPort,
     vpd::TARGET_PORT_GROUP,
@@ -60,6 +60,21 @@ pub(crate) fn report_task_management(cdb: &[u8]) -> Answer {
         data.resize(16, 0);
     }
     Answer::data(data, field(cdb, 6..10) as usize)
+}
+
+/// REPORT TIMESTAMP wants the clock.
+pub(crate) fn timestamp_action(cdb: &[u8]) -> Action {
+    Action::ReportTimestamp {
+        allocation_length: field(cdb, 6..10) as u32,
+    }
+}
+
+/// REPORT TIMESTAMP parameter data (SPC-4 6.41): milliseconds since 1970, set by other means than SET TIMESTAMP.
+pub fn timestamp(milliseconds: u64) -> [u8; 12] {
+    let [_, _, time @ ..] = milliseconds.to_be_bytes();
+    let mut data = [0, 10, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    data[4..10].copy_from_slice(&time);
+    data
 }
 
 /// All four reporting options, with RCTD. `served` tells which commands this unit has.
@@ -165,6 +180,12 @@ mod tests {
         assert_eq!(read_32[4..16], [0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 9, 0x18, 0]);
         assert_eq!(opcodes(3, 0xDB, 0).unwrap(), [0, 1, 0, 0]);
         assert!(opcodes(1, 0x9E, 0).is_err() && opcodes(2, 0x28, 0).is_err() && opcodes(4, 0, 0).is_err());
+    }
+
+    #[test]
+    fn a_timestamp_has_six_bytes() {
+        let data = timestamp(0x0102_0304_0506);
+        assert_eq!(data, [0, 10, 3, 0, 1, 2, 3, 4, 5, 6, 0, 0]);
     }
 
     #[test]

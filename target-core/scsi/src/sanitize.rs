@@ -112,6 +112,7 @@ const fn leaves_medium_alone(handler: Handler) -> bool {
             | Handler::ReportTargetPortGroups
             | Handler::ReportOpcodes
             | Handler::ReportTaskManagement
+            | Handler::ReportTimestamp
             | Handler::ReplicationIn
     )
 }

@@ -208,6 +208,9 @@ pub enum OpenError {
         /// Logical block size.
         block_size: u32,
     },
+    /// Another volume is who this one was to be.
+    #[error(transparent)]
+    Identity(#[from] crate::identities::AssignError),
     /// A quota where nobody can tell what is allocated.
     #[error("a quota needs a volume on a file")]
     QuotaNeedsFile,

@@ -179,6 +179,7 @@ impl Runtime {
             removable: wanted.removable,
             thin: !wanted.thick,
             quota: None,
+            naa: None,
         };
         let mut problems = Problems::new("volume create");
         let volume = validate_volume("volume", &raw, &mut problems);

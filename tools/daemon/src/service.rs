@@ -85,7 +85,7 @@ impl Service {
         let fresh = Fresh::find(&config)?;
         let mut volumes = Vec::new();
         for volume in config.volumes.values() {
-            volumes.push(wiring::open_volume(volume, &identities)?);
+            volumes.push(wiring::open_volume(volume, &identities, &config)?);
         }
         let mut tuning = Tuning::default();
         tuning.limits.pace = config.replication.copy_rate.unwrap_or(0);
@@ -356,7 +356,8 @@ impl Service {
         resized: &mut Vec<(u32, u64)>,
     ) -> Result<(), String> {
         for volume in &plan.add_volumes {
-            let plain = wiring::open_volume(volume, &self.identities).map_err(|error| error.to_string())?;
+            let plain =
+                wiring::open_volume(volume, &self.identities, next).map_err(|error| error.to_string())?;
             let paired = self
                 .array
                 .add_volume(plain)

@@ -30,11 +30,16 @@ use crate::config::{Chap, Config, InitiatorConfig, Media, TargetConfig, VolumeCo
 /// Logical units by volume number: one for each volume, shared by all targets.
 pub(crate) type Units = BTreeMap<u32, Arc<LogicalUnit>>;
 
-/// Opens, or makes, a volume.
+/// Opens, or makes, one of the volumes of a configuration.
 pub(crate) fn open_volume(
     volume: &VolumeConfig,
     identities: &IdentityStore,
+    config: &Config,
 ) -> Result<Arc<PlainVolume>, OpenError> {
+    if let Some(naa) = volume.naa {
+        let is_served = |number: VolumeNumber| config.volumes.contains_key(&number.0);
+        identities.assign(VolumeNumber(volume.number), naa, is_served)?;
+    }
     let config = plain::VolumeConfig {
         number: VolumeNumber(volume.number),
         name: volume.name.clone(),

@@ -237,3 +237,18 @@ async fn control_is_for_those_who_may() {
     rig.target.set_rules(rules(&rig.units, true));
     assert_eq!(run(&nexus, 0, &split, &[]).await.status, 0);
 }
+
+#[tokio::test]
+async fn the_time_is_told() {
+    let rig = Rig::new();
+    let nexus = rig.nexus("iqn.a").await;
+    let told = run(&nexus, 0, &[0xA3, 0x0F, 0, 0, 0, 0, 0, 0, 0, 10], &[])
+        .await
+        .data_in;
+    assert_eq!((told.len(), &told[..4]), (10, &[0, 10, 3, 0][..]));
+    let milliseconds = told[4..]
+        .iter()
+        .fold(0, |time, byte| time << 8 | u64::from(*byte));
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    assert!((now - 60_000..=now).contains(&milliseconds));
+}

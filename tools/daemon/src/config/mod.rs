@@ -162,6 +162,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) thin: bool,
     /// Most bytes that it may allocate in its file.
     pub(crate) quota: Option<u64>,
+    /// Who it is to hosts, if that was not to be made up.
+    pub(crate) naa: Option<[u8; 16]>,
 }
 
 /// One LUN of a target.

@@ -110,6 +110,8 @@ pub(crate) struct RawVolume {
     pub(crate) thin: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) quota: Option<RawSize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) naa: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

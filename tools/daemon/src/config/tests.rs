@@ -16,6 +16,7 @@ name = "prod"
 size = "10GiB"
 file = "/srv/prod.img"
 quota = "6GiB"
+naa = "60248460000000010000000000000002"
 
 [[volume]]
 number = 2
@@ -83,6 +84,7 @@ fn everything_is_taken_over() {
     );
     assert!(prod.thin && !prod.mirror && !prod.removable);
     assert_eq!((prod.quota, config.volumes[&2].quota), (Some(6 << 30), None));
+    assert_eq!(prod.naa.unwrap()[..4], [0x60, 0x24, 0x84, 0x60]);
     let bcv = &config.volumes[&2];
     assert_eq!(
         (bcv.size, bcv.physical_block_size, &bcv.media),
@@ -337,6 +339,16 @@ fn volumes() {
         "volume[2].quota",
         "a thin volume on a file",
     );
+    one_fault(
+        &with("\"60248460", "\"50248460"),
+        "volume[1].naa",
+        "the first a 6",
+    );
+    let twice = with(
+        "thin = false",
+        "thin = false\nnaa = \"60248460000000010000000000000002\"",
+    );
+    one_fault(&twice, "volume[2].naa", "of volume prod already");
     one_fault(&with("6GiB", "six"), "volume[1].quota", "is no size");
     one_fault(&with("10GiB", "1000B"), "volume[1].size", "a multiple of 512");
     one_fault(

@@ -8,7 +8,7 @@ use std::{
 
 use admin_api::Size;
 use replication_engine::Limits;
-use target_core::{lun_map::LARGEST_LUN, scsi_model::control::SystemId};
+use target_core::{identities, lun_map::LARGEST_LUN, scsi_model::control::SystemId};
 
 use super::{
     Admin, Chap, Config, GenerationsConfig, InitiatorConfig, Isns, LunConfig, Media, Replication, Secret,
@@ -352,6 +352,12 @@ pub(crate) fn clash<'a>(
                 format!("{:?} is taken by volume {}", volume.name, other.number),
             );
         }
+        if volume.naa.is_some() && other.naa == volume.naa {
+            problems.add(
+                format!("{key}.naa"),
+                format!("is the naa of volume {} already", other.name),
+            );
+        }
         if volume.media != Media::Memory && other.media == volume.media {
             problems.add(
                 format!("{key}.file"),
@@ -405,7 +411,20 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
         removable: raw.removable,
         thin: raw.thin,
         quota: quota(key, raw, problems),
+        naa: naa(key, raw, problems),
     }
+}
+
+fn naa(key: &str, raw: &RawVolume, problems: &mut Problems) -> Option<[u8; 16]> {
+    let text = raw.naa.as_ref()?;
+    let identity = identities::parse(text);
+    if identity.is_none() {
+        problems.add(
+            format!("{key}.naa"),
+            format!("{text:?} is not accepted: 32 hexadecimal digits, the first a 6, are"),
+        );
+    }
+    identity.map(|identity| identity.naa)
 }
 
 /// What a thick volume, or one without a file, allocates is all of its size from the start.
