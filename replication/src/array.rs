@@ -44,6 +44,7 @@ use crate::{
     ops::OpTable,
     paired_volume::PairedVolume,
     recovery::{self, Recovered},
+    remote::Remote,
 };
 
 /// See the module's page.
@@ -62,6 +63,7 @@ pub struct Array {
     pub(crate) events: EventLog,
     changes: watch::Sender<()>,
     host_use: OnceLock<Arc<dyn HostUse>>,
+    pub(crate) remote: Remote,
     pub(crate) clock: Clock,
     pub(crate) runtime: Handle,
     pub(crate) jobs: Jobs,
@@ -125,12 +127,14 @@ impl Array {
         } = tuning;
         let config = EngineConfig { track_size, limits };
         let (directory, found) = JournalDirectory::open(&state_directory.join("journal"))?;
+        let remote = Remote::load(state_directory)?;
         let Recovered {
             engine,
             header,
             snapshot,
             events,
-        } = recovery::recover(&system, config, found, &volumes, fresh)?;
+        } = recovery::recover(&system, config, found, &volumes, &remote.specs(), fresh)?;
+        remote.keep_only(|pair| engine.pair(pair).is_some())?;
 
         let (notices, received) = mpsc::unbounded_channel();
         // The receiver ends with the array, and then nobody needs to hear.
@@ -160,6 +164,7 @@ impl Array {
                 events: EventLog::new(),
                 changes: watch::Sender::new(()),
                 host_use: OnceLock::new(),
+                remote,
                 clock: Clock::new(),
                 runtime,
                 jobs: Jobs::default(),
@@ -173,7 +178,13 @@ impl Array {
         }
         array.runtime.spawn(hear(Weak::clone(&array.me), received));
         array.runtime.spawn(tick(Weak::clone(&array.me)));
-        array.feed([Input::Tick]);
+        // No link is there yet: what was kept equal with another system is apart from now on, with marks.
+        let lost = array
+            .remote
+            .specs()
+            .into_iter()
+            .map(|(volume, _)| Input::Link { volume, up: false });
+        array.feed(lost.chain([Input::Tick]));
         Ok(array)
     }
 

@@ -13,6 +13,9 @@ pub enum ArrayError {
     /// It was not opened inside a tokio runtime.
     #[error("the array must be opened inside a tokio runtime")]
     NoRuntime,
+    /// What is kept of remote pairs cannot be read or written.
+    #[error(transparent)]
+    Remote(#[from] target_core::state_file::StateFileError),
     /// The journal cannot be opened or read.
     #[error(transparent)]
     Journal(#[from] JournalFileError),

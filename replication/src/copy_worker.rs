@@ -1,10 +1,8 @@
 //! Performs [`Effect::Copy`](replication_engine::effects::Effect::Copy): one range, one source, any number of destinations.
 //!
-//! Holes at the source become holes at the destinations, so that what was never written is neither read nor allocated.
+//! Holes at the source become holes at the destinations, so that what was never written is neither read, sent nor allocated.
 //! With one destination the disk copies inside the kernel where it can (and shares blocks on file systems that can);
 //! with several, each piece is read once and written to all.
-
-use std::sync::Arc;
 
 use replication_engine::{
     effects::Outcome,
@@ -12,10 +10,11 @@ use replication_engine::{
 };
 use target_core::{
     buffer::Buffer,
-    disk::Disk,
     media::Copied,
     volume::{Extent, IoError},
 };
+
+use crate::leg::Leg;
 
 /// Most bytes in memory for one copy.
 const PIECE: u64 = 1 << 20;
@@ -32,8 +31,8 @@ pub(crate) struct CopyFailure {
 
 /// Copies `range` from one disk to the same place of the others. Nothing is flushed.
 pub(crate) async fn copy(
-    (from, source): (VolumeId, Arc<Disk>),
-    to: Vec<(VolumeId, Arc<Disk>)>,
+    (from, source): (VolumeId, Leg),
+    to: Vec<(VolumeId, Leg)>,
     range: ByteRange,
 ) -> Result<Copied, CopyFailure> {
     let read_failed = |error| CopyFailure {
@@ -41,7 +40,7 @@ pub(crate) async fn copy(
         volume: from,
         error,
     };
-    if let [(volume, destination)] = &to[..] {
+    if let (Leg::Near(source), [(volume, Leg::Near(destination))]) = (&source, &to[..]) {
         let copied = source
             .copy_to(destination, range.start, range.end - range.start)
             .await;
@@ -81,12 +80,7 @@ enum Failed {
     Write(VolumeId, IoError),
 }
 
-async fn copy_data(
-    source: &Arc<Disk>,
-    to: &[(VolumeId, Arc<Disk>)],
-    start: u64,
-    end: u64,
-) -> Result<(), Failed> {
+async fn copy_data(source: &Leg, to: &[(VolumeId, Leg)], start: u64, end: u64) -> Result<(), Failed> {
     let mut at = start;
     while at < end {
         let length = (end - at).min(PIECE);
@@ -98,7 +92,7 @@ async fn copy_data(
         // All writes are under way before the first is awaited.
         let writes: Vec<_> = to
             .iter()
-            .map(|(volume, disk)| (*volume, disk.write(at, data.clone(), false)))
+            .map(|(volume, disk)| (*volume, disk.write(at, data.clone())))
             .collect();
         let mut result = Ok(());
         for (volume, write) in writes {
@@ -111,7 +105,7 @@ async fn copy_data(
     Ok(())
 }
 
-async fn make_hole(to: &[(VolumeId, Arc<Disk>)], start: u64, end: u64) -> Result<(), CopyFailure> {
+async fn make_hole(to: &[(VolumeId, Leg)], start: u64, end: u64) -> Result<(), CopyFailure> {
     for (volume, disk) in to {
         let first = disk
             .extents(start, 1)
@@ -119,7 +113,7 @@ async fn make_hole(to: &[(VolumeId, Arc<Disk>)], start: u64, end: u64) -> Result
             .map_err(|error| write_failed(*volume, error))?;
         let is_hole = |extent: &Extent| !extent.mapped && extent.offset + extent.length >= end;
         if !first.first().is_some_and(is_hole) {
-            let punched = disk.zero(start, end - start, true, false).await;
+            let punched = disk.zero(start, end - start, true).await;
             punched.map_err(|error| write_failed(*volume, error))?;
         }
     }
@@ -136,14 +130,23 @@ fn write_failed(volume: VolumeId, error: IoError) -> CopyFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
-    use target_core::media::{Faults, MemoryMedia};
+    use target_core::{
+        disk::Disk,
+        media::{Faults, MemoryMedia},
+    };
 
     use super::*;
 
     fn disk(name: &str) -> (Arc<Disk>, Arc<Faults>) {
         let (media, faults) = MemoryMedia::with_faults(4 << 20);
         (Disk::new(name, Arc::new(media)), faults)
+    }
+
+    fn near(disk: &Arc<Disk>) -> Leg {
+        Leg::Near(Arc::clone(disk))
     }
 
     async fn content(disk: &Arc<Disk>) -> Vec<u8> {
@@ -158,12 +161,12 @@ mod tests {
             .await
             .unwrap();
         one.write(0, Bytes::from(vec![9; 4 << 20]), false).await.unwrap();
-        let to = vec![(VolumeId(2), one.clone()), (VolumeId(3), two.clone())];
+        let to = vec![(VolumeId(2), near(&one)), (VolumeId(3), near(&two))];
         let range = ByteRange {
             start: 4096,
             end: 4 << 20,
         };
-        copy((VolumeId(1), source.clone()), to.clone(), range)
+        copy((VolumeId(1), near(&source)), to.clone(), range)
             .await
             .unwrap();
         let mut expected = content(&source).await;
@@ -176,7 +179,7 @@ mod tests {
         );
 
         faults.fail_writes(1 << 20..2 << 20);
-        let failure = copy((VolumeId(1), source), to, range).await.unwrap_err();
+        let failure = copy((VolumeId(1), near(&source)), to, range).await.unwrap_err();
         assert_eq!(failure.outcome, Outcome::WriteFailed(VolumeId(3)));
     }
 
@@ -193,8 +196,8 @@ mod tests {
         };
         let run = || {
             copy(
-                (VolumeId(1), source.clone()),
-                vec![(VolumeId(2), one.clone())],
+                (VolumeId(1), near(&source)),
+                vec![(VolumeId(2), near(&one))],
                 range,
             )
         };

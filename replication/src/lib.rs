@@ -7,6 +7,7 @@
 //! | the whole | [`mod@array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs` |
 //! | the engine's effects | `perform`, `copy_worker`, `ops` |
 //! | the journal | [`journal_file`], `journal_writer` |
+//! | other systems | [`remote`], `leg` |
 //! | what hosts see | [`paired_volume`], [`statistics`] |
 //! | other systems | [`link`] |
 //! | what administrators see | [`control`], [`events`] |
@@ -22,12 +23,14 @@ pub mod events;
 mod jobs;
 pub mod journal_file;
 mod journal_writer;
+mod leg;
 pub mod link;
 mod membership;
 mod ops;
 pub mod paired_volume;
 mod perform;
 mod recovery;
+pub mod remote;
 pub mod statistics;
 #[cfg(test)]
 mod tests;

@@ -156,8 +156,64 @@ impl PairedVolume {
     ) -> OpFuture {
         let range = byte_range(offset, length);
         let op = Arc::new(Op::new(self.id(), range, payload, Some(pass)));
-        array.host(Arc::clone(&op), io, fua);
+        array.host(Arc::clone(&op), io, fua, false);
         OpFuture(op)
+    }
+
+    /// The bytes of a volume that follows another system's, for that system.
+    pub(crate) async fn read_by_link(&self, offset: u64, buffer: Buffer) -> Result<Buffer, IoError> {
+        let place = (offset, buffer.len() as u64);
+        self.by_link(place, HostIo::Read, Payload::Read(Some(buffer)))
+            .await?
+            .ok_or_else(|| IoError::Internal("a read ended without its data".into()))
+    }
+
+    /// Writes to it.
+    pub(crate) async fn write_by_link(&self, offset: u64, data: Bytes) -> Result<(), IoError> {
+        let place = (offset, data.len() as u64);
+        self.by_link(place, HostIo::Write, Payload::Data(data))
+            .await
+            .map(drop)
+    }
+
+    /// Zeros it.
+    pub(crate) async fn zero_by_link(&self, offset: u64, length: u64, unmap: bool) -> Result<(), IoError> {
+        let payload = Payload::Zero { unmap };
+        self.by_link((offset, length), HostIo::Write, payload)
+            .await
+            .map(drop)
+    }
+
+    /// Makes stable what was written.
+    pub(crate) async fn flush_by_link(&self) -> Result<(), IoError> {
+        self.by_link((0, 0), HostIo::Flush, Payload::Flush)
+            .await
+            .map(drop)
+    }
+
+    /// What is data in it and what a hole.
+    pub(crate) async fn extents_by_link(&self, array: &Array, offset: u64) -> Result<Vec<Extent>, IoError> {
+        let limit = 2;
+        let extents = Arc::clone(&self.plain).extents(offset, limit).await?;
+        Ok(with_mapped(&extents, &array.elsewhere(self.id()), limit))
+    }
+
+    async fn by_link(
+        &self,
+        (offset, length): (u64, u64),
+        io: HostIo,
+        payload: Payload,
+    ) -> Result<Option<Buffer>, IoError> {
+        let (pass, array) = self.enter().await?;
+        let array = array.ok_or(IoError::NotReady)?;
+        let op = Arc::new(Op::new(
+            self.id(),
+            byte_range(offset, length),
+            payload,
+            Some(pass),
+        ));
+        array.host(Arc::clone(&op), io, false, true);
+        OpFuture(op).await
     }
 }
 

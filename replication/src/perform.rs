@@ -18,7 +18,6 @@ use replication_engine::{
     ids::{ByteRange, CommandId, OpId, Token, VolumeId},
 };
 use target_core::{
-    disk::Disk,
     scsi_model::control::VolumeNumber,
     volume::{Fast, IoError, Volume, VolumeChange},
 };
@@ -27,6 +26,7 @@ use crate::{
     array::Array,
     copy_worker,
     events::event_of,
+    leg::Leg,
     lock,
     ops::{Op, Piece},
 };
@@ -49,7 +49,7 @@ struct Scratch {
 
 impl Array {
     /// A host I/O begins. Its payload is in `op`, which hears of the end.
-    pub(crate) fn host(self: &Arc<Self>, op: Arc<Op>, io: HostIo, fua: bool) {
+    pub(crate) fn host(self: &Arc<Self>, op: Arc<Op>, io: HostIo, fua: bool, by_link: bool) {
         let (volume, range) = (op.volume, op.range);
         let id = self.ops.insert(op);
         self.feed([Input::Host {
@@ -58,6 +58,7 @@ impl Array {
             io,
             range,
             fua,
+            by_link,
         }]);
         if self.is_stopped()
             && let Some(op) = self.ops.remove(id)
@@ -214,7 +215,7 @@ impl Array {
         range: ByteRange,
         inputs: &mut Vec<Input>,
     ) {
-        let (Some(op), Some(disk)) = (self.ops.get(op), self.disk(from)) else {
+        let (Some(op), Some(disk)) = (self.ops.get(op), self.leg(from)) else {
             return done(token, Outcome::ReadFailed, inputs);
         };
         let mut buffer = op.take_buffer(range);
@@ -238,7 +239,7 @@ impl Array {
     }
 
     fn perform_prepare(self: &Arc<Self>, token: Token, op: OpId, from: VolumeId, inputs: &mut Vec<Input>) {
-        let (Some(op), Some(disk)) = (self.ops.get(op), self.disk(from)) else {
+        let (Some(op), Some(disk)) = (self.ops.get(op), self.leg(from)) else {
             return done(token, Outcome::ReadFailed, inputs);
         };
         let range = op.range;
@@ -264,19 +265,19 @@ impl Array {
         range: ByteRange,
         inputs: &mut Vec<Input>,
     ) {
-        let (Some(op), Some(volume)) = (self.ops.get(op), self.volume(number(to))) else {
+        let (Some(op), Some(disk)) = (self.ops.get(op), self.leg(to)) else {
             return done(token, Outcome::WriteFailed(to), inputs);
         };
-        let disk = volume.plain().disk();
         let write = match op.piece(range) {
-            Some(Piece::Data(data)) => match disk.try_write(range.start, &data, false) {
+            Some(Piece::Data(data)) => match disk.try_write(range.start, &data) {
                 Fast::Done(Ok(())) => return done(token, Outcome::Ok, inputs),
                 Fast::Done(Err(error)) => return done(token, self.blame_write(&op, to, error), inputs),
-                Fast::Later => disk.write(range.start, data, false),
+                Fast::Later => disk.write(range.start, data),
             },
             Some(Piece::Zero { unmap }) => {
-                let unmap = unmap && volume.info().thin;
-                disk.zero(range.start, range.end - range.start, unmap, false)
+                // Whether a foreign volume is thin, its own system knows.
+                let thick = self.volume(number(to)).is_some_and(|volume| !volume.info().thin);
+                disk.zero(range.start, range.end - range.start, unmap && !thick)
             }
             None => return done(token, Outcome::WriteFailed(to), inputs),
         };
@@ -294,12 +295,12 @@ impl Array {
         range: ByteRange,
         inputs: &mut Vec<Input>,
     ) {
-        let Some(source) = self.disk(from) else {
+        let Some(source) = self.leg(from) else {
             return done(token, Outcome::ReadFailed, inputs);
         };
         let mut destinations = Vec::with_capacity(to.len());
         for volume in to {
-            let Some(disk) = self.disk(*volume) else {
+            let Some(disk) = self.leg(*volume) else {
                 return done(token, Outcome::WriteFailed(*volume), inputs);
             };
             destinations.push((*volume, disk));
@@ -320,7 +321,7 @@ impl Array {
     }
 
     fn perform_flush(self: &Arc<Self>, token: Token, volume: VolumeId, inputs: &mut Vec<Input>) {
-        let Some(disk) = self.disk(volume) else {
+        let Some(disk) = self.leg(volume) else {
             return done(token, Outcome::WriteFailed(volume), inputs);
         };
         let flush = disk.flush();
@@ -356,9 +357,12 @@ impl Array {
         });
     }
 
-    fn disk(&self, volume: VolumeId) -> Option<Arc<Disk>> {
+    fn leg(&self, volume: VolumeId) -> Option<Leg> {
+        if volume.is_foreign() {
+            return self.remote.far(volume).map(Leg::Far);
+        }
         self.volume(number(volume))
-            .map(|volume| Arc::clone(volume.plain().disk()))
+            .map(|volume| Leg::Near(Arc::clone(volume.plain().disk())))
     }
 
     fn blame_read(&self, op: &Op, volume: VolumeId, error: IoError) -> Outcome {

@@ -43,9 +43,11 @@ pub(crate) fn recover(
     config: EngineConfig,
     found: Option<Found>,
     volumes: &[Arc<PlainVolume>],
+    foreign: &[(VolumeId, VolumeSpec)],
     fresh: &BTreeSet<VolumeNumber>,
 ) -> Result<Recovered, ArrayError> {
-    let specs = specs(volumes)?;
+    let mut specs = specs(volumes)?;
+    specs.extend(foreign.iter().copied());
     let mut header = Header {
         epoch: 1,
         system_id: system.to_wire(),

@@ -38,11 +38,13 @@ pub(crate) struct Decided {
     pub(crate) configs: Vec<VolumeConfig>,
     /// The primaries whose content is another from now on.
     pub(crate) restored: Vec<VolumeId>,
+    /// Tracks that count as changed on the mirror, besides (a far side's marks).
+    pub(crate) adopted: Vec<(PairId, TrackRange)>,
 }
 
 impl Decided {
     pub(crate) fn is_nothing(&self) -> bool {
-        self.pairs.is_empty() && self.configs.is_empty()
+        self.pairs.is_empty() && self.configs.is_empty() && self.adopted.is_empty()
     }
 }
 
@@ -64,6 +66,7 @@ impl Engine {
                     .map(|p| p.meta.primary),
             )
             .chain(decided.configs.iter().map(|config| config.volume))
+            .chain(decided.adopted.iter().map(|(pair, _)| pair.0))
             .collect();
         let replaced: BTreeSet<VolumeId> = decided
             .restored
@@ -87,6 +90,7 @@ impl Engine {
             configs: decided.configs.clone(),
             ..StateChange::default()
         };
+        self.adopt_changes(&decided.adopted, &mut record);
         let mut woken = Vec::new();
         for change in &decided.pairs {
             self.mark_what_is_still_to_come(change, &mut record);
@@ -155,6 +159,7 @@ impl Engine {
                 pairs: vec![change],
                 configs,
                 restored: decided.restored.clone(),
+                adopted: Vec::new(),
             };
             self.make(one, command.filter(|_| index == last), out);
         }
@@ -329,7 +334,7 @@ impl Engine {
             pair.queue.restart(now);
             woken.append(&mut pair.settle.abandon());
         }
-        if change.meta.state.is_copying() {
+        if change.meta.state.is_copying() && !change.meta.primary.is_foreign() {
             self.copying.insert(id);
         } else {
             self.copying.remove(&id);
@@ -369,7 +374,7 @@ impl Engine {
             Decided {
                 pairs,
                 configs,
-                restored: Vec::new(),
+                ..Decided::default()
             },
             None,
             out,

@@ -3,6 +3,7 @@
 use crate::{
     ids::{ByteRange, VolumeId},
     state::PairState,
+    track::TrackRange,
 };
 
 /// A command. Members are (primary, mirror); all or nothing, one point in time.
@@ -15,6 +16,15 @@ pub enum Command {
         /// To which pairs.
         members: Vec<(VolumeId, VolumeId)>,
         /// Validate, and count what would be copied, only.
+        dry_run: bool,
+    },
+    /// What the system at the other end of a remote pair has a part in.
+    Remote {
+        /// The pair.
+        pair: (VolumeId, VolumeId),
+        /// What to do.
+        act: RemoteAct,
+        /// Validate only.
         dry_run: bool,
     },
     /// CONFIG.
@@ -56,6 +66,27 @@ pub enum Verb {
     Cancel {
         /// Although a copy runs.
         force: bool,
+    },
+}
+
+/// What only remote pairs know ([`crate::remote`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteAct {
+    /// Leader, apart: these tracks were changed on the far side, which has kept the marks. They count as the mirror's changes from
+    /// now on.
+    Adopt(Vec<TrackRange>),
+    /// Follower, established: the leader begins to copy; the mirror holds no moment's image until it arrives.
+    Depart,
+    /// Follower, established: the leader says that the mirror is equal now.
+    Arrive,
+    /// Leader, COPY or DUPLEX: nothing is sent any more, changes are marked; it does not resume by itself.
+    Suspend,
+    /// Leader, SUSPENDED, with nothing marked: the other side has taken over, and this one follows it from now on.
+    Yield,
+    /// Primary and mirror, which are equal, change their parts.
+    Swap {
+        /// The other system has no part in it; the new leader is SUSPENDED and marks its writes.
+        alone: bool,
     },
 }
 
@@ -217,6 +248,8 @@ pub struct PairView {
     pub eta_seconds: Option<u32>,
     /// Last unasked-for change: the codes of docs/control-cdb.md.
     pub reason: u8,
+    /// SUSPENDED by a fault out of COPY or DUPLEX: the primary is right for certain.
+    pub resumes: bool,
 }
 
 /// Whose changes a pending map shows.

@@ -77,6 +77,10 @@ impl Engine {
         let shut = |id: &VolumeId| self.volumes.get(id).is_some_and(|volume| volume.gate > 0);
         match command {
             Command::Config { volume, .. } => shut(volume),
+            Command::Remote {
+                pair: (primary, mirror),
+                ..
+            } => shut(primary) || shut(mirror),
             Command::Pair { members, .. } => members
                 .iter()
                 .any(|(primary, mirror)| shut(primary) || shut(mirror)),
@@ -128,6 +132,8 @@ impl Engine {
 
 fn is_dry(command: &Command) -> bool {
     match command {
-        Command::Pair { dry_run, .. } | Command::Config { dry_run, .. } => *dry_run,
+        Command::Pair { dry_run, .. } | Command::Config { dry_run, .. } | Command::Remote { dry_run, .. } => {
+            *dry_run
+        }
     }
 }

@@ -210,7 +210,7 @@ impl Engine {
         let Some(pair) = self.pairs.get(&id).filter(|pair| pair.meta.state.is_copying()) else {
             return false;
         };
-        let shut = self.volume(pair.meta.primary).gate > 0;
+        let shut = self.volume(pair.meta.primary).gate > 0 || !self.is_within_reach(id.0);
         if shut || pair.queue.flying.len() >= limits.copies_per_pair || self.family(root).closed {
             return false;
         }

@@ -168,7 +168,9 @@ impl Engine {
                 Crossed::Done
             }
             Some(Outcome::ReadFailed | Outcome::Declined) => {
-                if current.is_some() {
+                let current = current.is_some();
+                // What a lost link stops is `link`'s affair: a protected restore waits.
+                if current && self.is_within_reach(crossing.from) {
                     let reason = if crossing.from == crossing.pair.0 {
                         MIRROR_IO
                     } else {
@@ -223,7 +225,7 @@ impl Engine {
         let Some(pair) = self.pairs.get(&id).filter(|pair| pair.era == era) else {
             return Next::Over;
         };
-        if !pair.meta.state.is_copying() || self.journal_failed {
+        if !pair.meta.state.is_copying() || self.journal_failed || !self.is_within_reach(id.0) {
             return Next::Over;
         }
         // Somebody may have copied or overtaken tracks while this job waited for its lock (S33).

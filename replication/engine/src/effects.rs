@@ -57,6 +57,15 @@ pub enum Input {
         range: ByteRange,
         /// The data must be stable before the answer.
         fua: bool,
+        /// It is not a host's: the system that this volume follows writes to it (see [`crate::remote`]).
+        by_link: bool,
+    },
+    /// A link to another system is there, or is lost: effects on this foreign volume can (or cannot) be performed.
+    Link {
+        /// The foreign volume.
+        volume: VolumeId,
+        /// Is the link there?
+        up: bool,
     },
     /// A command arrives. Answered by [`Effect::Answer`], once the change is durable.
     Command {

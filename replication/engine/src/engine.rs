@@ -55,6 +55,8 @@ pub struct Engine {
     pub(crate) served_last: Option<PairId>,
     /// Pairs of which something may be settled when writes that are on their way have ended.
     pub(crate) settles_behind: BTreeSet<PairId>,
+    /// Foreign volumes whose link is there.
+    pub(crate) linked: BTreeSet<VolumeId>,
     pub(crate) pace: Pace,
 
     /// The journal could not be written: nothing that needs it is accepted any more.
@@ -95,6 +97,7 @@ impl Engine {
             copying: BTreeSet::new(),
             served_last: None,
             settles_behind: BTreeSet::new(),
+            linked: BTreeSet::new(),
             pace: Pace::new(config.limits.pace, config.limits.latency_factor),
             journal_failed: false,
         }
@@ -199,6 +202,7 @@ impl Engine {
                 io,
                 range,
                 fua,
+                by_link,
             } => {
                 self.host_begin(
                     HostOp {
@@ -207,6 +211,7 @@ impl Engine {
                         io,
                         range,
                         fua,
+                        by_link,
                     },
                     out,
                 );
@@ -214,6 +219,7 @@ impl Engine {
             Input::Command { id, command, now_ms } => {
                 self.commands.push_back(Pending { id, command, now_ms });
             }
+            Input::Link { volume, up } => self.link(volume, up, out),
             Input::Done { token, outcome } => self.done(token, outcome, out),
             Input::Passed => {}
             Input::Tick => {

@@ -13,6 +13,8 @@ use crate::{
     track::TrackRange,
 };
 
+/// The link to the far side of the pair is lost (reason 1 of docs/control-cdb.md).
+pub(crate) const LINK_DOWN: u8 = 1;
 /// The mirror could not be read or written (reason 2 of docs/control-cdb.md).
 pub(crate) const MIRROR_IO: u8 = 2;
 /// The primary could not (reason 3).
@@ -45,10 +47,11 @@ impl Engine {
             }
             let mirror_half = half && !state.restores();
             let certain = matches!(state, PairState::Copy | PairState::Duplex);
+            let unreachable = reason == MIRROR_IO && !self.is_within_reach(id.0);
             let mut meta = PairMeta {
                 state: PairState::Suspended,
                 full: false,
-                reason,
+                reason: if unreachable { LINK_DOWN } else { reason },
                 resumes: certain,
                 ..pair.meta
             };
@@ -81,7 +84,7 @@ impl Engine {
                 Decided {
                     pairs,
                     configs,
-                    restored: Vec::new(),
+                    ..Decided::default()
                 },
                 None,
                 out,

@@ -217,6 +217,14 @@ impl Engine {
         };
     }
 
+    /// Nothing that was written to this leg counts on being stable there any more; returns the hot regions of the volume in
+    /// which something was.
+    pub(crate) fn forget_leg(&mut self, volume: VolumeId, leg: VolumeId) -> Vec<Region> {
+        let hot = self.volume_mut(volume).hot.iter_mut();
+        hot.filter_map(|(region, hot)| hot.legs.remove(&leg).map(|_| *region))
+            .collect()
+    }
+
     /// The hot regions of a volume in which something was written to this leg and may not be stable there.
     pub(crate) fn written_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
         let hot = self.volume(volume).hot.iter();

@@ -41,6 +41,8 @@ pub(crate) struct HostOp {
     pub(crate) io: HostIo,
     pub(crate) range: ByteRange,
     pub(crate) fua: bool,
+    /// The write of the system that this volume follows.
+    pub(crate) by_link: bool,
 }
 
 /// A part of a read.
@@ -83,7 +85,7 @@ pub(crate) enum HostFlight {
 impl Engine {
     /// A host I/O arrives.
     pub(crate) fn host_begin(&mut self, op: HostOp, out: &mut Effects) {
-        if !self.ready(op.volume) {
+        if !self.answers(&op) {
             return reply(op.op, Err(HostError::NotReady), out);
         }
         let root = self.root(op.volume);
@@ -128,8 +130,17 @@ impl Engine {
         }
     }
 
+    /// A host is answered when the volume is ready, the leader of a follower as long as it is followed.
+    fn answers(&self, op: &HostOp) -> bool {
+        if op.by_link {
+            self.follows(op.volume)
+        } else {
+            self.ready(op.volume)
+        }
+    }
+
     fn plan_host(&mut self, job: &mut Job, op: HostOp, out: &mut Effects) -> Next {
-        if !self.ready(op.volume) {
+        if !self.answers(&op) {
             return end(op, Err(HostError::NotReady), out);
         }
         match op.io {

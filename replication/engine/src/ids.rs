@@ -1,8 +1,27 @@
 //! Names of things: newtypes, so that a track is never taken for a volume.
 
+use core::fmt;
+
 /// A volume of this system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeId(pub u32);
+
+impl VolumeId {
+    /// The first number of a *foreign* volume: one of another system, the far side of a remote pair. Effects on it go over
+    /// a link; hosts here never address it.
+    pub const FIRST_FOREIGN: u32 = 0x8000_0000;
+
+    /// Is it a volume of another system?
+    pub const fn is_foreign(self) -> bool {
+        self.0 >= Self::FIRST_FOREIGN
+    }
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
 
 /// A pair, named by its mirror: a volume is the mirror of at most one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

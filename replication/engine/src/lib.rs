@@ -7,6 +7,7 @@
 //! | what is kept | [`state`], [`transition_table`], [`bitmap`], [`pair_bits`], [`track`], [`journal`], `pair`, `family` |
 //! | the life of an I/O | [`passage`], [`track_lock`], `host_op`, `plan`, `obstacles`, `heat`, `repair` |
 //! | copies | `copier`, `crossing`, `settle` |
+//! | remote pairs | [`remote`] |
 //! | changes of state | `commands`, `validation`, `verbs`, `change`, `gates`, `faults`, `resume`, `recovery` |
 
 pub mod bitmap;
@@ -21,6 +22,7 @@ pub mod mutation;
 pub mod pair_bits;
 pub mod passage;
 pub mod recovery;
+pub mod remote;
 pub mod state;
 pub mod track;
 pub mod track_lock;

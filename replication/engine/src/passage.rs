@@ -142,6 +142,7 @@ impl Engine {
                 PairState::Split | PairState::Suspended if !pair.is_unsettled(tracks) => {}
                 PairState::Duplex | PairState::Restored
                     if pair_id.0 != id
+                        && !pair_id.0.is_foreign()
                         && pair.is_equal(tracks)
                         && self.volume(pair_id.0).below.is_empty() =>
                 {

@@ -160,7 +160,8 @@ impl Engine {
         let since = self.names.next();
         self.volume_mut(id.0).above = Some(pair.meta.primary);
         self.volume_mut(pair.meta.primary).below.insert(id.0);
-        if pair.meta.state.is_copying() {
+        // The copies of a follower's pair are made by its leader.
+        if pair.meta.state.is_copying() && !pair.meta.primary.is_foreign() {
             self.copying.insert(id);
         }
         let resumes = pair.meta.state == PairState::Suspended && pair.meta.resumes;

@@ -50,6 +50,7 @@ impl Engine {
             .filter(|(_, pair)| pair.meta.state == PairState::Suspended)
             .filter(|(_, pair)| pair.retry.is_some_and(|retry| retry.at <= self.now))
             .filter(|(id, _)| !self.resumed_by_command.contains(&id.0))
+            .filter(|(id, pair)| !id.0.is_foreign() && !pair.meta.primary.is_foreign())
             .map(|(id, _)| *id)
             .collect();
         for id in due {

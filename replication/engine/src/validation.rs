@@ -54,6 +54,9 @@ impl Engine {
             } => self
                 .configure(*condition, *volume)
                 .map_err(|why| Refused { member: 0, why }),
+            Command::Remote { pair, act, .. } => {
+                self.remote(*pair, act).map_err(|why| Refused { member: 0, why })
+            }
             Command::Pair { verb, members, .. } => {
                 let mut scratch = Scratch {
                     above: self

@@ -76,7 +76,12 @@ impl Engine {
         accepted.decided.pairs.push(PairChange {
             pair: PairId(mirror),
             meta,
-            change: Change::OweAll,
+            // What is left to copy to a follower, its leader knows.
+            change: if primary.is_foreign() {
+                Change::Keep
+            } else {
+                Change::OweAll
+            },
         });
         accepted.summary.tracks += m.geometry.tracks();
         accepted.joins.extend([primary, mirror]);
@@ -195,7 +200,9 @@ impl Engine {
             if !pair.meta.state.keeps_two_legs() {
                 return Ok(());
             }
-            if pair.meta.state == PairState::Copy && !pair.bits.todo.is_empty() {
+            // How much a leader still owes its follower, only the leader knows.
+            let owes = !pair.bits.todo.is_empty() || above.is_foreign();
+            if pair.meta.state == PairState::Copy && owes {
                 return conflict(format!(
                     "volume {} is itself being copied from volume {}: wait until that has ended",
                     at.0, above.0

@@ -138,6 +138,7 @@ impl Engine {
             rate,
             eta_seconds: eta,
             reason: pair.meta.reason,
+            resumes: pair.meta.resumes,
         }
     }
 }

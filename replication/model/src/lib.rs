@@ -176,6 +176,7 @@ impl World {
             io,
             range,
             fua: false,
+            by_link: false,
         });
         op
     }

@@ -107,7 +107,7 @@ impl World {
         let id = CommandId(self.name());
         let states = match &command {
             Command::Pair { members, .. } => members.iter().map(|(p, m)| self.oracle.state(*p, *m)).collect(),
-            Command::Config { .. } => Vec::new(),
+            Command::Config { .. } | Command::Remote { .. } => Vec::new(),
         };
         self.commands.insert(
             id,

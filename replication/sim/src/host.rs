@@ -100,6 +100,7 @@ impl World {
             io,
             range,
             fua,
+            by_link: false,
         };
         if fua || self.rng.chance(300) || !self.pass(&input)? {
             return self.feed(input);

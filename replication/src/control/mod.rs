@@ -1,11 +1,13 @@
 //! The one executor of replication requests: [`Request`] in, [`Reply`] or [`Refusal`] out, wherever it came from (a
 //! C0h/C1h CDB, the admin socket, the command line).
 //!
-//! [`out`] turns the OUT verbs into engine commands, [`reports`] answers the IN requests from the engine's views,
+//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`reports`] answers the IN requests from the engine's views,
 //! [`refusals`] says in names and sentences why something is not done.
 
+mod backup;
 mod out;
 mod refusals;
+mod remote;
 mod reports;
 
 use std::{sync::Arc, time::Duration};
@@ -105,8 +107,13 @@ impl Array {
                     .collect())
             }
             PairSelector::One(primary, mirror) => {
-                self.known(primary)?;
-                self.known(mirror)?;
+                let (primary, mirror) = self.place(primary, mirror);
+                for volume in [primary, mirror]
+                    .into_iter()
+                    .filter(|volume| !id(*volume).is_foreign())
+                {
+                    self.known(volume)?;
+                }
                 let pair = self.pairs().into_iter().find(|pair| is(pair, primary, mirror));
                 pair.map(|pair| vec![pair])
                     .ok_or_else(|| self.no_such_pair(primary, mirror))
@@ -130,6 +137,18 @@ impl Array {
             [mirror] => Ok((pair.primary, VolumeNumber(mirror.0))),
             _ => Err(self.not_the_only_pair(pair.primary, &mirrors)),
         }
+    }
+
+    /// The pair as the engine names it: of a remote one, a volume is named by its number on its own system.
+    fn place(&self, primary: VolumeNumber, mirror: VolumeNumber) -> (VolumeNumber, VolumeNumber) {
+        if self.is_local_pair(primary, mirror) {
+            return (primary, mirror);
+        }
+        self.remote_pair(primary, mirror)
+            .map_or((primary, mirror), |pair| {
+                let (primary, mirror) = pair.volumes();
+                (VolumeNumber(primary.0), VolumeNumber(mirror.0))
+            })
     }
 
     fn known(&self, volume: VolumeNumber) -> Result<(), Refusal> {

@@ -1,5 +1,7 @@
 //! REPLICATION OUT: flags checked against what the verb takes, members resolved, then one engine command.
 
+use std::sync::Arc;
+
 use replication_engine::command::{self, Command, PairView, Summary, Verb};
 use target_core::scsi_model::control::{
     Condition, Flags, OutVerb, Preview, Refusal, RefusalKind, VolumeNumber, VolumePair,
@@ -16,20 +18,22 @@ const FLAGS_BYTE: u16 = 2;
 
 impl Array {
     pub(super) async fn out(
-        &self,
+        self: &Arc<Self>,
         verb: &OutVerb,
         flags: Flags,
         members: &[VolumePair],
         dry_run: bool,
     ) -> Result<Summary, Refusal> {
         check_flags(verb, flags)?;
-        self.check_remote(verb, flags)?;
         if members.is_empty() || members.len() > MOST_MEMBERS {
             let message = format!(
                 "{} pairs were given: 1 to {MOST_MEMBERS} are accepted",
                 members.len()
             );
             return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
+        }
+        if let Some(done) = self.out_of_remote(verb, flags, members, dry_run).await {
+            return done;
         }
         let mut pairs = Vec::with_capacity(members.len());
         for (index, member) in members.iter().enumerate() {
@@ -89,7 +93,7 @@ impl Array {
 
     /// The same question with no change, answered in tracks and bytes.
     pub(super) async fn preview(
-        &self,
+        self: &Arc<Self>,
         verb: &OutVerb,
         flags: Flags,
         pair: VolumePair,
@@ -103,20 +107,56 @@ impl Array {
         })
     }
 
-    /// Whatever needs a peer is refused as long as none is configured.
-    fn check_remote(&self, verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
-        let peer = match verb {
-            OutVerb::Establish {
-                remote: Some((peer, _)),
-            } => format!("peer {peer} is not configured"),
-            _ if flags.remote => "no peer is configured".to_owned(),
-            OutVerb::Swap | OutVerb::Suspend => {
-                format!("{} is for remote pairs, and no peer is configured", verb.name())
+    /// A command for a remote pair, if it is one.
+    async fn out_of_remote(
+        self: &Arc<Self>,
+        verb: &OutVerb,
+        flags: Flags,
+        members: &[VolumePair],
+        dry_run: bool,
+    ) -> Option<Result<Summary, Refusal>> {
+        if let OutVerb::Establish {
+            remote: Some((peer, mode)),
+        } = verb
+        {
+            let [
+                VolumePair {
+                    primary,
+                    mirror: Some(mirror),
+                },
+            ] = members
+            else {
+                let message = "a remote pair is made by itself, not in a list, and its mirror is named";
+                return Some(Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message)));
+            };
+            let made = self.establish_remote((*primary, *mirror), (peer, *mode), flags, dry_run);
+            return Some(made.await);
+        }
+        if flags.remote {
+            return Some(self.backup(members, dry_run).await);
+        }
+        let config = matches!(verb, OutVerb::Config(_));
+        for member in members.iter().filter(|_| !config) {
+            let Ok((primary, mirror)) = self.resolve(member) else {
+                continue;
+            };
+            if self.is_local_pair(primary, mirror) && !id(mirror).is_foreign() && !id(primary).is_foreign() {
+                continue;
             }
-            _ => return Ok(()),
-        };
-        let message = format!("{peer}: system {} has local pairs only", self.system());
-        Err(refusal(RefusalKind::NoPath, message))
+            let Some(pair) = self.remote_pair(primary, mirror) else {
+                continue;
+            };
+            if members.len() > 1 {
+                let message = "a remote pair is commanded by itself, not in a list";
+                return Some(Err(refusal(RefusalKind::State, message)));
+            }
+            return Some(self.out_remote(verb, flags, &pair, dry_run).await);
+        }
+        if matches!(verb, OutVerb::Swap | OutVerb::Suspend) {
+            let message = format!("{} is for remote pairs, and this is none", verb.name());
+            return Some(Err(refusal(RefusalKind::NoPath, message)));
+        }
+        None
     }
 
     /// A mirror that is about to stop answering hosts must not be reserved by one (S94).
@@ -157,7 +197,7 @@ enum Planned {
     Config(command::Condition),
 }
 
-/// The engine's verb. SWAP and SUSPEND never come this far: there are no remote pairs.
+/// The engine's verb. SWAP and SUSPEND never come this far: they are for remote pairs.
 fn engine_verb(verb: &OutVerb, flags: Flags) -> Planned {
     let Flags {
         full,

@@ -27,6 +27,9 @@ pub(super) fn list_parameter(index: usize) -> RefusalKind {
 impl Array {
     /// A volume as people know it: number and name.
     pub(super) fn name(&self, volume: VolumeNumber) -> String {
+        if let Some(far) = self.remote.name(VolumeId(volume.0)) {
+            return far;
+        }
         match self.volume(volume) {
             Some(known) => format!("{} ({})", volume.0, known.info().name),
             None => volume.0.to_string(),
@@ -86,7 +89,7 @@ impl Array {
     }
 
     /// The engine's reason, in the terms of the control set.
-    pub(super) fn explain(&self, why: &Why) -> Refusal {
+    pub(crate) fn explain(&self, why: &Why) -> Refusal {
         match why {
             Why::State { .. } | Why::Conflict { .. } | Why::TooManyPairs { .. } => {
                 refusal(RefusalKind::State, why.to_string())

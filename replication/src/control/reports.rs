@@ -23,8 +23,34 @@ impl Array {
         Ok(self
             .select(selector)?
             .iter()
-            .map(|pair| descriptor(pair, track_size))
+            .map(|pair| self.with_peer(pair, descriptor(pair, track_size)))
             .collect())
+    }
+
+    /// What a remote pair has more than a local one.
+    fn with_peer(&self, view: &PairView, mut descriptor: PairDescriptor) -> PairDescriptor {
+        let foreign = if view.primary.is_foreign() {
+            view.primary
+        } else {
+            view.mirror
+        };
+        let Some(pair) = self.remote.pair_of(foreign) else {
+            return descriptor;
+        };
+        if pair.leads {
+            (descriptor.role, descriptor.mirror) = (1, pair.far);
+        } else {
+            (descriptor.role, descriptor.primary) = (2, pair.far);
+        }
+        // S67: a backup never breaks the pair, though the image is taken apart from what is written meanwhile.
+        if pair.in_backup && matches!(view.state, PairState::Split | PairState::Splitting) {
+            (descriptor.state, descriptor.mirror_ready) = (PairState::Copy.code(), false);
+            descriptor.held = false;
+        }
+        descriptor.link_up = Some(self.remote.is_up(&pair.peer));
+        descriptor.mode = Some(pair.mode);
+        descriptor.peer = Some(pair.peer);
+        descriptor
     }
 
     pub(super) fn verify(&self, selector: PairSelector, state: Option<u8>) -> Result<VerifySummary, Refusal> {
@@ -95,13 +121,15 @@ impl Array {
     ) -> Result<Vec<PendingExtent>, Refusal> {
         let (primary, mirror) = self.resolve(pair)?;
         self.select(PairSelector::One(primary, mirror))?;
+        let (primary, mirror) = self.place(primary, mirror);
         let side = match side {
             PendingSide::Union => Side::Union,
             PendingSide::Primary => Side::Primary,
             PendingSide::Mirror => Side::Mirror,
             PendingSide::Remaining => Side::Remaining,
         };
-        let volume = self.volume(primary).ok_or_else(|| self.no_such_volume(primary))?;
+        let here = if id(primary).is_foreign() { mirror } else { primary };
+        let volume = self.volume(here).ok_or_else(|| self.no_such_volume(here))?;
         let block = u64::from(volume.info().block_size);
         Ok(self
             .pending(id(mirror), side)
@@ -123,12 +151,13 @@ impl Array {
             } else {
                 (pair.primary, pair.primary_invalid)
             };
+            let remote = self.remote.pair_of(other);
             CopyTableEntry {
-                remote: false,
+                remote: remote.is_some(),
                 primary,
                 status: pair.state.code(),
-                other: VolumeNumber(other.0),
-                system: self.system().clone(),
+                other: remote.as_ref().map_or(VolumeNumber(other.0), |pair| pair.far),
+                system: remote.map_or_else(|| self.system().clone(), |pair| pair.peer),
                 pending,
                 bytes_per_bit: self.track_size(),
             }

@@ -7,6 +7,7 @@ mod commands;
 mod hosts;
 mod pairs;
 mod race;
+mod remote;
 mod report_bytes;
 mod restart;
 mod scsi;

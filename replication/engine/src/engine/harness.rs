@@ -138,6 +138,12 @@ impl Room {
         self
     }
 
+    pub(super) fn add_volume(&mut self, number: u32) {
+        self.engine.define_volume(VolumeId(number), spec());
+        self.disks.insert(VolumeId(number), vec![0; BYTES as usize]);
+        self.durable = self.engine.snapshot();
+    }
+
     fn name(&mut self) -> u64 {
         self.names += 1;
         self.names
@@ -189,7 +195,7 @@ impl Room {
             start: range.0,
             end: range.1,
         };
-        self.enter(volume, (io, false), range, byte)
+        self.enter(volume, (io, false, false), range, byte)
     }
 
     /// Begins a host write with FUA.
@@ -198,10 +204,25 @@ impl Room {
             start: range.0,
             end: range.1,
         };
-        self.enter(volume, (HostIo::Write, true), range, byte)
+        self.enter(volume, (HostIo::Write, true, false), range, byte)
     }
 
-    fn enter(&mut self, volume: u32, (io, fua): (HostIo, bool), range: ByteRange, byte: u8) -> OpId {
+    /// Begins a write of the system that the volume follows.
+    pub(super) fn begin_by_link(&mut self, volume: u32, range: (u64, u64), byte: u8) -> OpId {
+        let range = ByteRange {
+            start: range.0,
+            end: range.1,
+        };
+        self.enter(volume, (HostIo::Write, false, true), range, byte)
+    }
+
+    fn enter(
+        &mut self,
+        volume: u32,
+        (io, fua, by_link): (HostIo, bool, bool),
+        range: ByteRange,
+        byte: u8,
+    ) -> OpId {
         let op = OpId(self.name());
         let buffer = vec![0; (range.end - range.start) as usize];
         self.ops.insert(
@@ -219,6 +240,7 @@ impl Room {
             io,
             range,
             fua,
+            by_link,
         });
         op
     }

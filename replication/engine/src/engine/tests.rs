@@ -5,6 +5,7 @@ mod faults;
 mod mirrors;
 mod ordering;
 mod progress;
+mod remote;
 mod restores;
 
 use super::harness::{BYTES, Dice, Room};

@@ -357,6 +357,7 @@ pub(crate) mod tests {
             rate: 0,
             eta_seconds: None,
             reason: 0,
+            resumes: false,
         }
     }
 

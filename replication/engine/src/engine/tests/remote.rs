@@ -1,0 +1,225 @@
+//! Remote pairs: the leader's engine, the follower's, links that come and go, and parts that change.
+
+use super::{mirrors::tracks, *};
+use crate::{
+    command::{Refused, RemoteAct, Side, Summary},
+    effects::Effect,
+    track::TrackRange,
+};
+
+/// The far volume.
+const FAR: u32 = VolumeId::FIRST_FOREIGN;
+
+fn link(room: &mut Room, up: bool) {
+    room.feed(Input::Link {
+        volume: VolumeId(FAR),
+        up,
+    });
+}
+
+fn remote(room: &mut Room, (primary, mirror): (u32, u32), act: RemoteAct) -> Result<Summary, Refused> {
+    let id = room.command(Command::Remote {
+        pair: (VolumeId(primary), VolumeId(mirror)),
+        act,
+        dry_run: false,
+    });
+    room.finish_command(id)
+}
+
+/// Pair 1 -> far is DUPLEX.
+fn leader(seed: u64) -> Room {
+    let mut room = Room::new(seed, 2);
+    room.add_volume(FAR);
+    link(&mut room, true);
+    room.verb(ESTABLISH, &[(1, FAR)]).unwrap();
+    room.settle();
+    assert_eq!(room.state(FAR), PairState::Duplex);
+    room
+}
+
+/// Pair far -> 1 is COPY, and 1 -> 2 is DUPLEX.
+fn follower(seed: u64) -> Room {
+    let mut room = Room::new(seed, 2);
+    room.add_volume(FAR);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.verb(ESTABLISH, &[(FAR, 1)]).unwrap();
+    room
+}
+
+fn by_link(room: &mut Room, range: (u64, u64), byte: u8) -> Result<Vec<u8>, HostError> {
+    let op = room.begin_by_link(1, range, byte);
+    room.finish(op)
+}
+
+/// S50, S51, S58: writes go to both systems; a lost link suspends the pair, which goes on marking; the union is copied when it is back.
+#[test]
+fn a_lost_link_suspends_with_marks_and_the_union_is_copied() {
+    let mut room = leader(200);
+    room.write(1, tracks(3, 5), 50).unwrap();
+    assert_eq!(room.disks[&VolumeId(FAR)][24..40], [50; 16]);
+    link(&mut room, false);
+    let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
+    assert_eq!((view.state, view.reason), (PairState::Suspended, 1));
+    room.write(1, tracks(66, 67), 51).unwrap();
+    assert_eq!(room.disks[&VolumeId(FAR)][528..536], [1; 8]);
+    for _ in 0..20 {
+        room.tick();
+        room.settle_effects();
+    }
+    assert_eq!(
+        room.state(FAR),
+        PairState::Suspended,
+        "it is resumed by whoever knows both sides"
+    );
+    // The far side was written at track 9.
+    room.disks.get_mut(&VolumeId(FAR)).unwrap()[72..80].fill(99);
+    remote(
+        &mut room,
+        (1, FAR),
+        RemoteAct::Adopt(vec![TrackRange::new(9, 10)]),
+    )
+    .unwrap();
+    assert!(
+        room.engine
+            .pending(PairId(VolumeId(FAR)), Side::Mirror)
+            .iter()
+            .any(|extent| extent.start == 72)
+    );
+    room.crash();
+    link(&mut room, true);
+    room.verb(ESTABLISH, &[(1, FAR)]).unwrap();
+    room.settle();
+    assert_eq!(room.state(FAR), PairState::Duplex);
+    assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(FAR)]);
+}
+
+/// A leg over a link that is gone fails like any other, and is the link's fault.
+#[test]
+fn a_write_that_finds_no_link_is_answered_and_marked() {
+    let mut room = leader(201);
+    room.engine.linked.clear();
+    room.unwritable.insert(VolumeId(FAR));
+    room.write(1, tracks(1, 2), 50).unwrap();
+    let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
+    assert_eq!((view.state, view.reason), (PairState::Suspended, 1));
+}
+
+/// S84: a protected restore over a link that is lost goes on where it was.
+#[test]
+fn a_protected_restore_waits_for_the_link() {
+    let mut room = leader(202);
+    room.verb(SPLIT, &[(1, FAR)]).unwrap();
+    room.settle();
+    room.write(1, tracks(0, 60), 50).unwrap();
+    room.command(Command::Pair {
+        verb: PROTECTED,
+        members: vec![(VolumeId(1), VolumeId(FAR))],
+        dry_run: false,
+    });
+    room.perform_all_but_copies();
+    link(&mut room, false);
+    assert_eq!(room.state(FAR), PairState::ProtectedRestoring);
+    room.unreadable.insert(VolumeId(FAR));
+    room.settle_effects();
+    for _ in 0..10 {
+        room.tick();
+        room.settle_effects();
+    }
+    assert_eq!(room.state(FAR), PairState::ProtectedRestoring);
+    assert_eq!(
+        room.read(1, tracks(58, 59)),
+        Err(HostError::Read),
+        "never the stale bytes"
+    );
+    room.unreadable.clear();
+    link(&mut room, true);
+    room.settle();
+    assert_eq!(room.state(FAR), PairState::Split);
+    assert_eq!(room.read(1, tracks(0, 60)).unwrap(), vec![1; 480]);
+}
+
+/// S52, S53, S81: a follower answers its leader and no host, copies nothing itself, and carries its own mirrors along.
+#[test]
+fn a_follower_takes_writes_from_the_link_only() {
+    let mut room = follower(203);
+    assert_eq!(room.state(1), PairState::Copy);
+    for _ in 0..5 {
+        room.tick();
+    }
+    assert_eq!(room.waiting(|effect| matches!(effect, Effect::Copy { .. })), 0);
+    assert_eq!(room.write(1, tracks(3, 4), 50), Err(HostError::NotReady));
+    by_link(&mut room, tracks(3, 5), 60).unwrap();
+    for volume in [1, 2] {
+        assert_eq!(room.disks[&VolumeId(volume)][24..40], [60; 16]);
+    }
+    let refused = room.verb(SPLIT, &[(1, 2)]).unwrap_err();
+    assert!(matches!(refused.why, Why::Conflict { .. }), "{refused:?}");
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    assert_eq!(room.state(1), PairState::Duplex);
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    by_link(&mut room, tracks(3, 4), 61).unwrap();
+    assert_eq!(room.read(2, tracks(3, 4)).unwrap(), [60; 8]);
+    room.verb(SPLIT, &[(FAR, 1)]).unwrap();
+    let op = room.begin_by_link(1, tracks(3, 4), 62);
+    assert_eq!(room.finish(op), Err(HostError::NotReady), "not any more");
+    room.write(1, tracks(9, 10), 70).unwrap();
+    let changed = room.engine.pending(PairId(VolumeId(1)), Side::Mirror);
+    assert_eq!(changed.len(), 1, "{changed:?}");
+}
+
+/// A follower that lost power tells its leader what it may have lost.
+#[test]
+fn a_follower_marks_what_a_crash_may_have_taken() {
+    let mut room = follower(204);
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    by_link(&mut room, tracks(3, 4), 60).unwrap();
+    room.crash();
+    assert_eq!(room.state(1), PairState::Copy);
+    assert!(!room.engine.pending(PairId(VolumeId(1)), Side::Union).is_empty());
+    by_link(&mut room, tracks(4, 5), 61).unwrap();
+}
+
+/// SWAP, together: both sides DUPLEX before and after, the other volume ready.
+#[test]
+fn parts_change() {
+    let mut room = follower(205);
+    let early = remote(&mut room, (FAR, 1), RemoteAct::Swap { alone: false });
+    assert!(early.is_err());
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    let swap = RemoteAct::Swap { alone: false };
+    remote(&mut room, (FAR, 1), swap.clone()).unwrap();
+    assert_eq!(
+        (room.state(1), room.state(FAR)),
+        (PairState::Simplex, PairState::Duplex)
+    );
+    link(&mut room, true);
+    room.write(1, tracks(3, 4), 50).unwrap();
+    assert_eq!(room.disks[&VolumeId(FAR)][24..32], [50; 8]);
+
+    let mut room = leader(206);
+    remote(&mut room, (1, FAR), swap).unwrap();
+    assert_eq!(
+        (room.state(1), room.state(FAR)),
+        (PairState::Duplex, PairState::Simplex)
+    );
+    assert_eq!(room.write(1, tracks(3, 4), 50), Err(HostError::NotReady));
+    by_link(&mut room, tracks(3, 4), 51).unwrap();
+}
+
+/// SWAP without the other system: only one that was equal may, and it marks what its hosts write.
+#[test]
+fn a_follower_takes_over_alone() {
+    let mut room = follower(207);
+    let alone = RemoteAct::Swap { alone: true };
+    let early = remote(&mut room, (FAR, 1), alone.clone()).unwrap_err();
+    assert!(matches!(early.why, Why::Conflict { .. }), "{early:?}");
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    remote(&mut room, (FAR, 1), alone).unwrap();
+    room.write(1, tracks(3, 4), 50).unwrap();
+    let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
+    assert_eq!((view.state, view.mirror_invalid), (PairState::Suspended, 1));
+    room.crash();
+    assert_eq!(room.state(FAR), PairState::Suspended);
+    assert_eq!(room.read(1, tracks(3, 4)).unwrap(), [50; 8]);
+}

@@ -1,0 +1,427 @@
+//! REPLICATION OUT for remote pairs: what the follower has to know first, then the engine's command, then what the follower has to know
+//! after it.
+
+use link_proto::{Action, FailureCode, Request, Response, VolumeName};
+use replication_engine::{
+    command::{Command, RemoteAct, Summary, Verb},
+    ids::VolumeId,
+    state::PairState,
+};
+use target_core::{
+    scsi_model::control::{CopyMode, Flags, OutVerb, Refusal, RefusalKind, SystemId, VolumeNumber},
+    volume::Volume,
+};
+
+use std::sync::Arc;
+
+use super::refusals::refusal;
+use crate::{
+    array::Array,
+    lock,
+    remote::{OrderError, RemotePair},
+};
+
+impl Array {
+    /// ESTABLISH with REMOTE: the pair is made, or made again.
+    pub(super) async fn establish_remote(
+        self: &Arc<Self>,
+        (primary, far): (VolumeNumber, VolumeNumber),
+        (peer, mode): (&SystemId, CopyMode),
+        flags: Flags,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        let known = self
+            .remote
+            .pairs()
+            .into_iter()
+            .find(|pair| pair.local == primary && pair.far == far && pair.peer == *peer && pair.leads);
+        if let Some(pair) = known {
+            if pair.mode != mode {
+                let message = "the pair has another mode: cancel it to change that";
+                return Err(refusal(RefusalKind::State, message));
+            }
+            return self
+                .out_remote(&OutVerb::Establish { remote: None }, flags, &pair, dry_run)
+                .await;
+        }
+        let volume = self.volume(primary).ok_or_else(|| self.no_such_volume(primary))?;
+        let _order = self.remote_orders().await;
+        let Some(paths) = self.remote.paths().filter(|paths| paths.knows(peer)) else {
+            let message = format!(
+                "{peer} is not a configured peer of {}: add a [[peer]]",
+                self.system()
+            );
+            return Err(refusal(RefusalKind::NoPath, message));
+        };
+        if !paths.is_up(peer) {
+            let message = format!("the link to {peer} is down: `holdfast link` says why");
+            return Err(refusal(RefusalKind::NoPath, message));
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)
+            .map_err(|error| refusal(RefusalKind::Internal, format!("no random number: {error}")))?;
+        let info = volume.info();
+        let pair = RemotePair {
+            pair: format!("{:032x}", u128::from_be_bytes(id).max(1)),
+            epoch: 1,
+            peer: peer.clone(),
+            local: primary,
+            far,
+            foreign: self.remote.free_foreign(),
+            mode,
+            leads: true,
+            bytes: info.bytes(),
+            block_size: info.block_size,
+            in_backup: false,
+            taken_over: false,
+        };
+        self.check_far(&pair).await?;
+        let tracks = pair.bytes.div_ceil(u64::from(self.track_size()));
+        if dry_run {
+            return Ok(Summary { tracks });
+        }
+        let internal = |text: String| refusal(RefusalKind::Internal, text);
+        self.order(&pair, Action::Create)
+            .await
+            .map_err(|error| of_peer(&error))?;
+        self.enter(&pair).map_err(internal)?;
+        self.relink(&pair);
+        let command = Command::Pair {
+            verb: Verb::Establish { full: true },
+            members: vec![pair.volumes()],
+            dry_run: false,
+        };
+        match self.command(command).await {
+            Ok(summary) => Ok(summary),
+            Err(refused) => {
+                let why = self.explain(&refused.why);
+                // The follower is told; if it does not hear, its side of the pair waits for `cancel --force` there.
+                let _ = self.order(&pair, Action::Cancel).await;
+                self.strike(&pair).map_err(internal)?;
+                Err(why)
+            }
+        }
+    }
+
+    /// Are the two volumes of the same kind?
+    async fn check_far(self: &Arc<Self>, pair: &RemotePair) -> Result<(), Refusal> {
+        let request = Request::Describe(VolumeName::Number(pair.far.0));
+        let answer = self.ask(pair, request).await.map_err(|error| of_peer(&error))?;
+        let Response::Described(there) = answer else {
+            let message = format!("{} did not say what its volume {} is", pair.peer, pair.far.0);
+            return Err(refusal(RefusalKind::PeerRefused, message));
+        };
+        for (what, here, there) in [
+            ("capacity", pair.bytes, there.bytes),
+            (
+                "block size",
+                u64::from(pair.block_size),
+                u64::from(there.block_size),
+            ),
+            (
+                "track size",
+                u64::from(self.track_size()),
+                u64::from(there.track_size),
+            ),
+        ] {
+            if here != there {
+                let message = format!(
+                    "volume {} and {}:{} differ in {what}: {here} and {there} bytes",
+                    self.name(pair.local),
+                    pair.peer,
+                    pair.far.0
+                );
+                return Err(refusal(RefusalKind::Geometry, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Any other verb.
+    pub(super) async fn out_remote(
+        self: &Arc<Self>,
+        verb: &OutVerb,
+        flags: Flags,
+        pair: &RemotePair,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        let _order = self.remote_orders().await;
+        // It may have changed while others gave orders.
+        let pair = &self
+            .remote
+            .pair_of(pair.foreign_id())
+            .ok_or_else(|| refusal(RefusalKind::NoSuchPair, "the pair is being dissolved"))?;
+        match verb {
+            OutVerb::Swap => self.swap(pair, flags.force, dry_run).await,
+            OutVerb::Cancel => self.cancel_remote(pair, flags.force, dry_run).await,
+            _ if !pair.leads => {
+                let message = format!(
+                    "{} leads this pair: give the command there, or `swap` to lead it here",
+                    pair.peer
+                );
+                Err(refusal(RefusalKind::State, message))
+            }
+            OutVerb::Establish { .. } => {
+                let full = Verb::Establish { full: flags.full };
+                self.copy_remote(pair, full, Action::Establish, dry_run).await
+            }
+            OutVerb::Restore => {
+                let (full, protected) = (flags.full, flags.protected);
+                let action = if protected {
+                    Action::RestoreProtected
+                } else {
+                    Action::Restore
+                };
+                self.copy_remote(pair, Verb::Restore { full, protected }, action, dry_run)
+                    .await
+            }
+            OutVerb::Split => self.split_remote(pair, flags, dry_run).await,
+            OutVerb::Suspend => {
+                let command = Command::Remote {
+                    pair: pair.volumes(),
+                    act: RemoteAct::Suspend,
+                    dry_run,
+                };
+                self.run_command(command).await
+            }
+            OutVerb::Config(_) => {
+                let message = format!("volume {} of {} is configured there", pair.far.0, pair.peer);
+                Err(refusal(RefusalKind::State, message))
+            }
+        }
+    }
+
+    /// ESTABLISH and RESTORE: the follower's volume is taken from its hosts first, and its marks count.
+    async fn copy_remote(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        verb: Verb,
+        action: Action,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        let command = |dry_run| Command::Pair {
+            verb,
+            members: vec![pair.volumes()],
+            dry_run,
+        };
+        let would = self.run_command(command(true)).await?;
+        if dry_run {
+            return Ok(would);
+        }
+        let apart = self
+            .view_of(pair.foreign_id())
+            .is_some_and(|view| matches!(view.state, PairState::Split | PairState::Suspended));
+        if apart {
+            self.must_be_up(pair)?;
+            self.compare_now(pair).await.map_err(|error| of_peer(&error))?;
+            self.take_back(pair, action)
+                .await
+                .map_err(|error| of_peer(&error))?;
+        } else if verb == (Verb::Establish { full: true }) {
+            self.order(pair, action).await.map_err(|error| of_peer(&error))?;
+            self.following(pair);
+        }
+        self.run_command(command(false)).await
+    }
+
+    async fn split_remote(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        flags: Flags,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        if flags.instant {
+            let message = "the mirror is on another system: it is ready when the copy has ended, not at once";
+            return Err(refusal(
+                RefusalKind::InvalidField {
+                    byte: 2,
+                    bit: Some(1),
+                },
+                message,
+            ));
+        }
+        let command = Command::Pair {
+            verb: Verb::Split {
+                instant: false,
+                strict_hold: flags.strict_hold,
+                force: flags.force,
+            },
+            members: vec![pair.volumes()],
+            dry_run,
+        };
+        let summary = self.run_command(command).await?;
+        if !dry_run {
+            // So that the mirror is ready when the command has ended, if there is nothing left to copy.
+            self.tell_now(pair).await;
+        }
+        Ok(summary)
+    }
+
+    async fn cancel_remote(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        let command = |dry_run| Command::Pair {
+            verb: Verb::Cancel {
+                force: force || !pair.leads,
+            },
+            members: vec![pair.volumes()],
+            dry_run,
+        };
+        if !pair.leads && !force {
+            let message = format!(
+                "{} leads this pair: cancel it there; --force forgets it on this side only",
+                pair.peer
+            );
+            return Err(refusal(RefusalKind::State, message));
+        }
+        if pair.leads && !force {
+            self.must_be_up(pair)?;
+        }
+        let summary = self.run_command(command(true)).await?;
+        if dry_run {
+            return Ok(summary);
+        }
+        if pair.leads {
+            match self.order(pair, Action::Cancel).await {
+                Ok(_) | Err(OrderError::Refused(FailureCode::NoSuchPair, _)) => {}
+                Err(error) if !force => return Err(of_peer(&error)),
+                Err(_) => {}
+            }
+        }
+        self.run_command(command(false)).await?;
+        self.strike(pair)
+            .map_err(|text| refusal(RefusalKind::Internal, text))?;
+        Ok(summary)
+    }
+
+    /// The other part, with the peer, or with FORCE without it.
+    async fn swap(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        let up = self.remote.is_up(&pair.peer);
+        if !up && !force {
+            let message = format!(
+                "the link to {} is down: --force takes over without it, and what it has written since is not here",
+                pair.peer
+            );
+            return Err(refusal(RefusalKind::NoPath, message));
+        }
+        if !up || force && !pair.leads {
+            return self.take_over(pair, dry_run).await;
+        }
+        let act = RemoteAct::Swap { alone: false };
+        let command = Command::Remote {
+            pair: pair.volumes(),
+            act: act.clone(),
+            dry_run: true,
+        };
+        self.run_command(command).await?;
+        if pair.leads
+            && let Some(why) = self.host_use(pair.local)
+        {
+            let message = format!(
+                "volume {} is in use: {why}; release it first",
+                self.name(pair.local)
+            );
+            return Err(refusal(RefusalKind::InUse, message));
+        }
+        if dry_run {
+            return Ok(Summary::default());
+        }
+        let (epoch, leads) = (pair.epoch + 1, !pair.leads);
+        let parts = (epoch, leads, false);
+        let failed = |error: OrderError| of_peer(&error);
+        if pair.leads {
+            // This side stops leading before the other begins.
+            self.change_parts(pair, act, parts).await.map_err(failed)?;
+            let order = RemotePair {
+                leads: true,
+                ..pair.clone()
+            };
+            self.order(&order, Action::Swap).await.map_err(failed)?;
+        } else {
+            self.order(pair, Action::Swap).await.map_err(failed)?;
+            self.change_parts(pair, act, parts).await.map_err(failed)?;
+        }
+        Ok(Summary::default())
+    }
+
+    async fn take_over(self: &Arc<Self>, pair: &RemotePair, dry_run: bool) -> Result<Summary, Refusal> {
+        if pair.leads {
+            let message = format!("volume {} is the primary already", self.name(pair.local));
+            return Err(refusal(RefusalKind::State, message));
+        }
+        let act = RemoteAct::Swap { alone: true };
+        if dry_run {
+            return self
+                .run_command(Command::Remote {
+                    pair: pair.volumes(),
+                    act,
+                    dry_run,
+                })
+                .await;
+        }
+        self.change_parts(pair, act, (pair.epoch + 1, true, true))
+            .await
+            .map_err(|error| of_peer(&error))?;
+        Ok(Summary::default())
+    }
+
+    pub(super) async fn run_command(&self, command: Command) -> Result<Summary, Refusal> {
+        self.command(command)
+            .await
+            .map_err(|refused| self.explain(&refused.why))
+    }
+
+    fn must_be_up(&self, pair: &RemotePair) -> Result<(), Refusal> {
+        if self.remote.is_up(&pair.peer) {
+            return Ok(());
+        }
+        let message = format!("the link to {} is down: `holdfast link` says why", pair.peer);
+        Err(refusal(RefusalKind::NoPath, message))
+    }
+
+    /// A remote pair by the numbers that users give: the volume of this system, and that of the other.
+    pub(super) fn remote_pair(&self, primary: VolumeNumber, mirror: VolumeNumber) -> Option<RemotePair> {
+        let foreign = |number: VolumeNumber| VolumeId(number.0).is_foreign();
+        self.remote.pairs().into_iter().find(|pair| {
+            let (p, m) = pair.volumes();
+            let far = |id: VolumeId| {
+                if id.is_foreign() {
+                    pair.far
+                } else {
+                    VolumeNumber(id.0)
+                }
+            };
+            let asked = |given: VolumeNumber, id: VolumeId| {
+                if foreign(given) {
+                    given.0 == id.0
+                } else {
+                    given == far(id)
+                }
+            };
+            asked(primary, p) && asked(mirror, m)
+        })
+    }
+
+    /// Is there a local pair of these volumes?
+    pub(super) fn is_local_pair(&self, primary: VolumeNumber, mirror: VolumeNumber) -> bool {
+        let pair = lock(&self.engine).pair(replication_engine::ids::PairId(VolumeId(mirror.0)));
+        pair.is_some_and(|view| view.primary.0 == primary.0)
+    }
+}
+
+/// What the peer said, or that it said nothing, in the terms of the control set.
+pub(super) fn of_peer(error: &OrderError) -> Refusal {
+    let kind = match error {
+        OrderError::NoPath(_) => RefusalKind::NoPath,
+        OrderError::Refused(..) => RefusalKind::PeerRefused,
+    };
+    refusal(kind, error.to_string())
+}

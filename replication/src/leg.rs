@@ -1,0 +1,73 @@
+//! What an effect reads and writes: a volume's disk here, or a volume of another system over a link.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use target_core::{
+    buffer::Buffer,
+    disk::Disk,
+    volume::{Extent, Fast, IoFuture},
+};
+
+use crate::remote::FarVolume;
+
+/// See the module's page.
+#[derive(Clone)]
+pub(crate) enum Leg {
+    /// Here.
+    Near(Arc<Disk>),
+    /// There. Nothing of it is done at once.
+    Far(Arc<FarVolume>),
+}
+
+impl Leg {
+    pub(crate) fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
+        match self {
+            Self::Near(disk) => disk.try_read(offset, buffer),
+            Self::Far(_) => Fast::Later,
+        }
+    }
+
+    pub(crate) fn read(&self, offset: u64, buffer: Buffer) -> IoFuture<Buffer> {
+        match self {
+            Self::Near(disk) => disk.read(offset, buffer),
+            Self::Far(far) => far.read(offset, buffer),
+        }
+    }
+
+    pub(crate) fn try_write(&self, offset: u64, data: &[u8]) -> Fast<()> {
+        match self {
+            Self::Near(disk) => disk.try_write(offset, data, false),
+            Self::Far(_) => Fast::Later,
+        }
+    }
+
+    pub(crate) fn write(&self, offset: u64, data: Bytes) -> IoFuture<()> {
+        match self {
+            Self::Near(disk) => disk.write(offset, data, false),
+            Self::Far(far) => far.write(offset, &data),
+        }
+    }
+
+    pub(crate) fn zero(&self, offset: u64, length: u64, unmap: bool) -> IoFuture<()> {
+        match self {
+            Self::Near(disk) => disk.zero(offset, length, unmap, false),
+            Self::Far(far) => far.zero(offset, length, unmap),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> IoFuture<()> {
+        match self {
+            Self::Near(disk) => disk.flush(),
+            Self::Far(far) => far.flush(),
+        }
+    }
+
+    /// What begins at the offset, data and holes by turns: at least one, at most `limit`.
+    pub(crate) fn extents(&self, offset: u64, limit: usize) -> IoFuture<Vec<Extent>> {
+        match self {
+            Self::Near(disk) => disk.extents(offset, limit),
+            Self::Far(far) => far.extents(offset),
+        }
+    }
+}

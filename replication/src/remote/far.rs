@@ -1,0 +1,322 @@
+//! A volume of another system: what the engine's effects on a foreign volume come to.
+//!
+//! # Sync and async
+//!
+//! In sync mode a write ends when the far system has answered it. In async mode it ends when it is on its way, in its place: the
+//! requests of all async pairs to a system leave in the order in which the engine issued them, and the far system carries
+//! them out one after another, so what it has is always the beginning of what was written here. How much may be on its way is
+//! limited; a write beyond that fails, which suspends the pair with marks. What was on its way and is not answered is one
+//! loss for all, told to the engine as a loss of the link: it marks every region that was written and not flushed since. A flush waits
+//! for everything on its way, and then for the far system's flush.
+
+use std::sync::{
+    Arc, Mutex, Weak,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use link_proto::{FailureCode, Request, Response, header::MAX_DATA};
+use replication_engine::{effects::Input, ids::VolumeId};
+use target_core::{
+    buffer::Buffer,
+    scsi_model::control::{CopyMode, SystemId},
+    volume::{Extent, IoError, IoFuture},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    array::Array,
+    lock,
+    remote::{NoPath, Paths, RemotePair},
+};
+
+/// Bytes of one async pair that may be on their way.
+const ON_THE_WAY: u64 = 64 << 20;
+
+/// See the module's page.
+pub(crate) struct FarVolume {
+    id: VolumeId,
+    peer: SystemId,
+    number: u32,
+    pair: u128,
+    epoch: AtomicU64,
+    mode: CopyMode,
+    bytes: u64,
+    array: Weak<Array>,
+    paths: Arc<dyn Paths>,
+    /// Bytes written and not answered, async only.
+    on_the_way: AtomicU64,
+    arrived: Notify,
+    /// Writes that were refused since the last flush, async only: the flush fails.
+    lost: Mutex<Option<String>>,
+}
+
+impl FarVolume {
+    pub(crate) fn new(pair: &RemotePair, array: Weak<Array>, paths: Arc<dyn Paths>) -> Arc<Self> {
+        Arc::new(Self {
+            id: pair.foreign_id(),
+            peer: pair.peer.clone(),
+            number: pair.far.0,
+            pair: pair.wire_id(),
+            epoch: AtomicU64::new(pair.epoch),
+            mode: pair.mode,
+            bytes: pair.bytes,
+            array,
+            paths,
+            on_the_way: AtomicU64::new(0),
+            arrived: Notify::new(),
+            lost: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Bytes written that the far system has not answered yet.
+    pub(crate) fn on_the_way(&self) -> u64 {
+        self.on_the_way.load(Ordering::Acquire)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn read(self: &Arc<Self>, offset: u64, mut buffer: Buffer) -> IoFuture<Buffer> {
+        let far = Arc::clone(self);
+        let (pair, epoch, volume) = (self.pair, self.epoch(), self.number);
+        let pieces = pieces(offset, buffer.len() as u64).map(|(offset, length)| {
+            let request = Request::Read {
+                pair,
+                epoch,
+                volume,
+                offset,
+                length: length as u32,
+            };
+            (offset, length as usize, self.paths.request(&self.peer, request))
+        });
+        let pieces: Vec<_> = pieces.collect();
+        Box::pin(async move {
+            for (at, length, answer) in pieces {
+                let start = (at - offset) as usize;
+                let part = &mut buffer[start..start + length];
+                let failed = |reason| IoError::Read { offset: at, reason };
+                match answer.await {
+                    Ok(Response::Data(data)) if data.len() == length => part.copy_from_slice(&data),
+                    Ok(Response::Hole) => part.fill(0),
+                    Ok(other) => return Err(failed(far.told(&other))),
+                    Err(error) => return Err(failed(far.link_lost(&error))),
+                }
+            }
+            Ok(buffer)
+        })
+    }
+
+    pub(crate) fn write(self: &Arc<Self>, offset: u64, data: &Bytes) -> IoFuture<()> {
+        let (pair, epoch, volume, ordered) = (self.pair, self.epoch(), self.number, self.is_async());
+        let requests = pieces(offset, data.len() as u64).map(|(at, length)| {
+            let start = (at - offset) as usize;
+            Request::Write {
+                pair,
+                epoch,
+                volume,
+                offset: at,
+                ordered,
+                data: data.slice(start..start + length as usize),
+            }
+        });
+        self.send(offset, data.len() as u64, requests.collect())
+    }
+
+    pub(crate) fn zero(self: &Arc<Self>, offset: u64, length: u64, unmap: bool) -> IoFuture<()> {
+        let request = Request::Zero {
+            pair: self.pair,
+            epoch: self.epoch(),
+            volume: self.number,
+            offset,
+            length,
+            unmap,
+            ordered: self.is_async(),
+        };
+        self.send(offset, 512, vec![request])
+    }
+
+    pub(crate) fn flush(self: &Arc<Self>) -> IoFuture<()> {
+        let far = Arc::clone(self);
+        Box::pin(async move {
+            far.all_arrived().await;
+            if let Some(reason) = lock(&far.lost).take() {
+                return Err(IoError::Write { offset: 0, reason });
+            }
+            let request = Request::Flush {
+                pair: far.pair,
+                epoch: far.epoch(),
+                volume: far.number,
+            };
+            let failed = |reason| IoError::Write { offset: 0, reason };
+            match far.paths.request(&far.peer, request).await {
+                Ok(Response::Done) => Ok(()),
+                Ok(other) => Err(failed(far.told(&other))),
+                Err(error) => Err(failed(far.link_lost(&error))),
+            }
+        })
+    }
+
+    /// What begins there: one extent.
+    pub(crate) fn extents(self: &Arc<Self>, offset: u64) -> IoFuture<Vec<Extent>> {
+        let far = Arc::clone(self);
+        let request = Request::Extents {
+            pair: self.pair,
+            epoch: self.epoch(),
+            volume: self.number,
+            offset,
+        };
+        let answer = self.paths.request(&self.peer, request);
+        Box::pin(async move {
+            let failed = |reason| IoError::Read { offset, reason };
+            match answer.await {
+                Ok(Response::Extent { mapped, length }) => {
+                    let length = length.clamp(1, far.bytes.saturating_sub(offset).max(1));
+                    Ok(vec![Extent {
+                        offset,
+                        length,
+                        mapped,
+                    }])
+                }
+                Ok(other) => Err(failed(far.told(&other))),
+                Err(error) => Err(failed(far.link_lost(&error))),
+            }
+        })
+    }
+
+    fn is_async(&self) -> bool {
+        self.mode == CopyMode::Async
+    }
+
+    /// Sends writes, now and in this order; the future is their end, or in async mode their beginning.
+    fn send(self: &Arc<Self>, offset: u64, cost: u64, requests: Vec<Request>) -> IoFuture<()> {
+        let failed = move |reason| IoError::Write { offset, reason };
+        if self.is_async() && self.on_the_way() + cost > ON_THE_WAY {
+            let reason = format!(
+                "more than {ON_THE_WAY} bytes would be on their way to {}",
+                self.peer
+            );
+            return Box::pin(std::future::ready(Err(failed(reason))));
+        }
+        let answers: Vec<_> = requests
+            .into_iter()
+            .map(|request| self.paths.request(&self.peer, request))
+            .collect();
+        let far = Arc::clone(self);
+        let end = async move {
+            for answer in answers {
+                match answer.await {
+                    Ok(Response::Done) => {}
+                    Ok(other) => return Err(failed(far.told(&other))),
+                    Err(error) => return Err(failed(far.link_lost(&error))),
+                }
+            }
+            Ok(())
+        };
+        if !self.is_async() {
+            return Box::pin(end);
+        }
+        self.on_the_way.fetch_add(cost, Ordering::AcqRel);
+        let far = Arc::clone(self);
+        let Some(array) = self.array.upgrade() else {
+            return Box::pin(std::future::ready(Err(failed(
+                "the array is shutting down".into(),
+            ))));
+        };
+        array.runtime.spawn(async move {
+            if let Err(error) = end.await {
+                *lock(&far.lost) = Some(error.to_string());
+                // The host has its answer: what the far side does not have is known only as "since the last flush".
+                far.lose(&error.to_string());
+            }
+            far.on_the_way.fetch_sub(cost, Ordering::AcqRel);
+            far.arrived.notify_waiters();
+        });
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    async fn all_arrived(&self) {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            if self.on_the_way() == 0 {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    /// A refusal for people.
+    fn told(&self, response: &Response) -> String {
+        match response {
+            Response::Failed { code, message } => {
+                // The far side has moved on, or lost what was between us: nothing more may be sent until both have compared notes.
+                if matches!(
+                    code,
+                    FailureCode::WrongEpoch
+                        | FailureCode::NoSuchPair
+                        | FailureCode::State
+                        | FailureCode::NotReady
+                ) {
+                    self.lose(message);
+                }
+                format!("{}: {message}", self.peer)
+            }
+            other => format!(
+                "{}: an answer of kind {:?} was not asked for",
+                self.peer,
+                other.kind()
+            ),
+        }
+    }
+
+    fn link_lost(&self, error: &NoPath) -> String {
+        self.lose(&error.0);
+        format!("{}: {error}", self.peer)
+    }
+
+    /// The engine hears of the loss before it hears what failed by it.
+    fn lose(&self, reason: &str) {
+        let is_me = |far: Arc<Self>| std::ptr::eq(Arc::as_ptr(&far), self);
+        if let Some(array) = self.array.upgrade()
+            && array.remote.far(self.id).is_some_and(is_me)
+        {
+            array.remote.unlink(&array, self.id, reason);
+            array.feed([Input::Link {
+                volume: self.id,
+                up: false,
+            }]);
+        }
+    }
+}
+
+/// A range in pieces that a request can carry.
+fn pieces(offset: u64, length: u64) -> impl Iterator<Item = (u64, u64)> {
+    let most = MAX_DATA as u64;
+    (0..length.div_ceil(most)).map(move |index| {
+        let start = index * most;
+        (offset + start, most.min(length - start))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ranges_go_in_pieces() {
+        let most = MAX_DATA as u64;
+        assert_eq!(pieces(5, 0).count(), 0);
+        assert_eq!(pieces(5, most).collect::<Vec<_>>(), [(5, most)]);
+        assert_eq!(
+            pieces(5, most + 1).collect::<Vec<_>>(),
+            [(5, most), (5 + most, 1)]
+        );
+    }
+}

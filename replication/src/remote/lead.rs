@@ -1,0 +1,362 @@
+//! The leader's side: what a follower is told, and when.
+//!
+//! A pair whose link has come back is compared first (`Status`): does the follower know it, in the same epoch? Only then may effects
+//! go over the link. From then on the follower is told whatever it does not know yet of the pair's state: that it follows, that it
+//! is equal, that it is on its own. What is told can be told again, so nothing needs to be remembered of an order whose answer was lost.
+//!
+//! A pair that a lost link suspended while it was COPY or DUPLEX resumes: the follower is told to follow, and answers with the tracks it
+//! knows to be changed there or lost in a crash; these are adopted, durably, and then the union is copied. Its own marks it keeps until it
+//! has been told that it is equal.
+//!
+//! # Who is right
+//!
+//! Each pair has an epoch, which goes up when a side becomes the primary. A leader that finds its follower in a higher epoch was left
+//! behind: somebody took over there. If this side has nothing that the other has not, it yields and follows. Else both
+//! sides have something, and nobody guesses: an event says so, and the pair waits until it is cancelled on the side that is to be
+//! given up.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use link_proto::{Action, FailureCode, PairOrder, PairReport, Request, Response, response::MAX_RUNS};
+use replication_engine::{
+    command::{Command, PairView, RemoteAct, Verb},
+    effects::Input,
+    ids::{PairId, VolumeId},
+    state::PairState,
+    track::TrackRange,
+};
+
+use super::{RemotePair, Told};
+use crate::{array::Array, lock};
+
+/// Between two looks when nothing calls for one.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest wait for an order's answer.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Why an order came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OrderError {
+    /// No answer.
+    NoPath(String),
+    /// The peer's refusal.
+    Refused(FailureCode, String),
+}
+
+impl std::fmt::Display for OrderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoPath(reason) => f.write_str(reason),
+            Self::Refused(_, message) => f.write_str(message),
+        }
+    }
+}
+
+/// Looks after the pairs that this system leads, until the array is gone.
+pub(super) async fn look_after(array: Weak<Array>) {
+    loop {
+        let Some(strong) = array.upgrade().and_then(|array| array.strong()) else {
+            return;
+        };
+        strong.look_at_all().await;
+        let mut changes = strong.changes();
+        let remote = Arc::clone(&strong);
+        drop(strong);
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = remote.remote.wake.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+impl Array {
+    async fn look_at_all(self: &Arc<Self>) {
+        for pair in self.remote.pairs().into_iter().filter(|pair| pair.leads) {
+            let _order = self.remote.orders.lock().await;
+            // It may have changed while others gave orders.
+            let Some(pair) = self.remote.pair_of(pair.foreign_id()).filter(|pair| pair.leads) else {
+                continue;
+            };
+            if let Err(error) = self.look_at(&pair).await {
+                let name = format!("{} {}:{}", pair.local.0, pair.peer, pair.far.0);
+                self.remote
+                    .say(self, pair.foreign_id(), format!("pair {name}: {error}"));
+            }
+        }
+    }
+
+    async fn look_at(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        let foreign = pair.foreign_id();
+        if !self.remote.is_up(&pair.peer) {
+            if self.remote.is_linked(foreign) {
+                self.remote.unlink(self, foreign, "it is down");
+                self.set_link(foreign, false);
+            }
+            return Ok(());
+        }
+        if !self.remote.is_linked(foreign) && !self.compare(pair).await? {
+            return Ok(());
+        }
+        let Some(view) = self.view_of(foreign) else {
+            return Ok(());
+        };
+        let told = self.remote.told(foreign);
+        match view.state {
+            // A backup was cut short: whatever became of it, the pair goes on.
+            PairState::Split | PairState::Suspended if pair.in_backup => {
+                self.follow_again(pair).await?;
+                self.change_registry(pair, |known| known.in_backup = false)?;
+            }
+            PairState::Suspended if view.resumes => self.follow_again(pair).await?,
+            PairState::Duplex | PairState::Restored if told != Some(Told::Equal) => {
+                self.order(pair, Action::Finished).await?;
+                self.remote.tell(foreign, Told::Equal);
+            }
+            PairState::Split if told != Some(Told::Apart) => {
+                self.order(pair, Action::Split).await?;
+                self.remote.tell(foreign, Told::Apart);
+                self.note_change();
+            }
+            PairState::ProtectedRestoring if told.is_none() => {
+                self.order(pair, Action::RestoreProtected).await?;
+                self.remote.tell(foreign, Told::Following);
+            }
+            _ => {}
+        }
+        self.remote.said_nothing(foreign);
+        Ok(())
+    }
+
+    /// One who gives orders at a time.
+    pub(crate) async fn remote_orders(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.remote.orders.lock().await
+    }
+
+    /// Compares notes with the follower now, if that was not done over this link.
+    pub(crate) async fn compare_now(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        if !self.remote.is_linked(pair.foreign_id()) && !self.compare(pair).await? {
+            let text = format!("{} leads this pair now", pair.peer);
+            return Err(OrderError::Refused(FailureCode::WrongEpoch, text));
+        }
+        Ok(())
+    }
+
+    /// Tells the follower what it does not know yet. If that fails it is told later.
+    pub(crate) async fn tell_now(self: &Arc<Self>, pair: &RemotePair) {
+        if let Err(error) = self.look_at(pair).await {
+            tracing::warn!("{}:{}: {error}", pair.peer, pair.far.0);
+        }
+    }
+
+    /// Do both sides mean the same by this pair? If so the engine may use the link.
+    async fn compare(self: &Arc<Self>, pair: &RemotePair) -> Result<bool, OrderError> {
+        let (report, _) = self.order(pair, Action::Status).await?;
+        if report.epoch > pair.epoch {
+            return self.left_behind(pair, &report).await;
+        }
+        if report.epoch < pair.epoch {
+            let text = format!(
+                "{} knows epoch {} of it, this system {}: it waits for the other side to be cancelled",
+                pair.peer, report.epoch, pair.epoch
+            );
+            return Err(OrderError::Refused(FailureCode::WrongEpoch, text));
+        }
+        self.relink(pair);
+        Ok(true)
+    }
+
+    /// Effects may go over the link.
+    pub(crate) fn relink(self: &Arc<Self>, pair: &RemotePair) {
+        let foreign = pair.foreign_id();
+        // A fresh start: what was on its way over the link before is lost, and marked.
+        self.remote.add_far(self, pair);
+        lock(&self.remote.told).remove(&foreign);
+        lock(&self.remote.linked).insert(foreign);
+        self.set_link(foreign, true);
+    }
+
+    fn set_link(self: &Arc<Self>, foreign: VolumeId, up: bool) {
+        self.feed([Input::Link { volume: foreign, up }]);
+    }
+
+    /// The other side has become the primary without us.
+    async fn left_behind(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        report: &PairReport,
+    ) -> Result<bool, OrderError> {
+        let Some(view) = self.view_of(pair.foreign_id()) else {
+            return Ok(false);
+        };
+        let ours = view.mirror_invalid + view.primary_invalid;
+        if view.state != PairState::Suspended || ours > 0 {
+            let text = format!(
+                "{} took over in epoch {}, and {ours} tracks were changed here: cancel the pair with --force on the side that is to be \
+                 given up, then establish it from the other",
+                pair.peer, report.epoch
+            );
+            return Err(OrderError::Refused(FailureCode::WrongEpoch, text));
+        }
+        let epoch = report.epoch;
+        self.change_parts(pair, RemoteAct::Yield, (epoch, false, false))
+            .await?;
+        Ok(false)
+    }
+
+    /// The parts of a pair change here: the registry first, then the engine.
+    pub(crate) async fn change_parts(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        act: RemoteAct,
+        (epoch, leads, taken_over): (u64, bool, bool),
+    ) -> Result<(), OrderError> {
+        let command = |dry_run| Command::Remote {
+            pair: pair.volumes(),
+            act: act.clone(),
+            dry_run,
+        };
+        let refused = |why: String| OrderError::Refused(FailureCode::State, why);
+        self.command(command(true))
+            .await
+            .map_err(|error| refused(self.explain(&error.why).message))?;
+        self.change_registry(pair, |known| {
+            (known.epoch, known.leads, known.taken_over) = (epoch, leads, taken_over);
+        })?;
+        if let Err(error) = self.command(command(false)).await {
+            let was = (pair.epoch, pair.leads, pair.taken_over);
+            self.change_registry(pair, |known| (known.epoch, known.leads, known.taken_over) = was)?;
+            return Err(refused(self.explain(&error.why).message));
+        }
+        let foreign = pair.foreign_id();
+        lock(&self.remote.linked).remove(&foreign);
+        lock(&self.remote.told).remove(&foreign);
+        if let Some(far) = self.remote.far(foreign) {
+            far.set_epoch(epoch);
+        }
+        self.remote.wake();
+        Ok(())
+    }
+
+    pub(crate) fn change_registry(
+        &self,
+        pair: &RemotePair,
+        change: impl FnOnce(&mut RemotePair),
+    ) -> Result<(), OrderError> {
+        let foreign = pair.foreign;
+        let stored = lock(&self.remote.registry).change(|pairs| {
+            if let Some(known) = pairs.iter_mut().find(|known| known.foreign == foreign) {
+                change(known);
+            }
+        });
+        stored.map_err(|error| OrderError::Refused(FailureCode::Internal, error.to_string()))
+    }
+
+    /// A suspended pair whose primary is right goes on: the union of both sides' marks is copied.
+    async fn follow_again(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        self.take_back(pair, Action::Establish).await?;
+        let command = Command::Pair {
+            verb: Verb::Establish { full: false },
+            members: vec![pair.volumes()],
+            dry_run: false,
+        };
+        let done = self.command(command).await;
+        done.map_err(|error| OrderError::Refused(FailureCode::State, self.explain(&error.why).message))?;
+        Ok(())
+    }
+
+    /// The follower follows (again): its volume answers no host any more, and what it knows to be changed there is adopted.
+    pub(crate) async fn take_back(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        action: Action,
+    ) -> Result<(), OrderError> {
+        let (_, changed) = self.order(pair, action).await?;
+        let adopt = Command::Remote {
+            pair: pair.volumes(),
+            act: RemoteAct::Adopt(changed),
+            dry_run: false,
+        };
+        let adopted = self.command(adopt).await;
+        adopted.map_err(|error| OrderError::Refused(FailureCode::State, self.explain(&error.why).message))?;
+        self.following(pair);
+        Ok(())
+    }
+
+    /// The follower has been told that it follows, and is not equal yet.
+    pub(crate) fn following(&self, pair: &RemotePair) {
+        self.remote.tell(pair.foreign_id(), Told::Following);
+    }
+
+    /// Gives an order and takes the whole answer.
+    pub(crate) async fn order(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        action: Action,
+    ) -> Result<(PairReport, Vec<TrackRange>), OrderError> {
+        let (primary, mirror) = if pair.leads {
+            (pair.local.0, pair.far.0)
+        } else {
+            (pair.far.0, pair.local.0)
+        };
+        let mut order = PairOrder {
+            pair: pair.wire_id(),
+            epoch: pair.epoch,
+            action,
+            flags: 0,
+            primary,
+            mirror,
+            mode: pair.mode,
+            bytes: pair.bytes,
+            track_size: self.track_size(),
+            from: 0,
+        };
+        let mut changed = Vec::new();
+        loop {
+            match self.ask(pair, Request::Pair(order.clone())).await? {
+                Response::PairState(report) => {
+                    let runs = report.runs.iter().take(MAX_RUNS);
+                    changed.extend(runs.map(|run| TrackRange::new(run.first, run.first + run.tracks)));
+                    match report.next {
+                        Some(next) => (order.from, order.action) = (next, Action::Status),
+                        None => return Ok((report, changed)),
+                    }
+                }
+                other => return Err(unasked(&other)),
+            }
+        }
+    }
+
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        request: Request,
+    ) -> Result<Response, OrderError> {
+        let Some(paths) = self.remote.paths() else {
+            return Err(OrderError::NoPath("this system has no links".to_owned()));
+        };
+        let answer = tokio::time::timeout(ANSWER, paths.request(&pair.peer, request)).await;
+        match answer {
+            Ok(Ok(Response::Failed { code, message })) => Err(OrderError::Refused(code, message)),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(OrderError::NoPath(format!("{}: {error}", pair.peer))),
+            Err(_) => Err(OrderError::NoPath(format!(
+                "{} did not answer within {} s",
+                pair.peer,
+                ANSWER.as_secs()
+            ))),
+        }
+    }
+
+    pub(crate) fn view_of(&self, mirror: VolumeId) -> Option<PairView> {
+        lock(&self.engine).pair(PairId(mirror))
+    }
+}
+
+fn unasked(response: &Response) -> OrderError {
+    let text = format!("an answer of kind {:?} was not asked for", response.kind());
+    OrderError::Refused(FailureCode::Internal, text)
+}

@@ -1,0 +1,257 @@
+//! Remote pairs: a pair of which one volume is another system's. docs/remote.md tells how they work.
+//!
+//! To the engine a remote pair is a pair with a foreign volume (`replication_engine::remote`). Here is what that stands for:
+//!
+//! | part | module |
+//! |---|---|
+//! | which pairs there are, and who leads | [`registry`] |
+//! | the way to another system | [`path`] |
+//! | the foreign volume's I/O | [`far`] |
+//! | what the leader tells its follower, and when | [`lead`] |
+//! | what a follower does for its leader | [`serve`] |
+//!
+//! The leader's engine is the one truth about a pair. The follower is told what becomes of it, again and again until it has said
+//! that it knows; every order can be given twice.
+
+mod far;
+mod lead;
+mod path;
+mod registry;
+mod serve;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use arc_swap::ArcSwap;
+use replication_engine::{
+    command::VolumeSpec,
+    ids::{PairId, VolumeId},
+};
+use target_core::{
+    scsi_model::control::{SystemId, VolumeNumber},
+    state_file::StateFileError,
+};
+use tokio::sync::Notify;
+
+pub(crate) use far::FarVolume;
+pub(crate) use lead::OrderError;
+pub use path::{NoPath, PathFuture, Paths};
+use registry::Registry;
+pub use registry::RemotePair;
+pub use serve::ServeFuture;
+
+use crate::{
+    array::Array,
+    events::{ArrayEvent, Level},
+    lock,
+};
+
+/// What the array knows of other systems.
+pub(crate) struct Remote {
+    registry: Mutex<Registry>,
+    far: ArcSwap<BTreeMap<VolumeId, Arc<FarVolume>>>,
+    paths: OnceLock<Arc<dyn Paths>>,
+    /// Foreign mirrors whose follower has compared notes with us over the link that is there now.
+    linked: Mutex<BTreeSet<VolumeId>>,
+    /// What each follower was told over that link.
+    told: Mutex<BTreeMap<VolumeId, Told>>,
+    /// What was said of a pair last, so that it is said once.
+    said: Mutex<BTreeMap<VolumeId, String>>,
+    /// One order at a time.
+    orders: tokio::sync::Mutex<()>,
+    wake: Notify,
+}
+
+/// What a follower knows of the leader's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It follows; it is being copied to, or from.
+    Following,
+    /// It is equal.
+    Equal,
+    /// It is its hosts'.
+    Apart,
+}
+
+impl Remote {
+    /// What `remote.json` in the state directory says.
+    pub(crate) fn load(state_directory: &Path) -> Result<Self, StateFileError> {
+        Ok(Self {
+            registry: Mutex::new(Registry::load(state_directory.join("remote.json"))?),
+            far: ArcSwap::default(),
+            paths: OnceLock::new(),
+            linked: Mutex::default(),
+            told: Mutex::default(),
+            said: Mutex::default(),
+            orders: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// The foreign volumes.
+    pub(crate) fn specs(&self) -> Vec<(VolumeId, VolumeSpec)> {
+        let spec = |pair: &RemotePair| {
+            let (bytes, block_size) = (pair.bytes, pair.block_size);
+            (pair.foreign_id(), VolumeSpec { bytes, block_size })
+        };
+        lock(&self.registry).pairs.iter().map(spec).collect()
+    }
+
+    /// Entries whose pair never came to be, or is over, are dropped.
+    pub(crate) fn keep_only(&self, exists: impl Fn(PairId) -> bool) -> Result<(), StateFileError> {
+        let mut registry = lock(&self.registry);
+        let stale = |pair: &RemotePair| !exists(PairId(pair.volumes().1));
+        if registry.pairs.iter().any(stale) {
+            registry.change(|pairs| pairs.retain(|pair| !stale(pair)))?;
+        }
+        Ok(())
+    }
+
+    /// All remote pairs of this system.
+    pub(crate) fn pairs(&self) -> Vec<RemotePair> {
+        lock(&self.registry).pairs.clone()
+    }
+
+    /// The pair that a foreign volume belongs to.
+    pub(crate) fn pair_of(&self, foreign: VolumeId) -> Option<RemotePair> {
+        let registry = lock(&self.registry);
+        registry
+            .pairs
+            .iter()
+            .find(|pair| pair.foreign == foreign.0)
+            .cloned()
+    }
+
+    /// A number for one more foreign volume.
+    pub(crate) fn free_foreign(&self) -> u32 {
+        lock(&self.registry).free_foreign()
+    }
+
+    /// The pair that both systems call so.
+    fn pair_called(&self, wire_id: u128) -> Option<RemotePair> {
+        let registry = lock(&self.registry);
+        registry
+            .pairs
+            .iter()
+            .find(|pair| pair.wire_id() == wire_id)
+            .cloned()
+    }
+
+    /// A foreign volume as people know it.
+    pub(crate) fn name(&self, foreign: VolumeId) -> Option<String> {
+        self.pair_of(foreign)
+            .map(|pair| format!("{}:{}", pair.peer, pair.far.0))
+    }
+
+    pub(crate) fn paths(&self) -> Option<&Arc<dyn Paths>> {
+        self.paths.get()
+    }
+
+    pub(crate) fn far(&self, foreign: VolumeId) -> Option<Arc<FarVolume>> {
+        self.far.load().get(&foreign).cloned()
+    }
+
+    /// Is the link of this pair there?
+    pub(crate) fn is_up(&self, peer: &SystemId) -> bool {
+        self.paths().is_some_and(|paths| paths.is_up(peer))
+    }
+
+    /// Makes the I/O of a foreign volume possible.
+    fn add_far(&self, array: &Arc<Array>, pair: &RemotePair) {
+        let Some(paths) = self.paths() else { return };
+        let far = FarVolume::new(pair, Arc::downgrade(array), Arc::clone(paths));
+        let mut all = BTreeMap::clone(&self.far.load());
+        all.insert(pair.foreign_id(), far);
+        self.far.store(Arc::new(all));
+    }
+
+    fn remove_far(&self, foreign: VolumeId) {
+        let mut all = BTreeMap::clone(&self.far.load());
+        all.remove(&foreign);
+        self.far.store(Arc::new(all));
+        lock(&self.linked).remove(&foreign);
+        lock(&self.told).remove(&foreign);
+        lock(&self.said).remove(&foreign);
+    }
+
+    fn is_linked(&self, foreign: VolumeId) -> bool {
+        lock(&self.linked).contains(&foreign)
+    }
+
+    fn told(&self, foreign: VolumeId) -> Option<Told> {
+        lock(&self.told).get(&foreign).copied()
+    }
+
+    fn tell(&self, foreign: VolumeId, told: Told) {
+        lock(&self.told).insert(foreign, told);
+    }
+
+    /// What both sides know of each other is out of date.
+    pub(crate) fn unlink(&self, array: &Array, foreign: VolumeId, reason: &str) {
+        if lock(&self.linked).remove(&foreign) {
+            lock(&self.told).remove(&foreign);
+            let name = self.name(foreign).unwrap_or_default();
+            let text = format!("the link to {name} does not serve: {reason}");
+            array.events.push(ArrayEvent::Told {
+                kind: "link",
+                level: Level::Warning,
+                text,
+            });
+        }
+        self.wake.notify_one();
+    }
+
+    /// Somebody else should look at the pairs.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Says a thing about a pair, once.
+    fn say(&self, array: &Array, foreign: VolumeId, text: String) {
+        let known = lock(&self.said).insert(foreign, text.clone());
+        if known.as_ref() != Some(&text) {
+            array.events.push(ArrayEvent::Told {
+                kind: "pair",
+                level: Level::Warning,
+                text,
+            });
+        }
+    }
+
+    fn said_nothing(&self, foreign: VolumeId) {
+        lock(&self.said).remove(&foreign);
+    }
+}
+
+impl Array {
+    /// Connects the array with other systems. Once; from then on remote pairs are looked after.
+    pub fn connect(&self, paths: Arc<dyn Paths>) {
+        let Some(array) = self.strong() else { return };
+        if array.remote.paths.set(paths).is_err() {
+            return;
+        }
+        for pair in array.remote.pairs() {
+            array.remote.add_far(&array, &pair);
+        }
+        array.runtime.spawn(lead::look_after(Arc::downgrade(&array)));
+    }
+
+    /// A link came or went: the pairs over it are looked at.
+    pub fn link_changed(&self) {
+        self.remote.wake();
+    }
+
+    /// The remote pairs that this system has a part in.
+    pub fn remote_pairs(&self) -> Vec<RemotePair> {
+        self.remote.pairs()
+    }
+
+    /// Bytes of async writes to a foreign volume that are not answered yet.
+    pub fn bytes_on_the_way(&self, foreign: VolumeNumber) -> u64 {
+        let far = self.remote.far(VolumeId(foreign.0));
+        far.map_or(0, |far| far.on_the_way())
+    }
+}

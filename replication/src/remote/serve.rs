@@ -1,0 +1,501 @@
+//! The follower's side: what a peer's requests come to here.
+//!
+//! A request of data names the pair and its epoch; one of a pair that this system does not know, leads itself, or knows in another epoch is
+//! refused and changes nothing. Writes go through the engine like a host's, so that the volume's own mirrors and generations get what
+//! they are promised; only readiness is the other way round: the leader is answered while hosts are not.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use link_proto::{
+    Action, Description, FailureCode, PairOrder, PairReport, Request, Response, Run, VolumeName,
+    response::MAX_RUNS,
+};
+use replication_engine::{
+    command::{Command, PairView, RemoteAct, Side, Verb, VolumeSpec},
+    ids::VolumeId,
+    state::PairState,
+};
+use target_core::{
+    buffer::Buffer,
+    scsi_model::control::{
+        OutVerb, Request as ControlRequest, SystemId, VolumeNumber, VolumePair, decode_cdb,
+    },
+    volume::{IoError, Volume},
+};
+
+use super::RemotePair;
+use crate::{array::Array, lock, paired_volume::PairedVolume};
+
+/// The answer to a peer.
+pub type ServeFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+type Refused = (FailureCode, String);
+
+impl Array {
+    /// A request of a peer. To be called in the order of arrival.
+    pub fn serve(&self, peer: &SystemId, boot: u128, request: Request) -> ServeFuture {
+        let Some(array) = self.strong() else {
+            let stopping = Response::failed(FailureCode::Refused, "the system is stopping");
+            return Box::pin(std::future::ready(stopping));
+        };
+        let peer = peer.clone();
+        Box::pin(async move {
+            let result = match request {
+                Request::Describe(name) => array.describe(&name, boot),
+                Request::Pair(order) => array.obey(&peer, &order).await.map(Response::PairState),
+                Request::Forward(command) => array.forwarded(&peer, &command).await,
+                data => array.serve_data(&peer, data).await,
+            };
+            result.unwrap_or_else(|(code, message)| Response::failed(code, message))
+        })
+    }
+
+    fn describe(&self, name: &VolumeName, boot: u128) -> Result<Response, Refused> {
+        let found = match name {
+            VolumeName::Number(number) => self.volume(VolumeNumber(*number)),
+            VolumeName::Name(name) => self
+                .volumes()
+                .into_iter()
+                .find(|volume| volume.info().name == *name),
+        };
+        let volume = found.ok_or_else(|| no_such_volume(self, name))?;
+        let info = volume.info();
+        Ok(Response::Described(Description {
+            number: info.number.0,
+            name: info.name.clone(),
+            bytes: info.bytes(),
+            block_size: info.block_size,
+            track_size: self.track_size(),
+            mirror_class: info.mirror_class,
+            boot,
+        }))
+    }
+
+    async fn serve_data(&self, peer: &SystemId, request: Request) -> Result<Response, Refused> {
+        let done = |result: Result<(), IoError>| {
+            result
+                .map(|()| Response::Done)
+                .map_err(|error| refused_io(&error))
+        };
+        match request {
+            Request::Write {
+                pair,
+                epoch,
+                volume,
+                offset,
+                data,
+                ..
+            } => {
+                let volume = self.followed(peer, (pair, epoch, volume), (offset, data.len() as u64))?;
+                done(volume.write_by_link(offset, data).await)
+            }
+            Request::Zero {
+                pair,
+                epoch,
+                volume,
+                offset,
+                length,
+                unmap,
+                ..
+            } => {
+                let volume = self.followed(peer, (pair, epoch, volume), (offset, length))?;
+                done(volume.zero_by_link(offset, length, unmap).await)
+            }
+            Request::Read {
+                pair,
+                epoch,
+                volume,
+                offset,
+                length,
+            } => {
+                let volume = self.followed(peer, (pair, epoch, volume), (offset, u64::from(length)))?;
+                let read = volume.read_by_link(offset, Buffer::new(length as usize)).await;
+                let buffer = read.map_err(|error| refused_io(&error))?;
+                Ok(Response::Data(buffer.freeze()))
+            }
+            Request::Flush { pair, epoch, volume } => {
+                let volume = self.followed(peer, (pair, epoch, volume), (0, 0))?;
+                done(volume.flush_by_link().await)
+            }
+            Request::Extents {
+                pair,
+                epoch,
+                volume,
+                offset,
+            } => {
+                let volume = self.followed(peer, (pair, epoch, volume), (offset, 0))?;
+                let extents = volume.extents_by_link(self, offset).await;
+                let extents = extents.map_err(|error| refused_io(&error))?;
+                let first = extents.first().copied();
+                Ok(first.map_or(
+                    Response::Extent {
+                        mapped: true,
+                        length: 0,
+                    },
+                    |first| Response::Extent {
+                        mapped: first.mapped,
+                        length: first.length,
+                    },
+                ))
+            }
+            Request::Describe(_) | Request::Pair(_) | Request::Forward(_) => {
+                Err((FailureCode::Internal, "this is no request for data".to_owned()))
+            }
+        }
+    }
+
+    /// The volume of a pair that this system follows in, if the leader means the same.
+    fn followed(
+        &self,
+        peer: &SystemId,
+        (pair, epoch, volume): (u128, u64, u32),
+        (offset, length): (u64, u64),
+    ) -> Result<Arc<PairedVolume>, Refused> {
+        let known = self.known_pair(peer, pair)?;
+        check_epoch(&known, epoch)?;
+        if known.leads || known.local.0 != volume {
+            let text = format!("volume {volume} does not follow {peer} here");
+            return Err((FailureCode::State, text));
+        }
+        let volume = self
+            .volume(known.local)
+            .ok_or_else(|| no_such_volume(self, &VolumeName::Number(volume)))?;
+        if offset.checked_add(length).is_none_or(|end| end > volume.bytes()) {
+            let text = format!(
+                "{length} bytes at {offset} are not in the volume, which has {}",
+                volume.bytes()
+            );
+            return Err((FailureCode::Geometry, text));
+        }
+        Ok(volume)
+    }
+
+    fn known_pair(&self, peer: &SystemId, pair: u128) -> Result<RemotePair, Refused> {
+        self.remote
+            .pair_called(pair)
+            .filter(|known| known.peer == *peer)
+            .ok_or_else(|| {
+                let text = format!("{} has no such pair with {peer}", self.system());
+                (FailureCode::NoSuchPair, text)
+            })
+    }
+
+    /// An order about a pair.
+    async fn obey(self: &Arc<Self>, peer: &SystemId, order: &PairOrder) -> Result<PairReport, Refused> {
+        if order.action == Action::Create {
+            let _order = self.remote.orders.lock().await;
+            self.create(peer, order).await?;
+        }
+        let pair = self.known_pair(peer, order.pair)?;
+        if matches!(order.action, Action::Status | Action::Create) {
+            return self.report(&pair, order.from);
+        }
+        check_epoch(&pair, order.epoch)?;
+        if order.action == Action::Swap {
+            return self.swap_asked(&pair).await;
+        }
+        if pair.leads {
+            let text = format!("{} leads this pair itself", self.system());
+            return Err((FailureCode::State, text));
+        }
+        let view = self.follower_view(&pair)?;
+        match order.action {
+            Action::Establish | Action::Restore | Action::RestoreProtected => {
+                if matches!(view.state, PairState::Split | PairState::Suspended) {
+                    self.may_be_taken(pair.local)?;
+                    self.pair_command(&pair, Verb::Establish { full: false }).await?;
+                } else {
+                    self.act(&pair, RemoteAct::Depart).await?;
+                }
+            }
+            Action::Finished => self.arrive(&pair, &view).await?,
+            Action::Split => {
+                if view.state != PairState::Split {
+                    self.arrive(&pair, &view).await?;
+                    let split = Verb::Split {
+                        instant: false,
+                        strict_hold: false,
+                        force: false,
+                    };
+                    self.pair_command(&pair, split).await?;
+                }
+            }
+            Action::Cancel => {
+                let report = self.report(&pair, 0)?;
+                self.dissolve(&pair).await?;
+                return Ok(report);
+            }
+            Action::Status | Action::Create | Action::Swap => {}
+        }
+        self.report(&pair, order.from)
+    }
+
+    async fn arrive(self: &Arc<Self>, pair: &RemotePair, view: &PairView) -> Result<(), Refused> {
+        if view.state == PairState::Duplex {
+            return Ok(());
+        }
+        self.act(pair, RemoteAct::Arrive).await
+    }
+
+    async fn act(self: &Arc<Self>, pair: &RemotePair, act: RemoteAct) -> Result<(), Refused> {
+        let command = Command::Remote {
+            pair: pair.volumes(),
+            act,
+            dry_run: false,
+        };
+        self.obeyed(command).await
+    }
+
+    /// The split of local mirrors that a backup asks for (430-460 of Fig. 4): their primaries follow the peer, and hold its
+    /// image now. A mirror that is apart is made equal first; the image is that of this moment all the same, for a
+    /// split owes what it has not.
+    async fn forwarded(self: &Arc<Self>, peer: &SystemId, command: &[u8]) -> Result<Response, Refused> {
+        let refused = |text: String| (FailureCode::Refused, text);
+        let (cdb, data) = command
+            .split_at_checked(16)
+            .ok_or_else(|| refused(format!("a command has 16 bytes at least, not {}", command.len())))?;
+        let decoded = decode_cdb(cdb, data, VolumeNumber(u32::MAX))
+            .map_err(|failure| refused(format!("the command forwarded is none: {failure:?}")))?;
+        let ControlRequest::Out {
+            verb: OutVerb::Split,
+            members,
+            dry_run,
+            ..
+        } = decoded.request
+        else {
+            return Err(refused(
+                "only the split of a local mirror is forwarded".to_owned(),
+            ));
+        };
+        let (mut pairs, mut apart, mut parted) = (Vec::new(), Vec::new(), Vec::new());
+        for VolumePair { primary, mirror } in members {
+            let follows = |pair: &RemotePair| pair.peer == *peer && pair.local == primary && !pair.leads;
+            let pair = self.remote.pairs().into_iter().find(follows);
+            let text = || format!("volume {} of {} does not follow {peer}", primary.0, self.system());
+            pairs.push(pair.ok_or_else(|| refused(text()))?);
+            let mirror = VolumeId(mirror.unwrap_or(VolumeNumber(u32::MAX)).0);
+            let members = (VolumeId(primary.0), mirror);
+            let view = self.view_of(mirror).filter(|view| view.primary == members.0);
+            let view = view.ok_or_else(|| {
+                let text = format!(
+                    "volume {} of {} is not a mirror of volume {}",
+                    mirror.0,
+                    self.system(),
+                    primary.0
+                );
+                refused(text)
+            })?;
+            match view.state {
+                PairState::Copy | PairState::Duplex | PairState::Restored => {}
+                PairState::Split | PairState::Suspended => {
+                    self.may_be_taken(VolumeNumber(mirror.0))?;
+                    apart.push(members);
+                }
+                state => return Err(refused(format!("the pair with mirror {} is {state}", mirror.0))),
+            }
+            parted.push(members);
+        }
+        if dry_run {
+            return Ok(Response::Forwarded(Bytes::from_static(&[0])));
+        }
+        for pair in &pairs {
+            let view = self.follower_view(pair)?;
+            self.arrive(pair, &view).await?;
+        }
+        let pair = |verb, members| Command::Pair {
+            verb,
+            members,
+            dry_run: false,
+        };
+        if !apart.is_empty() {
+            self.obeyed(pair(Verb::Establish { full: false }, apart)).await?;
+        }
+        let split = Verb::Split {
+            instant: false,
+            strict_hold: false,
+            force: false,
+        };
+        self.obeyed(pair(split, parted)).await?;
+        Ok(Response::Forwarded(Bytes::from_static(&[0])))
+    }
+
+    async fn pair_command(self: &Arc<Self>, pair: &RemotePair, verb: Verb) -> Result<(), Refused> {
+        let command = Command::Pair {
+            verb,
+            members: vec![pair.volumes()],
+            dry_run: false,
+        };
+        self.obeyed(command).await
+    }
+
+    async fn obeyed(self: &Arc<Self>, command: Command) -> Result<(), Refused> {
+        let done = self.command(command).await;
+        done.map(drop)
+            .map_err(|error| (FailureCode::State, self.explain(&error.why).message))
+    }
+
+    /// A new pair, which this system follows in.
+    async fn create(self: &Arc<Self>, peer: &SystemId, order: &PairOrder) -> Result<(), Refused> {
+        if self.remote.pair_called(order.pair).is_some() {
+            return Ok(());
+        }
+        let local = VolumeNumber(order.mirror);
+        let volume = self
+            .volume(local)
+            .ok_or_else(|| no_such_volume(self, &VolumeName::Number(order.mirror)))?;
+        let geometry = |text: String| Err((FailureCode::Geometry, text));
+        if volume.bytes() != order.bytes {
+            return geometry(format!(
+                "volume {} has {} bytes, not {}",
+                local.0,
+                volume.bytes(),
+                order.bytes
+            ));
+        }
+        if self.track_size() != order.track_size {
+            return geometry(format!(
+                "tracks have {} bytes on {}, not {}",
+                self.track_size(),
+                self.system(),
+                order.track_size
+            ));
+        }
+        self.may_be_taken(local)?;
+        let pair = RemotePair {
+            pair: format!("{:032x}", order.pair),
+            epoch: order.epoch,
+            peer: peer.clone(),
+            local,
+            far: VolumeNumber(order.primary),
+            foreign: lock(&self.remote.registry).free_foreign(),
+            mode: order.mode,
+            leads: false,
+            bytes: order.bytes,
+            block_size: volume.info().block_size,
+            in_backup: false,
+            taken_over: false,
+        };
+        self.enter(&pair).map_err(|text| (FailureCode::Internal, text))?;
+        let made = self.pair_command(&pair, Verb::Establish { full: true }).await;
+        if made.is_err() {
+            self.strike(&pair).map_err(|text| (FailureCode::Internal, text))?;
+        }
+        made
+    }
+
+    /// Makes a pair known here, before the engine hears of it.
+    pub(crate) fn enter(self: &Arc<Self>, pair: &RemotePair) -> Result<(), String> {
+        let stored = lock(&self.remote.registry).change(|pairs| pairs.push(pair.clone()));
+        stored.map_err(|error| error.to_string())?;
+        let (bytes, block_size) = (pair.bytes, pair.block_size);
+        lock(&self.engine).define_volume(pair.foreign_id(), VolumeSpec { bytes, block_size });
+        self.remote.add_far(self, pair);
+        Ok(())
+    }
+
+    /// Forgets a pair, after the engine has.
+    pub(crate) fn strike(&self, pair: &RemotePair) -> Result<(), String> {
+        let foreign = pair.foreign;
+        let stored =
+            lock(&self.remote.registry).change(|pairs| pairs.retain(|known| known.foreign != foreign));
+        self.remote.remove_far(pair.foreign_id());
+        lock(&self.engine).remove_volume(pair.foreign_id());
+        stored.map_err(|error| error.to_string())
+    }
+
+    /// The pair ends here.
+    pub(crate) async fn dissolve(self: &Arc<Self>, pair: &RemotePair) -> Result<(), Refused> {
+        self.pair_command(pair, Verb::Cancel { force: true }).await?;
+        self.strike(pair).map_err(|text| (FailureCode::Internal, text))
+    }
+
+    /// The peer wants the other part, together with us.
+    async fn swap_asked(self: &Arc<Self>, pair: &RemotePair) -> Result<PairReport, Refused> {
+        let _order = self.remote.orders.lock().await;
+        let pair = self.known_pair(&pair.peer, pair.wire_id())?;
+        if pair.leads {
+            self.may_be_taken(pair.local)?;
+        }
+        let act = RemoteAct::Swap { alone: false };
+        let parts = (pair.epoch + 1, !pair.leads, false);
+        self.change_parts(&pair, act, parts)
+            .await
+            .map_err(|error| (FailureCode::State, error.to_string()))?;
+        let pair = self.known_pair(&pair.peer, pair.wire_id())?;
+        self.report(&pair, 0)
+    }
+
+    fn may_be_taken(&self, volume: VolumeNumber) -> Result<(), Refused> {
+        match self.host_use(volume) {
+            None => Ok(()),
+            Some(why) => Err((
+                FailureCode::Held,
+                format!("volume {} of {} is in use: {why}", volume.0, self.system()),
+            )),
+        }
+    }
+
+    fn follower_view(&self, pair: &RemotePair) -> Result<PairView, Refused> {
+        self.view_of(pair.volumes().1)
+            .ok_or_else(|| (FailureCode::NoSuchPair, "the pair is being dissolved".to_owned()))
+    }
+
+    /// How the pair is here, with the tracks that may differ, from this one on.
+    fn report(&self, pair: &RemotePair, from: u64) -> Result<PairReport, Refused> {
+        let view = self.follower_view(pair)?;
+        let track = u64::from(self.track_size());
+        let mut changed = self.pending(view.mirror, Side::Union);
+        changed.retain(|range| range.end.div_ceil(track) > from);
+        let next = changed.get(MAX_RUNS).map(|range| range.start / track);
+        let runs = changed.iter().take(MAX_RUNS).map(|range| {
+            let first = (range.start / track).max(from);
+            let tracks = range.end.div_ceil(track) - first;
+            Run { first, tracks }
+        });
+        let mut flags = 0;
+        for (set, flag) in [
+            (pair.taken_over, PairReport::TAKEN_OVER),
+            (view.mirror_ready && !pair.leads, PairReport::READY),
+            (view.mirror_inconsistent, PairReport::INCONSISTENT),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        Ok(PairReport {
+            pair: pair.wire_id(),
+            epoch: pair.epoch,
+            state: view.state.code(),
+            flags,
+            runs: runs.collect(),
+            next,
+        })
+    }
+}
+
+fn check_epoch(pair: &RemotePair, epoch: u64) -> Result<(), Refused> {
+    if pair.epoch == epoch {
+        return Ok(());
+    }
+    let text = format!("the pair is in epoch {} here, not {epoch}", pair.epoch);
+    Err((FailureCode::WrongEpoch, text))
+}
+
+fn no_such_volume(array: &Array, name: &VolumeName) -> Refused {
+    let name = match name {
+        VolumeName::Number(number) => number.to_string(),
+        VolumeName::Name(name) => name.clone(),
+    };
+    let text = format!("{} has no volume {name}", array.system());
+    (FailureCode::NoSuchVolume, text)
+}
+
+fn refused_io(error: &IoError) -> Refused {
+    let code = match error {
+        IoError::NotReady => FailureCode::State,
+        IoError::NoSpace { .. } => FailureCode::NoSpace,
+        IoError::Read { .. } => FailureCode::Read,
+        IoError::Write { .. } => FailureCode::Write,
+        _ => FailureCode::Internal,
+    };
+    (code, error.to_string())
+}
