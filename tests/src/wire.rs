@@ -3,7 +3,7 @@
 mod scsi;
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -86,6 +86,17 @@ impl Pdu {
     }
 }
 
+/// What was heard of the target.
+#[derive(Debug)]
+pub enum Heard {
+    /// A PDU.
+    Pdu(Pdu),
+    /// It closed the connection.
+    Closed,
+    /// Nothing, for as long as was waited.
+    Silence,
+}
+
 /// One connection, in whatever state the test has brought it to.
 #[derive(Debug)]
 pub struct Wire {
@@ -164,6 +175,20 @@ impl Wire {
 
     /// The next PDU; `None` when the target has closed the connection. Fails after 10 s of silence.
     pub fn receive(&mut self) -> Option<Pdu> {
+        match self.next() {
+            Heard::Pdu(pdu) => Some(pdu),
+            Heard::Closed => None,
+            Heard::Silence => panic!("the target is silent"),
+        }
+    }
+
+    /// What comes within `time`.
+    pub fn listen(&mut self, time: Duration) -> Heard {
+        self.set_patience(time);
+        self.next()
+    }
+
+    fn next(&mut self) -> Heard {
         loop {
             let survey = self.framer.survey(&self.received);
             if survey.expect("the target sends whole PDUs").whole > 0 {
@@ -171,10 +196,13 @@ impl Wire {
             }
             let mut piece = [0; 16_384];
             match self.socket.read(&mut piece) {
-                Ok(0) => return None,
+                Ok(0) => return Heard::Closed,
                 Ok(count) => self.received.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("the target is silent: {error}"),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Heard::Closed,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Heard::Silence;
+                }
+                Err(error) => panic!("the socket failed: {error}"),
             }
         }
         let frame = self.framer.open(&self.received).expect("surveyed");
@@ -185,7 +213,7 @@ impl Wire {
         };
         let length = frame.length;
         self.received.drain(..length);
-        Some(pdu)
+        Heard::Pdu(pdu)
     }
 
     /// As [`Self::receive`], from a target that must answer. When it asks meanwhile whether we are there, since the test takes its
