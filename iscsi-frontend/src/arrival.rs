@@ -129,7 +129,11 @@ async fn lead(
             key: session_key(&outcome.port, access.target.name(), entrance.group),
             tsih: outcome.tsih,
             connections: Mutex::new(vec![view.clone()]),
-            max_connections: parameters.max_connections,
+            // To clean up after one connection a second is let in where tasks can be moved (RFC 7143 6.3.4).
+            max_connections: match parameters.error_recovery_level {
+                2 => parameters.max_connections.max(2),
+                _ => parameters.max_connections,
+            },
             events: events.clone(),
             closed: CancellationToken::new(),
         };
@@ -159,6 +163,7 @@ async fn lead(
         links: Vec::new(),
         last_link: LinkId::default(),
         settling: Vec::new(),
+        lost: Vec::new(),
         origin: Instant::now(),
         look: false,
         complaints: Throttle::per_io(),

@@ -195,12 +195,14 @@ impl Session {
         }
     }
 
-    /// Sends data and status over the connection that the command came by. When that has gone, nobody waits for them.
+    /// Sends data and status over the connection that the command came by. When that has gone, they wait for
+    /// another or for nobody.
     pub(crate) fn respond(&mut self, facts: &CommandFacts, response: ScsiResponse) {
         self.release_place(facts);
-        if let Some(at) = self.at(facts.link) {
-            let max_burst = self.parameters.max_burst_length;
-            self.links[at].respond(&self.window, facts, response, max_burst);
+        let max_burst = self.parameters.max_burst_length;
+        match self.at(facts.link) {
+            Some(at) => self.links[at].respond(&self.window, facts, response, max_burst),
+            None => self.keep_unsent(facts, response),
         }
     }
 
@@ -247,7 +249,7 @@ impl Session {
 
 impl Link {
     /// Sends data and status.
-    fn respond(
+    pub(crate) fn respond(
         &mut self,
         window: &CommandWindow,
         facts: &CommandFacts,

@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// Sends the R2Ts that may be sent now.
-    fn ask_for_data(&mut self, tag: u32) {
+    pub(crate) fn ask_for_data(&mut self, tag: u32) {
         let Some(task) = self.tasks.collecting(tag) else {
             return;
         };

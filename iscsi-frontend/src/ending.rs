@@ -25,6 +25,10 @@ pub(crate) enum Ending {
     Logout,
     #[error("the initiator logged it out over another connection")]
     LoggedOutByAnother,
+    #[error("the initiator logged it out for recovery")]
+    LoggedOutForRecovery,
+    #[error("the initiator logged it out for recovery over another connection")]
+    RecoveredByAnother,
     #[error("another connection with its CID has logged in")]
     Replaced,
     #[error("the initiator closed the connection")]
@@ -52,9 +56,15 @@ impl Ending {
                 | Self::Socket(_)
                 | Self::Silent
                 | Self::LoggedOutByAnother
+                | Self::RecoveredByAnother
                 | Self::Replaced
                 | Self::Closed(CloseReason::Reinstated)
         )
+    }
+
+    /// Can the tasks be meant to go on over another connection?
+    pub(crate) fn leaves_tasks(&self) -> bool {
+        !matches!(self, Self::Logout | Self::LoggedOutByAnother | Self::Closed(_))
     }
 }
 
@@ -74,6 +84,8 @@ pub(crate) enum Phase {
 pub(crate) enum Scope {
     Session,
     Link(LinkId),
+    /// Nobody's.
+    None,
 }
 
 /// Something to be done when tasks have ended.
@@ -101,8 +113,14 @@ impl Session {
             let is_busy = match waiting.of {
                 Scope::Session => self.tasks.any_executing(),
                 Scope::Link(id) => self.tasks.any_executing_of(id),
+                Scope::None => false,
             };
-            if is_busy {
+            // One that comes in place of another comes in when that is parted from.
+            let is_early = matches!(
+                &waiting.then,
+                Then::Admit(newcomer) if self.links.iter().any(|link| link.cid == newcomer.cid)
+            );
+            if is_busy || is_early {
                 at += 1;
                 continue;
             }
@@ -117,13 +135,21 @@ impl Session {
     }
 
     /// Ends what a connection leaves behind: its tasks, the commands that came over it before their turn.
-    pub(crate) fn lose(&mut self, link: Link) {
-        let Phase::Ended(ending) = &link.phase else { return };
+    pub(crate) fn lose(&mut self, mut link: Link) {
+        let Phase::Ended(ending) = std::mem::replace(&mut link.phase, Phase::LoggingOut) else {
+            return;
+        };
         tracing::info!(initiator = self.initiator(), cid = link.cid, %ending, "connection closed");
         if let Some(handle) = &self.handle {
             handle.forget(link.cid);
         }
-        self.drop_tasks_of(link.id);
+        // One that was asked to log out has been told that it ends.
+        let is_asked_out = link.logout_deadline.is_some();
+        if self.keeps_tasks_after(&ending) && !is_asked_out {
+            self.retain_tasks_of(&mut link);
+        } else {
+            self.drop_tasks_of(link.id);
+        }
         if ending.has_last_words() {
             // A Reject, a Logout Response. The initiator may not be there any more to take it.
             let rest = link.into_rest();
@@ -133,15 +159,21 @@ impl Session {
 
     /// What came over this connection is not carried on. Commands in progress end, but are not answered.
     pub(crate) fn drop_tasks_of(&mut self, id: LinkId) {
-        self.early
-            .retain(|_, early| !matches!(early, Early::Command { link, .. } if *link == id));
-        self.postponed.retain(|(link, _)| *link != id);
+        self.drop_early_of(id);
         self.drop_collecting(|facts| facts.link == id);
         self.grant_buffers();
     }
 
+    /// What came over this connection and has not had its turn goes with it.
+    pub(crate) fn drop_early_of(&mut self, id: LinkId) {
+        self.early
+            .retain(|_, early| !matches!(early, Early::Command { link, .. } if *link == id));
+        self.postponed.retain(|(link, _)| *link != id);
+    }
+
     /// Ends all connections for a reason from outside.
     pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.forget_all_lost();
         for at in 0..self.links.len() {
             self.close_link(at, reason);
         }

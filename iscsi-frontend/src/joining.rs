@@ -2,7 +2,7 @@
 //!
 //! A connection logs in on a task of its own, which asks the session for its numbers as it goes and hands the connection over
 //! at the end: the session's task sends the last Login Response. One with a CID that is in use is the logout of the old
-//! connection. It comes in when that connection's tasks have ended, which nobody is told of.
+//! connection. It comes in when that connection's tasks have ended, which nobody is told of, or are left to be moved.
 
 use iscsi_proto::login::Joining;
 
@@ -36,12 +36,21 @@ impl Session {
         }
         let same = self.links.iter_mut().find(|link| link.cid == newcomer.cid);
         if let Some(old) = same {
+            // Its login says what had come over the old connection (RFC 7143 11.12.9).
+            old.acknowledged(newcomer.exp_stat_sn);
             old.end(Ending::Replaced);
+            let old = old.id;
+            let of = if self.keeps_tasks_after(&Ending::Replaced) {
+                Scope::None
+            } else {
+                Scope::Link(old)
+            };
             self.settling.push(Settling {
-                of: Scope::Link(old.id),
+                of,
                 then: Then::Admit(newcomer),
             });
         } else {
+            self.remember(newcomer.cid, Some(newcomer.exp_stat_sn));
             self.admit(newcomer);
         }
     }

@@ -17,6 +17,7 @@ mod listener;
 mod login;
 mod logins;
 mod logout;
+mod reassignment;
 mod session;
 mod sessions;
 mod snack;

@@ -72,6 +72,8 @@ pub(crate) struct Newcomer {
     pub(crate) cid: u16,
     pub(crate) parameters: ConnectionParameters,
     pub(crate) status: StatusNumber,
+    /// Of its first Login Request: what had come over a connection that it replaces.
+    pub(crate) exp_stat_sn: u32,
     pub(crate) response: FinalResponse,
 }
 
@@ -82,6 +84,7 @@ impl Newcomer {
             cid: logged_in.outcome.cid,
             parameters: logged_in.outcome.connection,
             status: logged_in.status,
+            exp_stat_sn: logged_in.exp_stat_sn,
             response: logged_in.response,
         }
     }

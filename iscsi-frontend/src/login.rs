@@ -51,6 +51,8 @@ pub(crate) enum LoginFailure {
 pub(crate) struct LoggedIn {
     pub(crate) outcome: LoginOutcome,
     pub(crate) status: StatusNumber,
+    /// Of the first Login Request.
+    pub(crate) exp_stat_sn: u32,
     /// That of a new session.
     pub(crate) window: CommandWindow,
     pub(crate) response: FinalResponse,
@@ -118,9 +120,10 @@ pub(crate) async fn login(
             request.initiator_task_tag = frame.bhs.initiator_task_tag().into();
             (request, machine.refuse_other_request())
         };
-        let (status, window) = numbers.get_or_insert_with(|| {
+        let (exp_stat_sn, status, window) = numbers.get_or_insert_with(|| {
             let window = CommandWindow::new(request.cmd_sn.get(), config.tuning.command_window);
-            (StatusNumber::new(request.exp_stat_sn.get()), window)
+            let exp_stat_sn = request.exp_stat_sn.get();
+            (exp_stat_sn, StatusNumber::new(exp_stat_sn), window)
         });
         let (reply, end) = match progress {
             LoginProgress::Reply(reply) => (reply, None),
@@ -132,6 +135,7 @@ pub(crate) async fn login(
             return Ok(LoggedIn {
                 outcome: *outcome,
                 status: *status,
+                exp_stat_sn: *exp_stat_sn,
                 window: window.clone(),
                 response: FinalResponse {
                     header,

@@ -21,16 +21,21 @@ impl Session {
         let named = self.links.iter().position(|link| link.cid == cid);
         match (reason, named) {
             (LogoutReason::CloseSession, _) => self.log_session_out(at, request),
-            (LogoutReason::CloseConnection, Some(_)) if self.links.len() == 1 => {
+            (LogoutReason::CloseConnection, Some(_)) if self.links.len() == 1 && self.lost.is_empty() => {
                 self.log_session_out(at, request);
             }
             (LogoutReason::CloseConnection, Some(named)) => self.log_link_out(at, named, request),
-            (LogoutReason::CloseConnection, None) => {
-                self.answer_logout(at, request, LogoutOutcome::CidNotFound);
+            (LogoutReason::CloseConnection, None) => match self.remember(cid, None) {
+                Some(lost) => {
+                    self.forget_tasks_of(lost);
+                    self.answer_when_settled(at, lost, request);
+                }
+                None => self.answer_logout(at, request, LogoutOutcome::CidNotFound, 0),
+            },
+            (LogoutReason::RemoveForRecovery, _) if self.parameters.error_recovery_level < 2 => {
+                self.answer_logout(at, request, LogoutOutcome::RecoveryNotSupported, 0);
             }
-            (LogoutReason::RemoveForRecovery, _) => {
-                self.answer_logout(at, request, LogoutOutcome::RecoveryNotSupported);
-            }
+            (LogoutReason::RemoveForRecovery, named) => self.remove_for_recovery(at, named, request),
         }
         Ok(())
     }
@@ -39,6 +44,7 @@ impl Session {
         self.drop_collecting(|_| true);
         self.early.clear();
         self.postponed.clear();
+        self.forget_all_lost();
         for link in &mut self.links {
             if link.takes_more() {
                 link.phase = Phase::LoggingOut;
@@ -60,11 +66,34 @@ impl Session {
         } else {
             self.links[named].end(Ending::LoggedOutByAnother);
         }
+        self.answer_when_settled(at, id, request);
+    }
+
+    fn answer_when_settled(&mut self, at: usize, id: LinkId, request: &LogoutRequest) {
         self.settling.push(Settling {
             of: Scope::Link(id),
             then: Then::AnswerLogout(*request, self.links[at].id),
         });
         self.settle();
+    }
+
+    /// Reason 2: the tasks of the connection, which may be gone already, wait for another one.
+    fn remove_for_recovery(&mut self, at: usize, named: Option<usize>, request: &LogoutRequest) {
+        let retain = self.parameters.default_time2retain;
+        match named {
+            None if self.remember(request.cid.get(), None).is_none() => {
+                self.answer_logout(at, request, LogoutOutcome::CidNotFound, 0);
+            }
+            Some(named) if named == at => {
+                self.answer_logout(at, request, LogoutOutcome::Closed, retain);
+                self.links[at].end(Ending::LoggedOutForRecovery);
+            }
+            Some(named) => {
+                self.links[named].end(Ending::RecoveredByAnother);
+                self.answer_logout(at, request, LogoutOutcome::Closed, retain);
+            }
+            None => self.answer_logout(at, request, LogoutOutcome::Closed, retain),
+        }
     }
 
     /// Answers the logout once nothing is executed any more. The nexus is closed before, and with it its
@@ -74,7 +103,8 @@ impl Session {
             self.close_nexus();
         }
         if let Some(at) = self.at(link) {
-            self.answer_logout(at, request, LogoutOutcome::Closed);
+            // Nothing of it is kept.
+            self.answer_logout(at, request, LogoutOutcome::Closed, 0);
             if of == Scope::Link(link) {
                 self.links[at].end(Ending::Logout);
             }
@@ -86,13 +116,13 @@ impl Session {
         }
     }
 
-    fn answer_logout(&mut self, at: usize, request: &LogoutRequest, outcome: LogoutOutcome) {
+    /// Answers, with the time that tasks wait for another connection.
+    fn answer_logout(&mut self, at: usize, request: &LogoutRequest, outcome: LogoutOutcome, retain: u16) {
         let mut response = LogoutResponse::new();
         response.response = outcome as u8;
         response.initiator_task_tag = request.initiator_task_tag;
         response.time2wait = self.parameters.default_time2wait.into();
-        // Nothing of a closed session is kept.
-        response.time2retain = 0.into();
+        response.time2retain = retain.into();
         self.links[at].send_status(&self.window, response, &[]);
     }
 }

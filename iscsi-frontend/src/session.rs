@@ -29,6 +29,7 @@ use crate::{
     ending::{Phase, Settling},
     frontend::Shared,
     link::{LOOK, Link, LinkId, Ready},
+    reassignment::Lost,
     sessions::{CloseReason, Event, SessionHandle},
     tasks::Tasks,
 };
@@ -59,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) last_link: LinkId,
     /// What waits for tasks to end.
     pub(crate) settling: Vec<Settling>,
+    /// Connections that have gone and whose tasks wait for another; always empty below ErrorRecoveryLevel 2.
+    pub(crate) lost: Vec<Lost>,
     /// The origin of all times here.
     pub(crate) origin: Instant,
     /// The clock has to be looked at: a deadline was set.
@@ -222,6 +225,9 @@ impl Session {
                 next = next.min(time);
             }
         }
+        if let Some(time) = self.forget_overdue(now) {
+            next = next.min(time);
+        }
         next
     }
 
@@ -237,9 +243,9 @@ impl Session {
         }
     }
 
-    /// Is there no connection, and none to come?
+    /// Is there no connection, and none to come or to wait for?
     fn is_over(&self) -> bool {
-        self.links.is_empty() && !self.awaits_newcomer()
+        self.links.is_empty() && self.lost.is_empty() && !self.awaits_newcomer()
     }
 }
 

@@ -92,6 +92,14 @@ impl Session {
             numbered,
             cold_reset: function == Some(Function::TargetColdReset),
         };
+        if function == Some(Function::TaskReassign) && self.parameters.error_recovery_level == 2 {
+            end.outcome = self.may_reassign(request.referenced_task_tag.get());
+            self.end_task_management(end);
+            if end.outcome == Outcome::Complete {
+                self.reassign(at, request);
+            }
+            return;
+        }
         let (function, scope) = match self.plan(request, &nexus, function) {
             Ok(Plan::Abort(function, scope)) => (function, scope),
             Ok(Plan::Answer(outcome, additional)) => {

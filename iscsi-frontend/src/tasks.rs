@@ -86,6 +86,15 @@ impl Tasks {
         self.by_tag.get(&tag).map(|task| task.facts().link)
     }
 
+    /// Moves a task to another connection.
+    pub(crate) fn set_link(&mut self, tag: u32, link: LinkId) {
+        match self.by_tag.get_mut(&tag) {
+            Some(Task::Collecting(task)) => task.facts.link = link,
+            Some(Task::Executing(task)) => task.facts.link = link,
+            None => {}
+        }
+    }
+
     /// Is one of the tasks that are not aborted such?
     pub(crate) fn any(&self, is_such: impl Fn(&CommandFacts) -> bool) -> bool {
         self.by_tag.values().any(|task| {

@@ -328,6 +328,13 @@ impl Wire {
             .word(28, self.exp_stat_sn)
     }
 
+    /// As [`Self::assert_alive`], with no status acknowledged from now on that was not before.
+    pub fn assert_alive_without_acknowledging(&mut self) {
+        let exp_stat_sn = self.exp_stat_sn;
+        self.assert_alive();
+        self.exp_stat_sn = exp_stat_sn;
+    }
+
     /// An immediate NOP-Out must come back with its data: the connection lives.
     pub fn assert_alive(&mut self) {
         let nop = self.nop(IMMEDIATE, 0xa11e, self.cmd_sn).with_data(b"alive");

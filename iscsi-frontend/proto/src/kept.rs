@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    bhs::{Bhs, opcode},
+    bhs::{BHS_LENGTH, Bhs, opcode},
     data_flow::{DataInFlow, DataInSegment},
     session::is_before,
 };
@@ -121,6 +121,12 @@ impl Kept {
         self.header.opcode() != opcode::DATA_IN
     }
 
+    /// Is it the answer to the SCSI command with this task tag?
+    fn is_to(&self, tag: u32) -> bool {
+        matches!(self.header.opcode(), opcode::SCSI_RESPONSE | opcode::DATA_IN)
+            && self.header.initiator_task_tag() == tag
+    }
+
     fn cost(&self) -> usize {
         ENTRY + self.segment.len() + self.read.as_ref().map_or(0, |read| read.data.len())
     }
@@ -197,6 +203,25 @@ impl KeptAnswers {
             .find(|answer| answer.read.is_some() && answer.header.initiator_task_tag() == tag)
     }
 
+    /// The answer to the SCSI command with this task tag.
+    pub fn command(&self, tag: u32) -> Option<&Kept> {
+        self.answers.iter().find(|answer| answer.is_to(tag))
+    }
+
+    /// Takes that answer out: it goes on elsewhere. The numbers of the others stay.
+    pub fn take_command(&mut self, tag: u32) -> Option<Kept> {
+        let at = self.answers.iter().position(|answer| answer.is_to(tag))?;
+        let place = self.answers.get_mut(at)?;
+        self.bytes -= place.cost();
+        let nothing = Kept {
+            header: Bhs([0; BHS_LENGTH]),
+            segment: Bytes::new(),
+            read: None,
+        };
+        self.bytes += nothing.cost();
+        Some(std::mem::replace(place, nothing))
+    }
+
     /// The data of the read whose answer has this StatSN.
     pub fn read_by_stat_sn(&mut self, stat_sn: u32) -> Option<&mut KeptRead> {
         let at = stat_sn.wrapping_sub(self.first) as usize;
@@ -207,11 +232,6 @@ impl KeptAnswers {
     pub fn is_released(&self, stat_sn: u32) -> bool {
         is_before(stat_sn, self.first)
     }
-
-    /// The answers, of a connection that is gone: their numbers mean nothing any more.
-    pub fn into_answers(self) -> impl Iterator<Item = Kept> {
-        self.answers.into_iter()
-    }
 }
 
 #[cfg(test)]
@@ -219,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bhs::{BHS_LENGTH, Header, ScsiResponse};
+    use crate::bhs::{Header, ScsiResponse};
 
     fn answer(tag: u32) -> Kept {
         let mut header = ScsiResponse::new();
@@ -295,12 +315,12 @@ mod tests {
         kept.acknowledge(4);
         assert_eq!(kept.statuses(0, 0).unwrap().count(), 3, "no such StatSN yet");
         kept.acknowledge(2);
-        let tags: Vec<u32> = kept
-            .into_answers()
-            .map(|kept| kept.header.initiator_task_tag())
-            .collect();
-        assert_eq!(tags, [3]);
-        assert_eq!(BHS_LENGTH, 48);
+        assert!(kept.command(2).is_none() && kept.command(3).is_some());
+        kept.keep(answer(4));
+        assert!(kept.take_command(3).is_some() && kept.take_command(3).is_none());
+        assert_eq!(kept.statuses(3, 0).unwrap().count(), 1, "the numbers stay");
+        kept.acknowledge(4);
+        assert_eq!(kept.bytes, 0);
     }
 
     proptest! {

@@ -131,6 +131,21 @@ impl Wire {
             .word(44, run)
     }
 
+    /// TASK REASSIGN of the task with this tag, whose next DataSN is given; gives the response code.
+    pub fn reassign(&mut self, tag: u32, exp_data_sn: u32) -> u8 {
+        let pdu = Pdu::new(0x02 | super::IMMEDIATE, FINAL | 8)
+            .word(16, 0x7a5c)
+            .word(20, tag)
+            .word(24, self.cmd_sn)
+            .word(28, self.exp_stat_sn)
+            .word(36, exp_data_sn);
+        self.send(&pdu);
+        let answer = self.answer();
+        assert_eq!((answer.bhs.0[0], answer.get(16)), (0x22, 0x7a5c), "{answer:?}");
+        self.exp_stat_sn = answer.get(24).wrapping_add(1);
+        answer.bhs.0[2]
+    }
+
     /// TEST UNIT READY until no unit attention is left; gives the senses on the way.
     pub fn attentions(&mut self, lun: u16) -> Vec<Sense> {
         let mut heard = Vec::new();

@@ -10,6 +10,7 @@ mod isns;
 mod login;
 mod multi_connection;
 mod protocol_level;
+mod reassignment;
 mod reload;
 mod text;
 mod units;

@@ -31,7 +31,7 @@ const NAME_BYTES: usize = 32;
 const MAX_CONNECTIONS: u16 = 64;
 
 /// The highest ErrorRecoveryLevel there is.
-const MAX_RECOVERY: u8 = 1;
+const MAX_RECOVERY: u8 = 2;
 
 /// The whole configuration; `None` when `[system]` or `[iscsi]` is so broken that nothing can be built on it. Whether it
 /// is any good is for `problems` to say.
