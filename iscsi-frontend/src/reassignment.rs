@@ -124,12 +124,15 @@ impl Session {
 
     /// What a TASK REASSIGN over the connection at `at` comes to; what follows it is left to [`Self::reassign`].
     pub(crate) fn may_reassign(&self, tag: u32) -> Outcome {
-        match self.tasks.link_of(tag) {
-            Some(link) if self.at(link).is_some() => Outcome::TaskStillAllegiant,
-            Some(link) if self.lost.iter().any(|lost| lost.id == link) => Outcome::Complete,
-            Some(_) => Outcome::TaskDoesNotExist,
-            None if self.lost.iter().any(|lost| lost.has_answer(tag)) => Outcome::Complete,
-            None => Outcome::TaskDoesNotExist,
+        let is_lost = match self.tasks.link_of(tag) {
+            Some(link) if self.at(link).is_some() => return Outcome::TaskStillAllegiant,
+            Some(link) => self.lost.iter().any(|lost| lost.id == link),
+            None => self.lost.iter().any(|lost| lost.has_answer(tag)),
+        };
+        if is_lost {
+            Outcome::Complete
+        } else {
+            Outcome::TaskDoesNotExist
         }
     }
 
