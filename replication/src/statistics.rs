@@ -17,6 +17,24 @@ pub struct Statistics {
     /// I/Os that were not done at once, and the nanoseconds they took together, since the pacer last looked.
     waited: AtomicU64,
     waited_nanos: AtomicU64,
+    /// All of them since the start, by how long they took, and their time together.
+    waits: [AtomicU64; WAIT_BOUNDS.len() + 1],
+    waits_micros: AtomicU64,
+}
+
+/// Microseconds: an I/O that took no longer than one of these belongs there, a longer one behind the last.
+pub const WAIT_BOUNDS: [u64; 14] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000,
+];
+
+/// I/Os that were not done at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waits {
+    /// How many, by [`WAIT_BOUNDS`]; the last is of those that took longer than all of them.
+    pub counts: [u64; WAIT_BOUNDS.len() + 1],
+    /// Microseconds they took together.
+    pub micros: u64,
 }
 
 /// [`Statistics`] at one moment.
@@ -63,6 +81,18 @@ impl Statistics {
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.waited.fetch_add(1, Relaxed);
         self.waited_nanos.fetch_add(nanos, Relaxed);
+        let micros = nanos / 1000;
+        let place = WAIT_BOUNDS.partition_point(|bound| *bound < micros);
+        self.waits[place].fetch_add(1, Relaxed);
+        self.waits_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// I/Os that waited since the start.
+    pub fn waits(&self) -> Waits {
+        Waits {
+            counts: std::array::from_fn(|place| self.waits[place].load(Relaxed)),
+            micros: self.waits_micros.load(Relaxed),
+        }
     }
 
     /// I/Os that waited since the last call, and the nanoseconds they took.
@@ -82,5 +112,25 @@ impl Statistics {
         } else {
             self.errors.fetch_add(1, Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_belongs_to_the_first_bound_that_holds_it() {
+        let statistics = Statistics::default();
+        let ago = |micros| Instant::now().checked_sub(Duration::from_micros(micros)).unwrap();
+        for micros in [0, 600, 3_000_000] {
+            statistics.waited(ago(micros));
+        }
+        let waits = statistics.waits();
+        assert_eq!((waits.counts.iter().sum::<u64>(), waits.counts[14]), (3, 1));
+        assert!(waits.counts[3..14].iter().sum::<u64>() >= 1 && waits.micros >= 3_000_600);
+        assert_eq!(statistics.take_waits().0, 3);
     }
 }

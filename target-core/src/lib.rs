@@ -3,6 +3,7 @@
 mod atomic_write;
 pub mod buffer;
 pub mod command;
+pub mod command_counts;
 pub mod control;
 pub mod disk;
 mod executor;

@@ -31,6 +31,7 @@ use scsi_model::{
 };
 
 use crate::{
+    command_counts::{CommandCounts, CountedCommands, UnitCommands},
     control::ArrayControl,
     gate::Gate,
     gauge::Gauge,
@@ -72,6 +73,8 @@ struct Server {
     nexuses: BTreeMap<NexusId, Arc<ItlNexus>>,
     /// While the unit is to be quiet: those that came since, whose gates are closed.
     newcomers: Option<Vec<Arc<ItlNexus>>>,
+    /// What nexuses that have ended sent.
+    ended: CountedCommands,
 }
 
 /// An I_T_L nexus: one initiator's way to one unit.
@@ -81,6 +84,7 @@ pub(crate) struct ItlNexus {
     calm: AtomicBool,
     /// Commands in progress.
     pub(crate) tasks: Arc<Gate>,
+    pub(crate) commands: CommandCounts,
 }
 
 impl ItlNexus {
@@ -103,6 +107,7 @@ impl LogicalUnit {
                 .with_sanitize_cut_short(stored.unfinished),
             nexuses: BTreeMap::new(),
             newcomers: None,
+            ended: CountedCommands::default(),
         };
         let watched = Watched::new(volume);
         let unit = Arc::new(Self {
@@ -136,6 +141,23 @@ impl LogicalUnit {
     /// Who executes C0h and C1h commands; without it they are invalid operation codes.
     pub fn control(&self) -> Option<&Arc<dyn ArrayControl>> {
         self.control.as_ref()
+    }
+
+    /// How many commands came, by operation code and by who sent them.
+    pub fn commands(&self) -> UnitCommands {
+        let server = self.lock();
+        let mut commands = UnitCommands {
+            all: server.ended.clone(),
+            ..UnitCommands::default()
+        };
+        for (id, itl) in &server.nexuses {
+            commands.all.add(&itl.commands);
+            if let Some(ports) = server.device.ports(*id) {
+                let names = (ports.initiator.name.clone(), ports.target.name.clone());
+                commands.by_nexus.entry(names).or_default().add(&itl.commands);
+            }
+        }
+        commands
     }
 
     /// Says where the tokens are that it shares with others; before that, and without it, it has a table of its own.
@@ -198,6 +220,7 @@ impl LogicalUnit {
                 id,
                 calm: AtomicBool::new(false),
                 tasks: Arc::new(gate),
+                commands: CommandCounts::default(),
             });
             server.device.attach(id, ports);
             server.nexuses.insert(id, itl.clone());
@@ -211,7 +234,9 @@ impl LogicalUnit {
     pub(crate) fn detach(&self, id: NexusId) {
         self.change(|server| {
             server.device.detach(id);
-            server.nexuses.remove(&id);
+            if let Some(itl) = server.nexuses.remove(&id) {
+                server.ended.add(&itl.commands);
+            }
         });
     }
 

@@ -80,6 +80,7 @@ impl Nexus {
     pub fn execute(self: &Arc<Self>, command: ScsiCommand) -> Execution {
         let luns = self.luns.load();
         if let Some(seen) = luns.get(command.lun) {
+            seen.itl.commands.count(&command.cdb);
             return match executor::execute_inline(seen, &command) {
                 Some(response) => Execution::Done(response),
                 None => executor::execute(self, &luns, seen, command),

@@ -175,6 +175,57 @@ const FIRST: [u8; 256] = {
     first
 };
 
+/// How many operation codes there are.
+pub const CODES: usize = {
+    let (mut codes, mut row) = (0, 0);
+    while row < TABLE.len() {
+        codes += starts_a_code(row) as usize;
+        row += 1;
+    }
+    codes
+};
+
+/// The place of each operation code among those there are, ascending; [`CODES`] for all others.
+const ORDINALS: [u8; 256] = {
+    let mut ordinals = [CODES as u8; 256];
+    let (mut next, mut row) = (0, 0);
+    while row < TABLE.len() {
+        if starts_a_code(row) {
+            ordinals[TABLE[row].code() as usize] = next;
+            next += 1;
+        }
+        row += 1;
+    }
+    ordinals
+};
+
+const fn starts_a_code(row: usize) -> bool {
+    row == 0 || TABLE[row - 1].code() != TABLE[row].code()
+}
+
+/// The place of an operation code among those there are, below [`CODES`]; that for any other.
+pub fn ordinal(code: u8) -> usize {
+    usize::from(ORDINALS[usize::from(code)])
+}
+
+/// What each of the [`CODES`] operation codes stands for, in their order.
+pub fn code_names() -> impl Iterator<Item = &'static str> {
+    let first = (0..TABLE.len()).filter(|row| starts_a_code(*row));
+    first.map(|row| match TABLE[row].code() {
+        0x48 => "SANITIZE",
+        0x5E => "PERSISTENT RESERVE IN",
+        0x5F => "PERSISTENT RESERVE OUT",
+        VARIABLE_LENGTH => "VARIABLE LENGTH",
+        0x83 => "THIRD-PARTY COPY OUT",
+        0x84 => "THIRD-PARTY COPY IN",
+        0x9E => "SERVICE ACTION IN(16)",
+        0xA3 => "MAINTENANCE IN",
+        0xC0 => "REPLICATION IN",
+        0xC1 => "REPLICATION OUT",
+        _ => TABLE[row].name,
+    })
+}
+
 /// The table, ascending.
 pub fn table() -> &'static [Opcode] {
     TABLE
@@ -361,6 +412,22 @@ mod tests {
             .map(|entry| (entry.code(), entry.service_action))
             .collect();
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn operation_codes_are_numbered_and_named() {
+        let names: Vec<_> = code_names().collect();
+        assert_eq!(names.len(), CODES);
+        assert_eq!(names[ordinal(0x28)], "READ(10)");
+        assert_eq!(names[ordinal(0x5F)], "PERSISTENT RESERVE OUT");
+        assert_eq!(
+            (ordinal(0x00), ordinal(0xC1), ordinal(0xDB)),
+            (0, CODES - 1, CODES)
+        );
+        for entry in TABLE {
+            let name = names[ordinal(entry.code())];
+            assert!(entry.service_action.is_none() || !name.contains(','), "{name}");
+        }
     }
 
     #[test]

@@ -228,6 +228,11 @@ impl Service {
         UnitStateStore::open(&served.config.system.state_dir, number)?.forget()
     }
 
+    /// The logical units that are served, by volume.
+    pub(crate) async fn units(&self) -> Units {
+        self.served.lock().await.units.clone()
+    }
+
     /// `holdfast volume resize`.
     pub(crate) async fn resize_volume(&self, number: u32, size: &str) -> Result<Vec<String>, String> {
         let volume = self.array.volume(VolumeNumber(number));

@@ -19,6 +19,11 @@ impl DeviceServer {
         self.nexuses.insert(nexus, state);
     }
 
+    /// Both ends of a nexus that is attached.
+    pub fn ports(&self, nexus: NexusId) -> Option<&NexusPorts> {
+        self.nexuses.get(&nexus).map(|state| &state.ports)
+    }
+
     /// I_T nexus loss: its RESERVE(6), its PREVENT and all that was kept for it end. Registrations stay.
     pub fn detach(&mut self, nexus: NexusId) {
         self.nexuses.remove(&nexus);

@@ -1,6 +1,7 @@
 //! What initiators see, and what they see of each other: masking, unit attentions, reservations, control.
 
 use super::*;
+use crate::command_counts::CountedCommands;
 
 #[tokio::test]
 async fn masked_units_are_not_there_and_lun_0_always_answers() {
@@ -251,4 +252,32 @@ async fn the_time_is_told() {
         .fold(0, |time, byte| time << 8 | u64::from(*byte));
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     assert!((now - 60_000..=now).contains(&milliseconds));
+}
+
+#[tokio::test]
+async fn commands_are_counted_by_who_sent_them_and_kept_by_their_unit() {
+    let rig = Rig::new();
+    let (a, b) = (rig.fresh_nexus("iqn.a"), rig.fresh_nexus("iqn.b"));
+    for nexus in [&a, &b] {
+        run(nexus, 0, &[0; 6], &[]).await;
+    }
+    for _ in 0..3 {
+        run(&a, 0, &read(0, 1), &[]).await;
+    }
+    run(&b, 0, &read(0, 1), &[]).await;
+    run(&b, 0, &[0xDB; 16], &[]).await;
+    let told = |counts: &CountedCommands| counts.by_operation().collect::<Vec<_>>();
+    let commands = rig.units[0].commands();
+    let names = |name: &str| (name.to_owned(), "iqn.2026-11.test:t".to_owned());
+    assert_eq!(
+        told(&commands.by_nexus[&names("iqn.a")]),
+        [("TEST UNIT READY", 1), ("READ(10)", 3)]
+    );
+    let all = [("TEST UNIT READY", 2), ("READ(10)", 4), ("unknown", 1)];
+    assert_eq!(told(&commands.all), all);
+    b.close();
+    drop(b);
+    let commands = rig.units[0].commands();
+    assert_eq!((commands.by_nexus.len(), told(&commands.all)), (1, all.to_vec()));
+    assert_eq!(told(&rig.units[1].commands().all), []);
 }

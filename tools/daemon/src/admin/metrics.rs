@@ -8,10 +8,11 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
+use replication::statistics::WAIT_BOUNDS;
 use target_core::volume::Volume as _;
 
 use super::{problem::Failed, reports};
-use crate::service::Service;
+use crate::{service::Service, wiring::Units};
 
 pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, Failed> {
     let mut page = Page::default();
@@ -22,6 +23,8 @@ pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Respo
     ];
     page.sample("holdfast_info", &labels, 1);
     volumes(&mut page, &service);
+    waits(&mut page, &service);
+    commands(&mut page, &service.units().await);
     pairs(&mut page, &service).await?;
     sessions(&mut page, &service);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page.0).into_response())
@@ -106,6 +109,63 @@ fn volumes(page: &mut Page, service: &Service) {
         "Commands that failed.",
         &|index| volumes[index].2.errors,
     );
+}
+
+/// I/Os that were not done at once; those that a cache answered are too quick to be timed.
+fn waits(page: &mut Page, service: &Service) {
+    let name = "holdfast_volume_wait_microseconds";
+    page.metric(
+        name,
+        "histogram",
+        "Time of I/Os that had to wait for a device, a lock or a mirror.",
+    );
+    for volume in service.array.volumes() {
+        let (info, waits) = (volume.info(), volume.statistics().waits());
+        let number = info.number.0.to_string();
+        let labels = [("volume", number.as_str()), ("name", &info.name)];
+        let bounds = WAIT_BOUNDS.iter().map(u64::to_string).chain(["+Inf".to_owned()]);
+        let mut below = 0;
+        for (bound, count) in bounds.zip(waits.counts) {
+            below += count;
+            let labels = [labels[0], labels[1], ("le", &bound)];
+            page.sample(&format!("{name}_bucket"), &labels, below);
+        }
+        page.sample(&format!("{name}_sum"), &labels, waits.micros);
+        page.sample(&format!("{name}_count"), &labels, below);
+    }
+}
+
+fn commands(page: &mut Page, units: &Units) {
+    let counted: Vec<_> = units
+        .iter()
+        .map(|(number, unit)| (number.to_string(), unit.commands()))
+        .collect();
+    let name = "holdfast_volume_commands_total";
+    page.metric(name, "counter", "SCSI commands, by operation.");
+    for (number, commands) in &counted {
+        for (operation, count) in commands.all.by_operation() {
+            page.sample(name, &[("volume", number), ("operation", operation)], count);
+        }
+    }
+    let name = "holdfast_initiator_commands_total";
+    page.metric(
+        name,
+        "counter",
+        "SCSI commands of sessions that are there, by operation.",
+    );
+    for (number, commands) in &counted {
+        for ((initiator, target), counts) in &commands.by_nexus {
+            for (operation, count) in counts.by_operation() {
+                let labels = [
+                    ("volume", number.as_str()),
+                    ("initiator", initiator),
+                    ("target", target),
+                    ("operation", operation),
+                ];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
 }
 
 async fn pairs(page: &mut Page, service: &Service) -> Result<(), Failed> {
