@@ -56,7 +56,7 @@ t_rc 9 "sg_write_x --stream is refused as invalid opcode" sg_write_x --16 --stre
 t "sg_write_verify, 8 blocks" eval 'sg_write_verify --16 --lba=248 --num=8 --in=/tmp/blkA8 $sg && rd 248 /tmp/blkA8'
 t "sg_write_same --ff" eval 'sg_write_same --16 --ff --lba=256 --num=8 $sg && head -c $((bs * 8)) /dev/zero | tr "\0" "\377" >/tmp/ff && rd 256 /tmp/ff'
 t "sg_write_same --ndob" eval 'wr /tmp/blkA8 264 && sg_write_same --16 --ndob --lba=264 --num=8 $sg; s=$?; [ $s = 0 ] && rd 264 /tmp/blk08 || [ $s = 5 ]'
-t "sg_unmap, several ranges" eval 'wr /tmp/blkA8 300 && wr /tmp/blkA8 320 && sg_unmap --lba=300,320 --num=8,8 $sg && rd 300 /tmp/blk08 && rd 320 /tmp/blk08'
+t "sg_unmap, several ranges" eval 'wr /tmp/blkA8 300 && wr /tmp/blkA8 320 && sg_unmap --force --lba=300,320 --num=8,8 $sg && rd 300 /tmp/blk08 && rd 320 /tmp/blk08'
 t "sg_unmap --all, dry run" sg_unmap --all=0,1024,512 --dry-run --force "$sg"
 t "sg_get_lba_status tells what is mapped" eval 'wr /tmp/blkA8 100 && sg_get_lba_status --lba=100 $sg | grep -q "mapped"'
 
