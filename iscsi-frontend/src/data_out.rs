@@ -109,9 +109,7 @@ impl Session {
         };
         match (task.flow.data_out(&facts), &mut task.buffer) {
             // It is asked for again.
-            (Ok(()), Some(_)) if !frame.data_intact => {
-                self.reject(at, frame.bhs, RejectReason::DataDigestError);
-            }
+            (Ok(()), Some(_)) if !frame.data_intact => {}
             (Ok(()), Some(buffer)) => buffer[start..start + data.len()].copy_from_slice(data),
             // Without a buffer nothing was asked for.
             (Ok(()), None) => return self.fail_collecting(tag, Misbehaviour::UnsolicitedDataNotAgreed),
@@ -122,10 +120,10 @@ impl Session {
                 return self.fail_collecting(tag, why);
             }
         }
-        let is_complete = self
-            .tasks
-            .collecting(tag)
-            .is_some_and(|task| task.flow.is_complete());
+        let is_complete = task.flow.is_complete();
+        if !frame.data_intact {
+            self.reject(at, frame.bhs, RejectReason::DataDigestError);
+        }
         if is_complete {
             self.write_is_complete(tag);
         } else {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use iscsi_proto::{
     bhs::{Header, ScsiResponse as ResponsePdu, TaskManagementRequest},
+    framer::Outbound,
     kept::{Kept, KeptAnswers, KeptRead},
     session::CommandWindow,
     task_management::TaskManagementOutcome as Outcome,
@@ -194,9 +195,8 @@ impl Link {
         let limit = self.parameters.peer_max_recv_data_segment_length;
         let read = answer.read.as_ref().map(|read| read.resumed(exp_data_sn, limit));
         if let Some(read) = &read {
-            header.exp_data_sn = self
-                .send_rest(window, header.initiator_task_tag.get(), read)
-                .into();
+            let (tag, stat_sn) = (header.initiator_task_tag.get(), self.status.peek());
+            header.exp_data_sn = send_rest(&mut self.out, window, tag, read, stat_sn).into();
         }
         let segment = if answer.is_response() {
             &answer.segment[..answer.segment.len().min(limit as usize)]
@@ -205,25 +205,30 @@ impl Link {
         };
         self.send_answer(window, header, segment, read);
     }
+}
 
-    /// Sends the data of a read, whose answer is the next to be sent. Gives one past the last DataSN.
-    fn send_rest(&mut self, window: &CommandWindow, tag: u32, read: &KeptRead) -> u32 {
-        let mut end = read.first_data_sn;
-        for segment in read.flow() {
-            let mut header = carrying(&segment, tag, read.lun, Some(self.status.peek()));
-            header.exp_cmd_sn = window.exp_cmd_sn().into();
-            header.max_cmd_sn = window.max_cmd_sn().into();
-            let start = (segment.offset - read.first_offset) as usize;
-            self.out
-                .push(&header, read.data.slice(start..start + segment.length as usize));
-            end = segment.data_sn + 1;
-        }
-        end
+/// Sends the data of a read whose answer has this StatSN. Gives one past the last DataSN.
+pub(crate) fn send_rest(
+    out: &mut Outbound,
+    window: &CommandWindow,
+    tag: u32,
+    read: &KeptRead,
+    stat_sn: u32,
+) -> u32 {
+    let mut end = read.first_data_sn;
+    for segment in read.flow() {
+        let mut header = carrying(&segment, tag, read.lun, Some(stat_sn));
+        header.exp_cmd_sn = window.exp_cmd_sn().into();
+        header.max_cmd_sn = window.max_cmd_sn().into();
+        let start = (segment.offset - read.first_offset) as usize;
+        out.push(&header, read.data.slice(start..start + segment.length as usize));
+        end = segment.data_sn + 1;
     }
+    end
 }
 
 /// The answer as a SCSI Response, whatever PDU carried it.
-fn response_of(answer: &Kept) -> ResponsePdu {
+pub(crate) fn response_of(answer: &Kept) -> ResponsePdu {
     if answer.is_response() {
         return *answer.header.view::<ResponsePdu>();
     }

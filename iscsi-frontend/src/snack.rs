@@ -1,14 +1,21 @@
 //! SNACK: what the initiator wants again, or acknowledges (RFC 7143 11.16), from ErrorRecoveryLevel 1 on.
 
+use bytes::Bytes;
 use iscsi_proto::{
-    bhs::{Bhs, Snack},
+    bhs::{Bhs, Header, Snack},
     kept::Kept,
     misbehaviour::Misbehaviour,
     reject::RejectReason,
     session::CommandWindow,
 };
 
-use crate::{command::carrying, data_out::asking, link::Link, session::Session};
+use crate::{
+    command::carrying,
+    data_out::asking,
+    link::Link,
+    reassignment::{response_of, send_rest},
+    session::Session,
+};
 
 impl Session {
     /// A SNACK. What cannot be sent again is rejected; the initiator then has recovery of the session.
@@ -35,6 +42,10 @@ impl Session {
                     self.reject(at, bhs, RejectReason::InvalidDataAck);
                 }
                 return;
+            }
+            Snack::R_DATA => {
+                let snack_tag = snack.target_transfer_tag.get();
+                self.links[at].send_data_cut_anew(&self.window, tag, snack_tag)
             }
             _ => false,
         };
@@ -82,6 +93,31 @@ impl Link {
             self.out
                 .push(&header, read.data.slice(start..start + segment.length as usize));
         }
+        true
+    }
+
+    /// Sends the data of a read that is not acknowledged again, as the initiator takes it by now, and then its status in a PDU of
+    /// its own, which names the request (RFC 7143 11.16.3).
+    fn send_data_cut_anew(&mut self, window: &CommandWindow, tag: u32, snack_tag: u32) -> bool {
+        let limit = self.parameters.peer_max_recv_data_segment_length;
+        let kept = self.kept.as_mut();
+        let Some(answer) = kept.and_then(|kept| kept.read_mut(tag)) else {
+            return false;
+        };
+        let Some(read) = answer.read.as_ref().map(|read| read.resumed(0, limit)) else {
+            return false;
+        };
+        let stat_sn = answer.header.stat_sn();
+        let mut header = response_of(answer);
+        if !answer.is_response() {
+            answer.segment = Bytes::new();
+        }
+        header.stat_sn = stat_sn.into();
+        header.snack_tag = snack_tag.into();
+        header.exp_data_sn = send_rest(&mut self.out, window, tag, &read, stat_sn).into();
+        answer.header = header.to_bhs();
+        answer.read = Some(read);
+        again(&mut self.out, window, answer);
         true
     }
 

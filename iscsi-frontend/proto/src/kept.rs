@@ -203,6 +203,13 @@ impl KeptAnswers {
             .find(|answer| answer.read.is_some() && answer.header.initiator_task_tag() == tag)
     }
 
+    /// As [`Self::read`], to be changed: its data may come to be cut otherwise.
+    pub fn read_mut(&mut self, tag: u32) -> Option<&mut Kept> {
+        self.answers
+            .iter_mut()
+            .find(|answer| answer.read.is_some() && answer.header.initiator_task_tag() == tag)
+    }
+
     /// The answer to the SCSI command with this task tag.
     pub fn command(&self, tag: u32) -> Option<&Kept> {
         self.answers.iter().find(|answer| answer.is_to(tag))

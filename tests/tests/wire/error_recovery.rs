@@ -169,6 +169,46 @@ fn data_is_acknowledged() {
     wire.assert_alive();
 }
 
+/// RFC 7143 11.16.3: an initiator that takes shorter segments by now has all data that it did not acknowledge again, cut anew, and a
+/// status that names its request, with the StatSN of the first.
+#[test]
+fn data_is_cut_anew() {
+    let daemon = daemon_of_level("1");
+    let mut wire = recovering(&daemon, "MaxRecvDataSegmentLength=8192 MaxBurstLength=8192");
+    assert!(wire.scsi(0, &commands::write(0, pattern(64), false)).is_good());
+    let pdus = read_pdus(&mut wire, 9, 64);
+    wire.send(&wire.snack(2, u32::MAX, pdus[0].get(20), 1, 0));
+    let shorter = Pdu::new(0x44, FINAL)
+        .word(16, 3)
+        .word(20, u32::MAX)
+        .word(24, wire.cmd_sn)
+        .word(28, wire.exp_stat_sn)
+        .with_data(b"MaxRecvDataSegmentLength=4096\0");
+    wire.send(&shorter);
+    assert_eq!(wire.answer().bhs.0[0], 0x24);
+    // As they were, the PDUs are too long by now.
+    wire.send(&wire.snack(0, 9, u32::MAX, 1, 1));
+    assert_rejected(&mut wire, 3);
+    wire.send(&wire.snack(3, 9, 0x5ac4, 0, 0));
+    let mut data = Vec::new();
+    for number in 1..=6 {
+        let pdu = wire.answer();
+        assert_eq!((pdu.bhs.0[0], pdu.get(36)), (0x25, number));
+        assert_eq!((pdu.get(40) as usize, pdu.data.len()), (8192 + data.len(), 4096));
+        data.extend_from_slice(&pdu.data);
+    }
+    assert_eq!(data, pattern(64)[8192..]);
+    let response = wire.answer();
+    assert_eq!(
+        (response.bhs.0[0], response.bhs.0[3], response.get(20)),
+        (0x21, 0, 0x5ac4)
+    );
+    assert_eq!(response.get(24), pdus[3].get(24), "the same StatSN");
+    assert_eq!(response.get(36), 7, "ExpDataSN");
+    wire.send(&wire.snack(1, u32::MAX, u32::MAX, pdus[3].get(24), 1));
+    assert_same(&wire.answer(), &response);
+}
+
 /// RFC 7143 7.8: damaged Data-Out is rejected (02h), and asked for again at the end of its sequence, wherever in it; the write is
 /// done whole.
 #[test]

@@ -169,6 +169,8 @@ impl Snack {
     pub const STATUS: u8 = 1;
     /// Type 2: data is acknowledged.
     pub const DATA_ACK: u8 = 2;
+    /// Type 3: all data that is not acknowledged is wanted again, cut anew.
+    pub const R_DATA: u8 = 3;
 
     /// Type: 0 Data/R2T, 1 Status, 2 DataACK, 3 R-Data.
     pub fn kind(&self) -> u8 {
