@@ -204,7 +204,7 @@ impl Session {
     pub(crate) fn drop_if_overdue(&mut self, at: usize, now: Duration) -> Option<Duration> {
         let (deadline, reason) = self.links[at].logout_deadline?;
         if now >= deadline {
-            self.announce_drop(at);
+            self.announce_drop(at, reason);
             self.links[at].end(Ending::Closed(reason));
         }
         Some(deadline)
@@ -218,11 +218,15 @@ impl Session {
         self.send_async(at, message);
     }
 
-    /// Says that the connection is dropped now (event 2).
-    fn announce_drop(&mut self, at: usize) {
+    /// Says that the connection is dropped now (event 2), or all of the session are (event 3).
+    fn announce_drop(&mut self, at: usize, reason: CloseReason) {
         let mut message = AsyncMessage::new();
-        message.event = AsyncMessage::DROP_CONNECTION;
-        message.parameter1 = self.links[at].cid.into();
+        if reason.is_about_session() {
+            message.event = AsyncMessage::DROP_SESSION;
+        } else {
+            message.event = AsyncMessage::DROP_CONNECTION;
+            message.parameter1 = self.links[at].cid.into();
+        }
         message.parameter2 = self.parameters.default_time2wait.into();
         self.send_async(at, message);
     }

@@ -200,7 +200,11 @@ impl Session {
     fn event(&mut self, event: Event) {
         match event {
             Event::Completed { tag, response } => self.completed(tag, response),
-            Event::Abort { scope, fence } => self.abort(&scope, &fence),
+            Event::Abort {
+                scope,
+                fence,
+                cleared,
+            } => self.abort_for_another(&scope, &fence, cleared),
             Event::TaskManagement(end) => self.end_task_management(end),
             Event::Close(reason) => self.close(reason),
             Event::CloseConnection(cid, reason) => self.close_connection(cid, reason),

@@ -38,7 +38,12 @@ pub(crate) enum Event {
         response: Option<ScsiResponse>,
     },
     /// End these tasks without an answer. The fence falls when the last of them is gone.
-    Abort { scope: AbortScope, fence: Fence },
+    Abort {
+        scope: AbortScope,
+        fence: Fence,
+        /// Another initiator has cleared the task set: this one hears of it if it had tasks there.
+        cleared: bool,
+    },
     /// A task management function has been performed.
     TaskManagement(TaskManagementEnd),
     /// Close the session.
@@ -73,6 +78,11 @@ impl CloseReason {
     /// expect its end.
     pub(crate) fn is_announced(self) -> bool {
         !matches!(self, Self::Reinstated | Self::ColdReset)
+    }
+
+    /// Does it end all connections of a session?
+    pub(crate) fn is_about_session(self) -> bool {
+        self != Self::PortalClosed
     }
 }
 

@@ -118,7 +118,7 @@ impl Session {
             Function::AbortTask | Function::AbortTaskSet | Function::ItNexusReset
         );
         if !is_about_this_session {
-            self.abort_elsewhere(&scope, &fence);
+            self.abort_elsewhere(&scope, &fence, function == Function::ClearTaskSet);
         }
         drop(fence);
         let lun = request.lun;
@@ -254,7 +254,18 @@ impl Session {
         }
     }
 
-    fn abort_elsewhere(&self, scope: &AbortScope, fence: &Fence) {
+    /// Ends tasks of this session as another one asks. If that cleared the task set, and took tasks of this one with it, this one
+    /// hears of it: COMMANDS CLEARED BY ANOTHER INITIATOR (SAM-5 5.14, 7.5). A reset is told by the unit itself.
+    pub(crate) fn abort_for_another(&mut self, scope: &AbortScope, fence: &Fence, cleared: bool) {
+        if let (true, AbortScope::Unit(unit), Some(nexus)) = (cleared, scope, &self.nexus)
+            && self.tasks.any(|facts| scope.covers(facts, nexus))
+        {
+            nexus.commands_cleared(unit);
+        }
+        self.abort(scope, fence);
+    }
+
+    fn abort_elsewhere(&self, scope: &AbortScope, fence: &Fence, cleared: bool) {
         let own = self.handle.as_ref();
         let target = own.map_or("", |own| own.key.target.as_str());
         for session in self.shared.sessions.of_target(target) {
@@ -262,6 +273,7 @@ impl Session {
                 session.send(Event::Abort {
                     scope: scope.clone(),
                     fence: fence.clone(),
+                    cleared,
                 });
             }
         }

@@ -107,6 +107,11 @@ impl Nexus {
             .ok_or(TmfRefusal::LunDoesNotExist)
     }
 
+    /// Another initiator's CLEAR TASK SET has ended commands of this one (SAM-5 5.14, 7.5).
+    pub fn commands_cleared(&self, unit: &LogicalUnit) {
+        unit.raise_for(self.id, UnitAttention::CommandsCleared);
+    }
+
     /// LOGICAL UNIT RESET (SAM-5 6.3.3): the state effects only, the caller ends the tasks of all nexuses.
     pub fn logical_unit_reset(&self, lun: [u8; 8]) -> Result<(), TmfRefusal> {
         let unit = self.logical_unit(lun).ok_or(TmfRefusal::LunDoesNotExist)?;

@@ -254,7 +254,7 @@ async fn a_stubborn_initiator_is_dropped_after_the_grace() {
     let rig = Rig::start_with(|config| config.tuning.logout_grace = Duration::from_millis(200));
     let mut initiator = rig.login("iqn.test:a").await;
     rig.shutdown.cancel();
-    for event in [AsyncMessage::LOGOUT_REQUEST, AsyncMessage::DROP_CONNECTION] {
+    for event in [AsyncMessage::LOGOUT_REQUEST, AsyncMessage::DROP_SESSION] {
         assert_eq!(initiator.receive().await.bhs.view::<AsyncMessage>().event, event);
     }
     assert!(initiator.receive_or_end().await.is_none());
@@ -317,7 +317,7 @@ async fn a_session_of_a_removed_target_that_does_not_log_out_is_dropped() {
     let mut config = rig.config.clone();
     config.targets.clear();
     rig.frontend.reconfigure(config).await.unwrap();
-    for event in [AsyncMessage::LOGOUT_REQUEST, AsyncMessage::DROP_CONNECTION] {
+    for event in [AsyncMessage::LOGOUT_REQUEST, AsyncMessage::DROP_SESSION] {
         assert_eq!(initiator.receive().await.bhs.view::<AsyncMessage>().event, event);
     }
     assert!(initiator.receive_or_end().await.is_none());

@@ -97,6 +97,28 @@ async fn a_reset_ends_the_tasks_of_other_sessions_under_their_own_lun() {
     rig.stop().await;
 }
 
+/// SAM-5 7.5, 5.14: who loses tasks to another's CLEAR TASK SET hears of it, once; who had none does not, nor the one that asked.
+#[tokio::test]
+async fn a_cleared_task_set_is_told_to_those_who_had_tasks_in_it() {
+    let rig = Rig::start();
+    let mut clearer = rig.login("iqn.test:a").await;
+    let mut idle = rig.login("iqn.test:b").await;
+    for initiator in [&mut clearer, &mut idle] {
+        while initiator.read(0, &[0; 6], 0).await.status != 0 {}
+    }
+    let (mut other, _) = with_a_read_waiting(&rig, OTHER, OTHER_LUN).await;
+    is_fenced(&rig, &mut clearer, CLEAR_TASK_SET, 0, u32::MAX).await;
+    let end = other.read(OTHER_LUN, &[0; 6], 0).await;
+    assert_eq!(
+        (end.status, end.sense[2] & 15, end.sense[12], end.sense[13]),
+        (2, 6, 0x2f, 0)
+    );
+    assert_eq!(other.read(OTHER_LUN, &[0; 6], 0).await.status, 0);
+    assert_eq!(idle.read(0, &[0; 6], 0).await.status, 0);
+    assert_eq!(clearer.read(0, &[0; 6], 0).await.status, 0);
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn abort_task_set_and_it_nexus_reset_leave_other_sessions_alone() {
     for function in [ABORT_TASK_SET, IT_NEXUS_RESET] {

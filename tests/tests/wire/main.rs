@@ -12,6 +12,7 @@ mod multi_connection;
 mod protocol_level;
 mod reassignment;
 mod reload;
+mod rules;
 mod text;
 mod units;
 mod windows;

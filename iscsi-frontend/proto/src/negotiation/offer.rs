@@ -36,7 +36,8 @@ pub struct Offer {
     pub data_sequence_in_order: bool,
     /// Highest error recovery level (RFC 7143 13.20).
     pub error_recovery_level: u8,
-    /// Task reporting semantics we take, best first (RFC 7143 13.23).
+    /// Task reporting semantics we take, best first (RFC 7143 13.23). Where a session may have several connections only
+    /// RFC3720 is.
     pub task_reporting: Vec<TaskReporting>,
     /// Highest protocol level; 2 has the task management functions of RFC 7144 (RFC 7143 13.24).
     pub protocol_level: u8,
@@ -108,7 +109,8 @@ impl Offer {
             Key::DataPduInOrder => Wish::Flag(self.data_pdu_in_order),
             Key::DataSequenceInOrder => Wish::Flag(self.data_sequence_in_order),
             Key::ErrorRecoveryLevel => number(self.error_recovery_level.into()),
-            Key::TaskReporting if self.task_reporting.is_empty() => {
+            // Answers of several connections are not held back for one another, which a response fence asks for.
+            Key::TaskReporting if self.task_reporting.is_empty() || self.max_connections > 1 => {
                 Wish::Words(vec![TaskReporting::Rfc3720.name()])
             }
             Key::TaskReporting => Wish::Words(self.task_reporting.iter().map(|kind| kind.name()).collect()),
