@@ -193,15 +193,23 @@ impl Volume for Watched {
     }
 
     fn zero(self: Arc<Self>, offset: u64, length: u64, unmap: bool, fua: bool) -> IoFuture<()> {
+        let range = ByteRange { offset, length };
+        if !self.stands_for(range) {
+            return self.inner.clone().zero(offset, length, unmap, fua);
+        }
         Box::pin(async move {
-            self.set_aside(ByteRange { offset, length }).await;
+            self.set_aside(range).await;
             self.inner.clone().zero(offset, length, unmap, fua).await
         })
     }
 
     fn update(self: Arc<Self>, offset: u64, length: u64, modify: Modify, fua: bool) -> IoFuture<()> {
+        let range = ByteRange { offset, length };
+        if !self.stands_for(range) {
+            return self.inner.clone().update(offset, length, modify, fua);
+        }
         Box::pin(async move {
-            self.set_aside(ByteRange { offset, length }).await;
+            self.set_aside(range).await;
             self.inner.clone().update(offset, length, modify, fua).await
         })
     }
