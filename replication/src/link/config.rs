@@ -56,8 +56,8 @@ impl Default for Timing {
             handshake: Duration::from_secs(5),
             interval: Duration::from_secs(2),
             silence: Duration::from_secs(8),
-            first_wait: Duration::from_millis(200),
-            longest_wait: Duration::from_secs(10),
+            first_wait: Duration::from_millis(100),
+            longest_wait: Duration::from_secs(3),
             leaving: Duration::from_secs(3),
         }
     }

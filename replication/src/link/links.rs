@@ -128,6 +128,12 @@ impl Links {
     }
 }
 
+/// Reads the certificates and looks at the peers, and starts nothing.
+pub fn check(config: &LinkConfig) -> Result<(), LinkStartError> {
+    by_id(&config.system, &config.peers)?;
+    Tls::load(config).map(drop)
+}
+
 /// Addresses by id.
 fn by_id(own: &SystemId, peers: &[PeerConfig]) -> Result<BTreeMap<SystemId, String>, LinkStartError> {
     let mut by_id = BTreeMap::new();

@@ -36,7 +36,7 @@ pub use link_proto::{
     Action, CopyMode, Description, FailureCode, PairOrder, PairReport, Request, Response, Run, SystemId,
     VolumeName,
 };
-pub use links::Links;
+pub use links::{Links, Refusals, check};
 pub use peer::Peer;
 pub use service::LinkService;
 pub use status::PeerStatus;

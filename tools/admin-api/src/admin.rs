@@ -170,7 +170,7 @@ pub struct Event {
     pub at: String,
     /// `info`, `warning` or `error`.
     pub level: String,
-    /// What kind: `state`, `fault`, `volume`, `generation`.
+    /// What kind: `state`, `fault`, `volume`, `generation`, `link`.
     pub kind: String,
     /// For people.
     pub text: String,

@@ -22,6 +22,7 @@
 //! | `POST /v1/generation/delete` | [`GenerationDelete`] | [`DoneAnswer`] |
 //! | `POST /v1/generation/rule/set` | [`GenerationRuleSet`] | [`DoneAnswer`] |
 //! | `POST /v1/generation/rule/clear` | [`GenerationRuleClear`] | [`DoneAnswer`] |
+//! | `GET /v1/link` | | [`LinkDocument`] |
 //! | `GET /metrics` | | Prometheus text |
 //! | `GET /` | | the dashboard, HTML |
 //!
@@ -31,6 +32,7 @@
 pub mod admin;
 pub mod control;
 pub mod generations;
+pub mod links;
 pub mod period;
 pub mod query;
 pub mod size;
@@ -47,6 +49,7 @@ pub use generations::{
     Generation, GenerationCreate, GenerationDelete, GenerationMember, GenerationRestore, GenerationRule,
     GenerationRuleClear, GenerationRuleSet, GenerationsDocument,
 };
+pub use links::{LinkDocument, LinkPeer};
 pub use period::Period;
 pub use query::{QueryDocument, QueryPair, QueryVolume};
 pub use size::Size;

@@ -5,6 +5,7 @@ mod config;
 mod fresh;
 mod generations;
 mod greeting;
+mod links;
 mod lock;
 mod reload;
 mod runtime;

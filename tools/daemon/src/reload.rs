@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use admin_api::Size;
+use target_core::scsi_model::control::SystemId;
 
 use crate::config::{Config, SessionLimits, TargetConfig, VolumeConfig};
 
@@ -34,6 +35,10 @@ pub(crate) struct Plan {
     pub(crate) isns: bool,
     /// Logins agree on other limits.
     pub(crate) sessions: Option<SessionLimits>,
+    /// Peers that are new, or have another address.
+    pub(crate) set_peers: Vec<(SystemId, String)>,
+    /// Peers that go.
+    pub(crate) remove_peers: Vec<SystemId>,
     /// Copies go at another pace, in bytes a second; 0: as fast as they can.
     pub(crate) copy_rate: Option<u64>,
     /// Copies mind the hosts' latency otherwise, in percent; 0: not at all.
@@ -60,6 +65,7 @@ impl Plan {
         fixed("system.workers", now.system.workers == then.system.workers);
         fixed("admin.socket", now.admin.socket == then.admin.socket);
         fixed("admin.http", now.admin.http == then.admin.http);
+        fixed("link", now.link == then.link);
         fixed(
             "replication.journal_limit",
             now.replication.journal_limit == then.replication.journal_limit,
@@ -95,6 +101,11 @@ impl Plan {
             .filter(|number| !then.volumes.contains_key(number))
             .copied()
             .collect();
+        let known = |(id, address): &(&SystemId, &String)| now.peers.get(*id) != Some(*address);
+        let new = then.peers.iter().filter(known);
+        plan.set_peers = new.map(|(id, address)| (id.clone(), address.clone())).collect();
+        let gone = now.peers.keys().filter(|id| !then.peers.contains_key(*id));
+        plan.remove_peers = gone.cloned().collect();
         plan.isns = now.isns != then.isns;
         plan.generations = now.generations != then.generations;
         plan.sessions = (now.sessions != then.sessions).then_some(then.sessions);
@@ -163,6 +174,11 @@ impl Plan {
                 .iter()
                 .map(|number| format!("volume {number} removed")),
         );
+        for (id, address) in &self.set_peers {
+            let what = if now.peers.contains_key(id) { "is" } else { "added" };
+            lines.push(format!("peer {id} {what} at {address}"));
+        }
+        lines.extend(self.remove_peers.iter().map(|id| format!("peer {id} removed")));
         if self.isns {
             lines.push("isns changed".to_owned());
         }
@@ -252,6 +268,34 @@ mod tests {
             plan.describe(&config()),
             ["copies let hosts' I/O take 1.50 times as long at most"]
         );
+    }
+
+    #[test]
+    fn peers_come_move_and_go_while_serving_and_the_link_itself_does_not() {
+        let id = |text: &str| SystemId::new(text).unwrap();
+        let mut now = config();
+        now.peers.insert(id("HF-B"), "a:1".to_owned());
+        now.peers.insert(id("HF-C"), "a:2".to_owned());
+        let mut then = now.clone();
+        then.peers.remove(&id("HF-B"));
+        then.peers.insert(id("HF-C"), "b:2".to_owned());
+        then.peers.insert(id("HF-D"), "a:3".to_owned());
+        let plan = Plan::new(&now, &then).unwrap();
+        let lines = [
+            "peer HF-C is at b:2",
+            "peer HF-D added at a:3",
+            "peer HF-B removed",
+        ];
+        assert_eq!(plan.describe(&now), lines);
+        let lines = refused(|then| {
+            then.link = Some(crate::config::Link {
+                listen: "127.0.0.1:3261".parse().unwrap(),
+                cert: "a.pem".into(),
+                key: "a.key".into(),
+                ca: "ca.pem".into(),
+            });
+        });
+        assert!(lines[0].starts_with("link cannot change"), "{lines:?}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) async fn serve(source: Source, config: Config) -> anyhow::Result<()> 
         ),
         None => None,
     };
-    let opened = Service::open(source, config, stop.clone());
+    let opened = Box::pin(Service::open(source, config, stop.clone()));
     let service = match ended_before(&mut signals, opened).await {
         Some(service) => Arc::new(service?),
         None => return Ok(()),
@@ -64,6 +64,9 @@ pub(crate) async fn serve(source: Source, config: Config) -> anyhow::Result<()> 
         for task in other_tasks {
             // They end with the token; one that panicked has nothing left to drain.
             let _ = task.await;
+        }
+        if let Some(links) = &service.links {
+            links.stop().await;
         }
         service.array.shutdown().await;
     };

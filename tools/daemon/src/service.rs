@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use admin_api::{LunMap, MapRequest, UnmapRequest, VolumeCreate, VolumeDocument, VolumesDocument};
 use iscsi_frontend::Frontend;
-use replication::{Array, Tuning};
+use replication::{Array, Tuning, link::Links};
 use target_core::{
     control::ArrayControl,
     identities::IdentityStore,
@@ -21,9 +21,10 @@ use target_core::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Media},
+    config::{self, Config, Media},
     fresh::Fresh,
     generations::Generations,
+    links,
     reload::Plan,
     runtime::Runtime,
     wiring::{self, Reservations, Units},
@@ -38,7 +39,7 @@ pub(crate) struct Source {
 
 impl Source {
     /// Reads and checks it.
-    pub(crate) fn load(&self) -> Result<Config, crate::config::problem::ConfigError> {
+    pub(crate) fn load(&self) -> Result<Config, config::problem::ConfigError> {
         Config::load(self.file.as_deref(), std::env::vars())
     }
 }
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) array: Arc<Array>,
     pub(crate) frontend: Frontend,
     pub(crate) generations: Generations,
+    /// The link to other systems, when one is configured.
+    pub(crate) links: Option<Arc<Links>>,
     pub(crate) reservations: Arc<Reservations>,
     source: Source,
     identities: IdentityStore,
@@ -120,6 +123,7 @@ impl Service {
         }
         let generations = Generations::open(state_dir)?;
         let frontend = Frontend::bind(wiring::frontend(&config, &targets))?;
+        let links = links::start(&config, &array).await?;
         let served = tokio::sync::Mutex::new(Served {
             configured,
             runtime,
@@ -131,6 +135,7 @@ impl Service {
             array,
             frontend,
             generations,
+            links,
             reservations,
             source,
             identities,
@@ -339,6 +344,12 @@ impl Service {
             if let Some(volume) = self.array.volume(VolumeNumber(*number)) {
                 volume.plain().set_quota(*bytes);
             }
+        }
+        if let Some(links) = &self.links
+            && let Err(error) = links.reconfigure(&config::peer_configs(&next.peers))
+        {
+            // The configuration was checked for this.
+            tracing::error!("the peers have not changed: {error}");
         }
         if let Some(copy_rate) = plan.copy_rate {
             self.array.set_copy_rate(copy_rate);

@@ -254,7 +254,12 @@ async fn a_link_with_bad_files_does_not_start() {
     let start = async |change: &dyn Fn(&mut crate::link::LinkConfig)| {
         let mut config = config.clone();
         change(&mut config);
-        Site::start(config).await.err()
+        let checked = crate::link::check(&config).err();
+        let started = Site::start(config).await.err();
+        // What can be seen beforehand is seen.
+        let busy = matches!(started, Some(LinkStartError::Listen { .. }));
+        assert!(busy || checked.map(|error| error.to_string()) == started.as_ref().map(ToString::to_string));
+        started
     };
     fs::set_permissions(&config.key, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(

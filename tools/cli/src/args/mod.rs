@@ -2,6 +2,7 @@
 
 mod administration;
 mod generations;
+mod link;
 mod names;
 mod pairs;
 
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::{
     administration::{Class, EventsArgs, MapArgs, UnmapArgs, VolumeCommand, VolumeCreateArgs},
     generations::{CreateArgs, GenerationCommand, GenerationRestoreArgs, RuleCommand, RuleSetArgs},
+    link::PkiCommand,
     names::{FarVolume, PairName, VolumeName},
     pairs::{
         CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, PairArgs, PendingArgs,
@@ -127,6 +129,11 @@ pub(crate) enum Command {
     Sessions,
     /// Show what happened (admin socket only).
     Events(EventsArgs),
+    /// Show the link to other systems: who is connected, latency, throughput, what waits (admin socket only).
+    Link,
+    /// Make the certificates by which systems know each other; needs no daemon.
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// Apply the changed configuration file (admin socket only).
     Reload,
     /// Print the completion script of a shell.

@@ -2,6 +2,7 @@
 
 mod administration;
 mod generations;
+mod link;
 mod pairs;
 mod reports;
 mod verify;
@@ -23,6 +24,9 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut script);
         return Output::line(&String::from_utf8_lossy(&script));
+    }
+    if let Command::Pki(command) = &command {
+        return link::pki(output, command);
     }
     let mut system = System::reach(&way)?;
     let system = &mut system;
@@ -47,6 +51,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Sessions => administration::sessions(system, output),
         Command::Events(args) => administration::events(system, output, &args),
         Command::Reload => administration::reload(system, output),
-        Command::Completion { .. } => Ok(()),
+        Command::Link => link::link(system, output),
+        Command::Completion { .. } | Command::Pki(_) => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
 //! Tables for people.
 
 use admin_api::{
-    Event, Generation, GenerationRule, PairState, Period, QueryPair, QueryVolume, Session, Size,
-    VolumeDocument,
+    Event, Generation, GenerationRule, LinkDocument, PairState, Period, QueryPair, QueryVolume, Session,
+    Size, VolumeDocument,
 };
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets::NOTHING};
 
@@ -281,6 +281,55 @@ pub(crate) fn copy_table(rows: &[[String; 7]]) -> String {
     table.add_rows(rows);
     right(&mut table, [5, 6]);
     text(&table)
+}
+
+/// `link`: a line for each peer, and below what went wrong last.
+pub(crate) fn link(link: &LinkDocument) -> String {
+    let Some(listen) = &link.listen else {
+        return "no link is configured".to_owned();
+    };
+    let mut lines = vec![format!("{} listens on {listen}", link.system)];
+    if !link.peers.is_empty() {
+        let mut table = table(&[
+            "peer",
+            "address",
+            "state",
+            "since",
+            "latency",
+            "sent",
+            "received",
+            "out",
+            "in",
+            "queue",
+            "last error",
+        ]);
+        for peer in &link.peers {
+            table.add_row([
+                peer.id.clone(),
+                peer.address.clone(),
+                if peer.up { "up" } else { "down" }.to_owned(),
+                peer.since.clone(),
+                peer.latency_us.map_or_else(dash, latency),
+                Size(peer.sent).rounded(),
+                Size(peer.received).rounded(),
+                rate(peer.send_rate),
+                rate(peer.receive_rate),
+                format!("{} ({})", peer.queue, Size(peer.queue_bytes).rounded()),
+                peer.last_error.clone().unwrap_or_else(dash),
+            ]);
+        }
+        right(&mut table, 4..10);
+        lines.push(text(&table));
+    }
+    if let Some(last) = &link.last_refused {
+        lines.push(format!("{} calls refused, the last from {last}", link.refused));
+    }
+    lines.join("\n")
+}
+
+/// `0.25 ms`.
+fn latency(us: u64) -> String {
+    format!("{}.{:02} ms", us / 1000, us % 1000 / 10)
 }
 
 /// `sessions`: a line for each connection.

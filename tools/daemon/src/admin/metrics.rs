@@ -8,10 +8,10 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
-use replication::statistics::WAIT_BOUNDS;
+use replication::{link::PeerStatus, statistics::WAIT_BOUNDS};
 use target_core::volume::Volume as _;
 
-use super::{problem::Failed, reports};
+use super::{links, problem::Failed, reports};
 use crate::{service::Service, wiring::Units};
 
 pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, Failed> {
@@ -27,6 +27,7 @@ pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Respo
     commands(&mut page, &service.units().await);
     pairs(&mut page, &service).await?;
     sessions(&mut page, &service);
+    peers(&mut page, &service);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page.0).into_response())
 }
 
@@ -212,6 +213,57 @@ async fn pairs(page: &mut Page, service: &Service) -> Result<(), Failed> {
         &|index| u64::from(pairs[index].pair_state() == Some(PairState::Suspended)),
     );
     Ok(())
+}
+
+fn peers(page: &mut Page, service: &Service) {
+    let peers = links::peers(service);
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&PeerStatus) -> u64| {
+        page.metric(name, kind, help);
+        for peer in &peers {
+            page.sample(name, &[("peer", peer.id.as_str())], value(peer));
+        }
+    };
+    family(
+        "holdfast_link_up",
+        "gauge",
+        "Whether the peer is connected.",
+        &|peer| u64::from(peer.up),
+    );
+    let help = "Round trip of the last keepalive; 0 while there is none.";
+    family("holdfast_link_round_trip_microseconds", "gauge", help, &|peer| {
+        let rtt = peer.rtt.unwrap_or_default();
+        u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)
+    });
+    family(
+        "holdfast_link_sent_bytes_total",
+        "counter",
+        "Bytes sent.",
+        &|peer| peer.sent,
+    );
+    family(
+        "holdfast_link_received_bytes_total",
+        "counter",
+        "Bytes received.",
+        &|peer| peer.received,
+    );
+    let help = "Requests to the peer that are not answered.";
+    family("holdfast_link_queue_requests", "gauge", help, &|peer| {
+        peer.outstanding as u64
+    });
+    family("holdfast_link_queue_bytes", "gauge", "Their bytes.", &|peer| {
+        peer.outstanding_bytes
+    });
+    family(
+        "holdfast_link_connections_total",
+        "counter",
+        "Connections that were up.",
+        &|peer| peer.connections,
+    );
+    if let Some(links) = &service.links {
+        let name = "holdfast_link_refused_total";
+        page.metric(name, "counter", "Calls of others that were not let in.");
+        page.sample(name, &[], links.refusals().count);
+    }
 }
 
 /// The text as it grows.

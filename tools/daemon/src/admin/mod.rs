@@ -4,6 +4,7 @@ mod changes;
 mod control;
 mod dashboard;
 mod generations;
+mod links;
 mod metrics;
 mod problem;
 mod reports;
@@ -30,6 +31,7 @@ fn reading() -> Router<Arc<Service>> {
         .route("/v1/sessions", get(reports::sessions))
         .route("/v1/events", get(reports::events))
         .route("/v1/generations", get(generations::list))
+        .route("/v1/link", get(links::link))
 }
 
 /// What the owner of the socket may do besides.

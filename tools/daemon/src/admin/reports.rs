@@ -76,7 +76,7 @@ pub(super) async fn sessions(State(service): State<Arc<Service>>) -> Json<Sessio
     })
 }
 
-fn since(time: std::time::SystemTime) -> String {
+pub(super) fn since(time: std::time::SystemTime) -> String {
     let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     rfc3339(u64::try_from(since.as_millis()).unwrap_or(0))
 }

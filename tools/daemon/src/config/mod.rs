@@ -6,6 +6,7 @@
 //! opened on the way, except the secret files that it names.
 
 pub(crate) mod embedded;
+mod link;
 pub(crate) mod problem;
 mod raw;
 mod secret;
@@ -25,6 +26,7 @@ use target_core::scsi_model::control::SystemId;
 
 use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
+    link::{Link, peer_configs},
     raw::{RawSize, RawVolume},
     secret::Secret,
     validate::{clash as validate_clash, name as validate_name, volume as validate_volume},
@@ -49,6 +51,10 @@ pub(crate) struct Config {
     pub(crate) replication: Replication,
     /// `[generations]`.
     pub(crate) generations: GenerationsConfig,
+    /// `[link]`.
+    pub(crate) link: Option<Link>,
+    /// `[[peer]]`: addresses by system id.
+    pub(crate) peers: BTreeMap<SystemId, String>,
     /// `[[volume]]`, by number.
     pub(crate) volumes: BTreeMap<u32, VolumeConfig>,
     /// `[[target]]`, by name.

@@ -14,6 +14,9 @@ pub(super) struct Raw {
     pub(super) admin: Option<RawAdmin>,
     pub(super) replication: Option<RawReplication>,
     pub(super) generations: Option<RawGenerations>,
+    pub(super) link: Option<RawLink>,
+    /// With the key that messages name it by.
+    pub(super) peers: Vec<(String, RawPeer)>,
     /// With the key that messages name it by.
     pub(super) volumes: Vec<(String, RawVolume)>,
     /// A volume did not fit: what else names it is not to blame.
@@ -160,7 +163,23 @@ pub(super) struct RawChap {
     pub(super) secret_file: String,
 }
 
-const ACCEPTED: &str = "system, iscsi, isns, admin, replication, generations, volume, target";
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLink {
+    pub(super) listen: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) ca: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPeer {
+    pub(super) id: String,
+    pub(super) address: String,
+}
+
+const ACCEPTED: &str = "system, iscsi, isns, admin, replication, generations, link, peer, volume, target";
 
 fn standard() -> String {
     "standard".to_owned()
@@ -192,10 +211,8 @@ impl Raw {
                     raw.volumes_incomplete = problems.len() > before;
                 }
                 "target" => raw.targets = fit_each(&key, value, problems),
-                "link" | "peer" => problems.add(
-                    key,
-                    format!("this version has no remote links; accepted are {ACCEPTED}"),
-                ),
+                "link" => raw.link = fit(&key, value, problems),
+                "peer" => raw.peers = fit_each(&key, value, problems),
                 _ => problems.add(key, format!("unknown key; accepted are {ACCEPTED}")),
             }
         }

@@ -29,7 +29,7 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 17] = [
+const SCALARS: [(&str, &str, Kind); 21] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -47,6 +47,10 @@ const SCALARS: [(&str, &str, Kind); 17] = [
     ("replication", "journal_limit", Kind::Text),
     ("replication", "auto_resume", Kind::Flag),
     ("generations", "directory", Kind::Text),
+    ("link", "listen", Kind::Text),
+    ("link", "cert", Kind::Text),
+    ("link", "key", Kind::Text),
+    ("link", "ca", Kind::Text),
 ];
 
 const PREFIX: &str = "HOLDFAST__";

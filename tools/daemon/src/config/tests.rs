@@ -237,7 +237,8 @@ fn unknown_keys() {
         "unknown field `slim`",
     );
     one_fault(&with("lun = 0", "luun = 0"), "target[1]", "unknown field `luun`");
-    one_fault(&format!("{GOOD}\n[link]\n"), "link", "no remote links");
+    let typo = format!("{GOOD}\n[link]\nport = 1\n");
+    one_fault(&typo, "link", "unknown field `port`");
 }
 
 #[test]
@@ -571,4 +572,60 @@ fn a_file_that_is_not_there() {
             .starts_with("/nonexistent/a.toml: cannot be read: "),
         "{error}"
     );
+}
+
+const LINK: &str = r#"
+[link]
+listen = "127.0.0.1:3261"
+cert = "/nowhere/a.pem"
+key = "/nowhere/a.key"
+ca = "/nowhere/ca.pem"
+"#;
+
+#[test]
+fn a_link_needs_an_address_and_certificates_that_are_there() {
+    one_fault(
+        &format!("{GOOD}{LINK}"),
+        "link.cert",
+        "/nowhere/a.pem cannot be read",
+    );
+    let listen = LINK.replace("127.0.0.1:3261", "everywhere");
+    one_fault(
+        &format!("{GOOD}{listen}"),
+        "link.listen",
+        "ADDRESS:PORT is needed",
+    );
+    let empty = faults(&format!("{GOOD}[link]\n"));
+    let keys: Vec<&str> = empty.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["link.listen", "link.cert", "link.key", "link.ca"]);
+    let environment = [("HOLDFAST__LINK__CERT".to_owned(), "/elsewhere/a.pem".to_owned())];
+    let error = Config::parse("a.toml", &format!("{GOOD}{LINK}"), environment).unwrap_err();
+    assert!(
+        error.to_string().contains("/elsewhere/a.pem cannot be read"),
+        "{error}"
+    );
+}
+
+#[test]
+fn peers_need_a_link_an_id_of_their_own_and_an_address() {
+    let peer = |id: &str, address: &str| format!("[[peer]]\nid = \"{id}\"\naddress = \"{address}\"\n");
+    let alone = format!("{GOOD}{}", peer("HF-B", "127.0.0.1:3361"));
+    one_fault(&alone, "peer[1]", "needs [link]");
+    for (peers, key, says) in [
+        (peer("HF-B", "127.0.0.1"), "peer[1].address", "HOST:PORT is"),
+        (peer("HF-B", "b.example.org:0"), "peer[1].address", "HOST:PORT is"),
+        (peer("HF/B", "b.example.org:3261"), "peer[1].id", "no system id"),
+        (peer("HF-A", "[::1]:3261"), "peer[1].id", "this system itself"),
+        (
+            peer("HF-B", "b:1") + &peer("HF-B", "c:1"),
+            "peer[2].id",
+            "given twice",
+        ),
+    ] {
+        let found = faults(&format!("{GOOD}{LINK}{peers}"));
+        // The certificates are not there either.
+        let found: Vec<_> = found.iter().filter(|(key, _)| key != "link.cert").collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0 == key && found[0].1.contains(says), "{found:?}");
+    }
 }

@@ -12,7 +12,7 @@ use target_core::{identities, lun_map::LARGEST_LUN, scsi_model::control::SystemI
 
 use super::{
     Admin, Chap, Config, GenerationsConfig, InitiatorConfig, Isns, LunConfig, Media, Replication, Secret,
-    SessionLimits, System, TargetConfig, VolumeConfig,
+    SessionLimits, System, TargetConfig, VolumeConfig, link,
     problem::Problems,
     raw::{
         Raw, RawAdmin, RawChap, RawGenerations, RawInitiator, RawIscsi, RawIsns, RawReplication, RawSize,
@@ -49,6 +49,10 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let targets = targets(raw.targets, known, problems);
     let replication = replication(raw.replication.unwrap_or_default(), known, problems);
     let generations = generations(raw.generations.unwrap_or_default(), known, problems);
+    let id = system.as_ref().map(|system| &system.id);
+    let linked = raw.link.is_some();
+    let link = raw.link.and_then(|raw| link::link(raw, id, problems));
+    let peers = link::peers(raw.peers, linked, id, problems);
     let raw_admin = raw.admin.unwrap_or_default();
     let state_dir = system.as_ref().map_or(Path::new("."), |system| &system.state_dir);
     let admin = admin(raw_admin, state_dir, problems);
@@ -72,6 +76,8 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         admin,
         replication,
         generations,
+        link,
+        peers,
         volumes,
         targets,
     })

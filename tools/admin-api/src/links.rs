@@ -1,0 +1,51 @@
+//! The link to other systems.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/link`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkDocument {
+    /// This system.
+    pub system: String,
+    /// Where peers call; `None`: no link is configured.
+    pub listen: Option<String>,
+    /// Calls that were not let in since the daemon started.
+    pub refused: u64,
+    /// From where the last of them came, and why it was refused.
+    pub last_refused: Option<String>,
+    /// The configured peers, by id.
+    pub peers: Vec<LinkPeer>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkPeer {
+    /// Its system id.
+    pub id: String,
+    /// Where it is called.
+    pub address: String,
+    /// Connected.
+    pub up: bool,
+    /// RFC 3339: since when.
+    pub since: String,
+    /// Its program, when it was seen last.
+    pub software: Option<String>,
+    /// Round trip of the last keepalive, in microseconds.
+    pub latency_us: Option<u64>,
+    /// Bytes sent since the daemon started.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes a second sent of late.
+    pub send_rate: u64,
+    /// Bytes a second received of late.
+    pub receive_rate: u64,
+    /// Requests to it that are not answered.
+    pub queue: u64,
+    /// Their bytes.
+    pub queue_bytes: u64,
+    /// Connections that were up since the daemon started.
+    pub connections: u64,
+    /// Why the last connection ended, or the last call failed; kept while the link is up.
+    pub last_error: Option<String>,
+}

@@ -1,0 +1,51 @@
+//! How the link to other systems is.
+
+use std::sync::Arc;
+
+use admin_api::{LinkDocument, LinkPeer};
+use axum::{Json, extract::State};
+use replication::link::PeerStatus;
+
+use super::reports;
+use crate::service::Service;
+
+pub(super) async fn link(State(service): State<Arc<Service>>) -> Json<LinkDocument> {
+    let links = service.links.as_ref();
+    let refusals = links.map(|links| links.refusals()).unwrap_or_default();
+    Json(LinkDocument {
+        system: service.array.system().to_string(),
+        listen: links.map(|links| links.address().to_string()),
+        refused: refusals.count,
+        last_refused: refusals.last.map(|(from, why)| format!("{from}: {why}")),
+        peers: peers(&service).into_iter().map(peer).collect(),
+    })
+}
+
+/// The peers now, by id.
+pub(super) fn peers(service: &Service) -> Vec<PeerStatus> {
+    let links = service.links.as_ref();
+    links.map_or_else(Vec::new, |links| {
+        links.peers().iter().map(|peer| peer.status()).collect()
+    })
+}
+
+fn peer(status: PeerStatus) -> LinkPeer {
+    LinkPeer {
+        id: status.id.to_string(),
+        address: status.address,
+        up: status.up,
+        since: reports::since(status.since),
+        software: status.seen.map(|(_, software)| software),
+        latency_us: status
+            .rtt
+            .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        sent: status.sent,
+        received: status.received,
+        send_rate: status.send_rate,
+        receive_rate: status.receive_rate,
+        queue: status.outstanding as u64,
+        queue_bytes: status.outstanding_bytes,
+        connections: status.connections,
+        last_error: status.last_error,
+    }
+}

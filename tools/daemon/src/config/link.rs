@@ -1,0 +1,141 @@
+//! `[link]` and `[[peer]]`: the systems that this one talks to.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use replication::link::{LinkConfig, LinkStartError, PeerConfig, Timing};
+use target_core::scsi_model::control::SystemId;
+
+use super::{
+    problem::Problems,
+    raw::{RawLink, RawPeer},
+};
+
+/// `[link]`: where peers call, and who this system is to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Where peers call.
+    pub(crate) listen: SocketAddr,
+    /// Certificate.
+    pub(crate) cert: PathBuf,
+    /// Its key.
+    pub(crate) key: PathBuf,
+    /// The authority's certificate.
+    pub(crate) ca: PathBuf,
+}
+
+impl Link {
+    /// What the link is started with. `boot` is drawn at each start.
+    pub(crate) fn start_with(
+        &self,
+        system: &SystemId,
+        boot: u128,
+        peers: &BTreeMap<SystemId, String>,
+    ) -> LinkConfig {
+        LinkConfig {
+            system: system.clone(),
+            boot,
+            listen: self.listen,
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            ca: self.ca.clone(),
+            peers: peer_configs(peers),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// The peers as the link takes them.
+pub(crate) fn peer_configs(peers: &BTreeMap<SystemId, String>) -> Vec<PeerConfig> {
+    let config = |(id, address): (&SystemId, &String)| PeerConfig {
+        id: id.clone(),
+        address: address.clone(),
+    };
+    peers.iter().map(config).collect()
+}
+
+/// `[link]`. The certificates are read: a system whose certificate is not its own would find out only when it is called.
+pub(super) fn link(raw: RawLink, system: Option<&SystemId>, problems: &mut Problems) -> Option<Link> {
+    let before = problems.len();
+    let listen = raw.listen.and_then(|text| text.parse::<SocketAddr>().ok());
+    if listen.is_none() {
+        problems.add("link.listen", "ADDRESS:PORT is needed, like \"127.0.0.1:3261\"");
+    }
+    let mut path = |key: &str, path: Option<String>| {
+        let path = path.filter(|path| !path.is_empty()).map(PathBuf::from);
+        if path.is_none() {
+            problems.add(
+                format!("link.{key}"),
+                "the path of a PEM file is needed; `holdfast pki` makes them",
+            );
+        }
+        path
+    };
+    let (cert, key, ca) = (path("cert", raw.cert), path("key", raw.key), path("ca", raw.ca));
+    let link = Link {
+        listen: listen?,
+        cert: cert?,
+        key: key?,
+        ca: ca?,
+    };
+    if let (Some(system), true) = (system, problems.len() == before)
+        && let Err(error) = replication::link::check(&link.start_with(system, 0, &BTreeMap::new()))
+    {
+        let key = match &error {
+            LinkStartError::File { file, .. } if *file == link.ca => "link.ca",
+            LinkStartError::File { file, .. } if *file == link.key => "link.key",
+            LinkStartError::KeyMode { .. } => "link.key",
+            LinkStartError::File { .. } | LinkStartError::Identity { .. } => "link.cert",
+            _ => "link",
+        };
+        problems.add(key, error.to_string());
+    }
+    Some(link)
+}
+
+/// `[[peer]]`, by id.
+pub(super) fn peers(
+    raw: Vec<(String, RawPeer)>,
+    linked: bool,
+    system: Option<&SystemId>,
+    problems: &mut Problems,
+) -> BTreeMap<SystemId, String> {
+    if let (Some((key, _)), false) = (raw.first(), linked) {
+        problems.add(
+            key,
+            "needs [link] with listen, cert, key and ca: systems know each other by certificates",
+        );
+    }
+    let mut peers = BTreeMap::new();
+    for (key, raw) in raw {
+        if !is_address(&raw.address) {
+            let text = format!(
+                "{:?} is not accepted: HOST:PORT is, like \"192.0.2.7:3261\"",
+                raw.address
+            );
+            problems.add(format!("{key}.address"), text);
+        }
+        let id = match SystemId::new(raw.id) {
+            Ok(id) => id,
+            Err(error) => {
+                problems.add(format!("{key}.id"), error.to_string());
+                continue;
+            }
+        };
+        if Some(&id) == system {
+            problems.add(format!("{key}.id"), format!("{id} is this system itself"));
+        } else if peers.insert(id.clone(), raw.address).is_some() {
+            problems.add(format!("{key}.id"), format!("{id} is given twice"));
+        }
+    }
+    peers
+}
+
+fn is_address(text: &str) -> bool {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return address.port() != 0;
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && host.chars().all(legal) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}
