@@ -89,6 +89,10 @@ fn daemon() -> Daemon {
         initiators: rule("*"),
         extra: String::new(),
     });
+    daemon.reconfigure(
+        "[iscsi]\n",
+        "[iscsi]\nmax_connections = 4\nerror_recovery_level = 1\n",
+    );
     // LUN 1 goes to a target of its own.
     daemon.reconfigure(", { lun = 1, volume = 2, read_only = false }]", "]");
     let path = daemon.path("config.toml");
