@@ -225,7 +225,8 @@ impl Engine {
     /// brings it again; a split mirror would keep what it had before a power failure, without a mark. So these tracks
     /// count as copied and not settled: hosts' writes wait for the settle, and after a crash they are owed.
     fn owe_what_is_not_stable(&mut self, change: &PairChange) {
-        if change.change != Change::Part {
+        // A follower has nowhere to read them again; what a crash takes from its image it marks.
+        if change.change != Change::Part || change.meta.primary.is_foreign() {
             return;
         }
         let unsettled = self.not_stable_at(change.pair.0);

@@ -167,7 +167,7 @@ impl Engine {
         // The image is read at the primary, now or after a crash, wherever the mirror is owed tracks of it or was not stable at
         // this instant: so it must be stable there too.
         let parts = pair.meta.state.keeps_two_legs();
-        if splitting || parts && !self.not_stable_at(id.0).is_empty() {
+        if splitting || parts && !primary.is_foreign() && !self.not_stable_at(id.0).is_empty() {
             accepted.images.insert(primary);
         }
         let meta = PairMeta {

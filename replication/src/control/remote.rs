@@ -240,6 +240,14 @@ impl Array {
                 message,
             ));
         }
+        let state = self.view_of(pair.foreign_id()).map(|view| view.state);
+        if state == Some(PairState::Suspended) {
+            let message = format!(
+                "the pair is suspended, and what {} has is not the image of this moment: `establish` it first, or `suspend` keeps it as it is",
+                pair.peer
+            );
+            return Err(refusal(RefusalKind::State, message));
+        }
         let command = Command::Pair {
             verb: Verb::Split {
                 instant: false,

@@ -116,7 +116,11 @@ impl Array {
             }
             Request::Flush { pair, epoch, volume } => {
                 let volume = self.followed(peer, (pair, epoch, volume), (0, 0))?;
-                done(volume.flush_by_link().await)
+                match volume.flush_by_link().await {
+                    // It is its hosts' by now. What came over the link before must be stable all the same.
+                    Err(IoError::NotReady) => done(volume.plain().disk().flush().await),
+                    result => done(result),
+                }
             }
             Request::Extents {
                 pair,

@@ -1,5 +1,7 @@
 //! Remote pairs: two arrays in one process, over a wire that can be cut.
 
+mod chaos;
+
 use std::sync::{
     Mutex, Weak,
     atomic::{AtomicBool, Ordering},

@@ -180,6 +180,20 @@ fn a_follower_marks_what_a_crash_may_have_taken() {
     by_link(&mut room, tracks(4, 5), 61).unwrap();
 }
 
+/// A follower that is split has nowhere to read its image again: what a crash may have taken is marked.
+#[test]
+fn a_split_follower_stays_split_through_a_crash() {
+    let mut room = follower(209);
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    by_link(&mut room, tracks(3, 4), 60).unwrap();
+    room.verb(SPLIT, &[(FAR, 1)]).unwrap();
+    room.crash();
+    assert_eq!(room.state(1), PairState::Split);
+    room.write(1, tracks(3, 4), 61).unwrap();
+    let changed = room.engine.pending(PairId(VolumeId(1)), Side::Mirror);
+    assert_eq!(changed.first().map(|extent| extent.start), Some(0), "{changed:?}");
+}
+
 /// SWAP, together: both sides DUPLEX before and after, the other volume ready.
 #[test]
 fn parts_change() {
