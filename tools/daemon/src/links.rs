@@ -5,12 +5,10 @@ use std::sync::Arc;
 use replication::{
     Array,
     events::{ArrayEvent, Level},
-    link::{
-        Description, FailureCode, LinkService, LinkStartError, Links, Request, Response, VolumeName,
-        service::Serving,
-    },
+    link::{LinkService, LinkStartError, Links, Request, service::Serving},
+    remote::{NoPath, PathFuture, Paths},
 };
-use target_core::{scsi_model::control::SystemId, volume::Volume as _};
+use target_core::scsi_model::control::SystemId;
 
 use crate::config::Config;
 
@@ -32,6 +30,7 @@ pub(crate) async fn start(config: &Config, array: &Arc<Array>) -> anyhow::Result
         LinkStartError::Listen { .. } => anyhow::anyhow!("link.listen: {error}"),
         _ => error.into(),
     })?;
+    array.connect(Arc::new(OverLinks(Arc::clone(&links))));
     Ok(Some(links))
 }
 
@@ -42,49 +41,44 @@ struct ForPeers {
 }
 
 impl LinkService for ForPeers {
-    fn serve(&self, _: &SystemId, request: Request) -> Serving {
-        let response = match request {
-            Request::Describe(name) => self.describe(&name),
-            _ => Response::failed(FailureCode::Refused, "remote pairs are not there yet"),
-        };
-        Box::pin(async { response })
+    fn serve(&self, peer: &SystemId, request: Request) -> Serving {
+        self.array.serve(peer, self.boot, request)
     }
 
     fn up(&self, peer: &SystemId, _: u128) {
         self.tell(Level::Info, format!("the link to {peer} is up"));
+        self.array.link_changed();
     }
 
     fn down(&self, peer: &SystemId, reason: &str) {
         self.tell(Level::Warning, format!("the link to {peer} is down: {reason}"));
+        self.array.link_changed();
+    }
+}
+
+/// What the array sends its requests over.
+struct OverLinks(Arc<Links>);
+
+impl Paths for OverLinks {
+    fn request(&self, peer: &SystemId, request: Request) -> PathFuture {
+        let Some(peer) = self.0.peer(peer) else {
+            let reason = format!("{peer} is not a configured peer");
+            return Box::pin(std::future::ready(Err(NoPath(reason))));
+        };
+        let answer = peer.request(request);
+        Box::pin(async move { answer.await.map_err(|error| NoPath(error.to_string())) })
+    }
+
+    fn knows(&self, peer: &SystemId) -> bool {
+        self.0.peer(peer).is_some()
+    }
+
+    fn is_up(&self, peer: &SystemId) -> bool {
+        self.0.peer(peer).is_some_and(|peer| peer.is_up())
     }
 }
 
 impl ForPeers {
-    fn describe(&self, name: &VolumeName) -> Response {
-        let found = self.array.volumes().into_iter().find(|volume| match name {
-            VolumeName::Number(number) => volume.number().0 == *number,
-            VolumeName::Name(name) => volume.info().name == *name,
-        });
-        let Some(volume) = found else {
-            let named = match name {
-                VolumeName::Number(number) => number.to_string(),
-                VolumeName::Name(name) => format!("{name:?}"),
-            };
-            let text = format!("{} has no volume {named}", self.array.system());
-            return Response::failed(FailureCode::NoSuchVolume, text);
-        };
-        let info = volume.info();
-        Response::Described(Description {
-            number: info.number.0,
-            bytes: info.bytes(),
-            block_size: info.block_size,
-            track_size: self.array.track_size(),
-            mirror_class: info.mirror_class,
-            boot: self.boot,
-            name: info.name.clone(),
-        })
-    }
-
     fn tell(&self, level: Level, text: String) {
         self.array.events().push(ArrayEvent::Told {
             kind: "link",

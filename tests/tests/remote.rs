@@ -1,0 +1,185 @@
+//! Remote pairs between two real daemons, over a link that is cut, with hosts on both.
+
+use std::time::{Duration, Instant};
+
+use holdfast_tests::{
+    Daemon, DaemonConfig, commands,
+    commands::Command,
+    initiator::{Completion, GOOD, Initiator, Manner},
+    stamps::SECTOR,
+    systems::Systems,
+};
+
+/// 2h/04h/03h: the volume does not answer hosts.
+const NOT_READY: (u8, u8, u8) = (2, 4, 3);
+/// Sectors written at a time.
+const SECTORS: usize = 128;
+
+fn host(daemon: &Daemon) -> Initiator {
+    let manner = Manner {
+        name: "iqn.2026-11.io.holdfast:host".to_owned(),
+        immediate_data: true,
+        digests: false,
+    };
+    Initiator::login(daemon.port(), daemon.iqn(), &manner)
+}
+
+fn run(host: &mut Initiator, lun: u16, command: &Command) -> Completion {
+    loop {
+        let completion = host.run(lun, command).expect("connected");
+        if !completion.is_unit_attention() {
+            return completion;
+        }
+    }
+}
+
+fn write(daemon: &Daemon, lun: u16, block: u64, byte: u8) -> Completion {
+    let data = vec![byte; SECTORS * SECTOR];
+    run(
+        &mut host(daemon),
+        lun,
+        &commands::write(block * SECTORS as u64, data, false),
+    )
+}
+
+fn read(daemon: &Daemon, lun: u16, block: u64) -> Vec<u8> {
+    let read = commands::read(block * SECTORS as u64, SECTORS as u32);
+    let completion = run(&mut host(daemon), lun, &read);
+    assert_eq!(completion.status, GOOD, "{completion:?}");
+    completion.data
+}
+
+fn holds(daemon: &Daemon, lun: u16, block: u64, byte: u8) {
+    let data = read(daemon, lun, block);
+    assert!(
+        data.iter().all(|found| *found == byte),
+        "block {block} of LUN {lun} holds {}, not {byte}",
+        data[0]
+    );
+}
+
+fn until_state(daemon: &Daemon, state: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let pair = daemon.pair("1", "1");
+        if pair["state"] == state {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {state}: {pair}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Volume 1 of both systems, a pair of this mode.
+fn remote(mode: &str) -> Systems {
+    let config = DaemonConfig::trio("16MiB");
+    let systems = Systems::start(&config, &config);
+    systems.until_linked(true);
+    assert_eq!(write(&systems.a, 0, 0, 7).status, GOOD);
+    systems
+        .a
+        .holdfast_ok(&["establish", "1", "HF-B:1", "--mode", mode, "--wait"]);
+    until_state(&systems.b, "duplex");
+    systems
+}
+
+/// S50, S51, S58, S74: hosts go on without the link, and what they wrote follows; swap turns the pair round and back.
+#[test]
+fn two_systems_keep_a_volume_equal_through_cuts_kills_and_swaps() {
+    for mode in ["sync", "async"] {
+        let mut systems = remote(mode);
+        let pair = systems.a.pair("1", "1");
+        assert_eq!(
+            (&pair["kind"], &pair["peer"], &pair["mode"]),
+            (&"remote".into(), &"HF-B".into(), &mode.into()),
+            "{pair}"
+        );
+        assert_eq!(write(&systems.b, 0, 0, 9).sense_code(), NOT_READY);
+        systems.part();
+        assert_eq!(write(&systems.a, 0, 1, 8).status, GOOD);
+        until_state(&systems.a, "suspended");
+        systems.mend();
+        until_state(&systems.a, "duplex");
+        systems.b.kill();
+        assert_eq!(write(&systems.a, 0, 2, 9).status, GOOD);
+        systems.b.start_again();
+        until_state(&systems.a, "duplex");
+        assert_eq!(write(&systems.a, 0, 3, 10).status, GOOD);
+        systems.a.kill();
+        systems.a.start_again();
+        until_state(&systems.a, "duplex");
+        until_state(&systems.b, "duplex");
+        assert_eq!(write(&systems.a, 0, 4, 11).status, GOOD);
+        systems.a.holdfast_ok(&["swap", "1", "1"]);
+        assert_eq!(write(&systems.a, 0, 0, 12).sense_code(), NOT_READY);
+        for (block, byte) in [(0, 7), (1, 8), (2, 9), (3, 10), (4, 11)] {
+            holds(&systems.b, 0, block, byte);
+        }
+        assert_eq!(write(&systems.b, 0, 5, 13).status, GOOD);
+        until_state(&systems.b, "duplex");
+        systems.b.holdfast_ok(&["swap", "1", "1"]);
+        holds(&systems.a, 0, 5, 13);
+    }
+}
+
+/// S60 to S67: a backup at the far site by a command given at the near one, in band and by the command line.
+#[test]
+fn a_backup_at_the_far_site() {
+    let systems = remote("async");
+    systems.b.holdfast_ok(&["establish", "1", "2", "--wait"]);
+    systems.a.holdfast_ok(&["split", "--remote", "1", "2"]);
+    assert_eq!(write(&systems.a, 0, 0, 20).status, GOOD);
+    holds(&systems.b, 1, 0, 7);
+    until_state(&systems.a, "duplex");
+    // C1h, SPLIT, REMOTE, volume 1, mirror 2 there.
+    let split = commands::raw(&[0xc1, 1, 1 << 4, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0], 0);
+    assert_eq!(run(&mut host(&systems.a), 0, &split).status, GOOD);
+    holds(&systems.b, 1, 0, 20);
+    until_state(&systems.a, "duplex");
+    let events = systems.a.holdfast_ok(&["events"]);
+    assert!(events.contains("were held back for"), "{events}");
+    systems.part();
+    let refused = systems.a.holdfast(&["split", "--remote", "1", "2"]);
+    assert_eq!(refused.code(), 1, "{}", refused.said());
+    assert!(
+        refused.said().contains("the link to HF-B is down"),
+        "{}",
+        refused.said()
+    );
+}
+
+/// The far site is lost, then this one; the far volume goes on alone, and this one follows or waits.
+#[test]
+fn a_takeover_without_the_peer_is_never_guessed_about() {
+    let mut systems = remote("sync");
+    systems.a.kill();
+    let refused = systems.b.holdfast(&["swap", "1", "1"]);
+    assert_eq!(refused.code(), 1, "{}", refused.said());
+    systems.b.holdfast_ok(&["swap", "1", "1", "--force"]);
+    holds(&systems.b, 0, 0, 7);
+    assert_eq!(write(&systems.b, 0, 0, 30).status, GOOD);
+    systems.a.start_again();
+    // The kill left marks here: both sides have something, as far as anybody can know.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !systems.a.holdfast_ok(&["events"]).contains("HF-B took over")
+        && systems.a.pair("1", "1")["role"] == "primary"
+    {
+        assert!(
+            Instant::now() < deadline,
+            "{}",
+            systems.a.holdfast_ok(&["events"])
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if systems.a.pair("1", "1")["role"] == "primary" {
+        systems.a.holdfast_ok(&["cancel", "1", "1", "--force"]);
+        systems.b.holdfast_ok(&["cancel", "1", "1", "--force"]);
+        systems
+            .b
+            .holdfast_ok(&["establish", "1", "HF-A:1", "--mode", "sync", "--wait"]);
+    }
+    until_state(&systems.b, "duplex");
+    assert_eq!(write(&systems.a, 0, 0, 31).sense_code(), NOT_READY);
+    systems.b.holdfast_ok(&["swap", "1", "1"]);
+    holds(&systems.a, 0, 0, 30);
+}
