@@ -136,6 +136,24 @@ fn a_backup_at_the_far_site() {
     assert_eq!(run(&mut host(&systems.a), 0, &split).status, GOOD);
     holds(&systems.b, 1, 0, 20);
     until_state(&systems.a, "duplex");
+    // With hooks: what is written before the image is in it, what comes after is not.
+    let trace = systems.a.path("hooks");
+    let hook = |word: &str| format!("echo {word} >> {}", trace.display());
+    assert_eq!(write(&systems.a, 0, 0, 21).status, GOOD);
+    let (before, after) = (hook("frozen"), hook("thawed"));
+    let backup = [
+        "backup", "1", "--to", "HF-B:2", "--before", &before, "--after", &after,
+    ];
+    systems.a.holdfast_ok(&backup);
+    assert_eq!(write(&systems.a, 0, 0, 22).status, GOOD);
+    holds(&systems.b, 1, 0, 21);
+    assert_eq!(std::fs::read_to_string(&trace).unwrap(), "frozen\nthawed\n");
+    let failing = systems
+        .a
+        .holdfast(&["backup", "1", "--to", "2", "--before", "exit 3"]);
+    assert_eq!(failing.code(), 1, "{}", failing.said());
+    holds(&systems.b, 1, 0, 21);
+    until_state(&systems.a, "duplex");
     let events = systems.a.holdfast_ok(&["events"]);
     assert!(events.contains("were held back for"), "{events}");
     systems.part();

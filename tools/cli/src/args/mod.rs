@@ -16,8 +16,8 @@ pub(crate) use self::{
     link::PkiCommand,
     names::{FarVolume, PairName, VolumeName},
     pairs::{
-        CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, PairArgs, PendingArgs,
-        QueryArgs, Reach, RestoreArgs, RestoreOptions, SplitArgs, VerifyArgs, Wait,
+        BackupArgs, CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, PairArgs,
+        PendingArgs, QueryArgs, Reach, RestoreArgs, RestoreOptions, SplitArgs, VerifyArgs, Wait,
     },
 };
 
@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Establish(EstablishArgs),
     /// Take M off as the image of P at this instant (TimeFinder: symmir split; HORCM: pairsplit).
     Split(SplitArgs),
+    /// Take an image of P at the far site, on a mirror of its remote mirror, without breaking the remote pair.
+    Backup(BackupArgs),
     /// Copy M back to P: what differs (TimeFinder: symmir restore; HORCM: pairresync -restore).
     Restore(RestoreArgs),
     /// Hold a mirror against pair commands, or take a volume away from hosts.

@@ -69,6 +69,24 @@ pub(crate) struct SplitArgs {
     pub(crate) how: How,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The primary of a remote pair.
+    #[arg(value_name = "P")]
+    pub(crate) primary: VolumeName,
+    /// The mirror at the far site that gets the image: a number there, or SYSTEM:NUMBER.
+    #[arg(long, value_name = "VOL")]
+    pub(crate) to: FarVolume,
+    /// Run first, by `sh -c`: freezes the application or its file system. If it fails nothing is backed up.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) before: Option<String>,
+    /// Run as soon as the image is taken, or could not be: thaws it again.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) after: Option<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
 /// What a split may take besides.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct SplitOptions {

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod administration;
+mod backup;
 mod generations;
 mod link;
 mod pairs;
@@ -34,6 +35,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Setup => reports::setup(system, output),
         Command::Establish(args) => pairs::establish(system, output, &args),
         Command::Split(args) => pairs::split(system, output, &args),
+        Command::Backup(args) => backup::backup(system, output, &args),
         Command::Restore(args) => pairs::restore(system, output, &args),
         Command::Config(args) => pairs::config(system, output, &args),
         Command::Cancel(args) => pairs::cancel(system, output, &args),

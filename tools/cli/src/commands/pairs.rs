@@ -119,6 +119,25 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
     )
 }
 
+/// A split at the far site.
+pub(super) fn image(
+    system: &mut System,
+    output: Output,
+    verb: OutVerb,
+    flags: Flags,
+    member: VolumePair,
+    how: How,
+) -> Result<(), Failure> {
+    let order = Order {
+        verb,
+        flags,
+        members: vec![member],
+        goal: SPLIT,
+        generation: None,
+    };
+    give(system, output, &order, how, None)
+}
+
 pub(super) fn restore(system: &mut System, output: Output, args: &RestoreArgs) -> Result<(), Failure> {
     let members = vec![system.pair(&args.pair)?];
     restore_members(system, output, members, None, args.options, args.how, args.wait)
