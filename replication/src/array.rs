@@ -133,7 +133,7 @@ impl Array {
             header,
             snapshot,
             events,
-        } = recovery::recover(&system, config, found, &volumes, &remote.specs(), fresh)?;
+        } = recovery::recover(&system, config, found, &volumes, &remote, fresh)?;
         remote.keep_only(|pair| engine.pair(pair).is_some())?;
 
         let (notices, received) = mpsc::unbounded_channel();

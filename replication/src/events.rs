@@ -9,7 +9,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use replication_engine::events::Event;
+use replication_engine::{events::Event, ids::VolumeId};
 use target_core::{
     scsi_model::control::VolumeNumber,
     throttle::{LeftOut, Throttle},
@@ -47,6 +47,8 @@ pub enum ArrayEvent {
         to: &'static str,
         /// Reason code of docs/control-cdb.md when nobody asked for it, else 0.
         reason: u8,
+        /// What people call the volume that is another system's, if one is.
+        far: Option<String>,
     },
     /// An I/O of the engine failed: a copy, or the mirror's leg of a host write.
     IoFailed {
@@ -110,8 +112,12 @@ impl ArrayEvent {
     }
 }
 
-/// A state change out of the engine's terms.
-pub(crate) fn event_of(event: &Event) -> ArrayEvent {
+fn is_foreign(volume: VolumeNumber) -> bool {
+    VolumeId(volume.0).is_foreign()
+}
+
+/// A state change out of the engine's terms. `far` names foreign volumes.
+pub(crate) fn event_of(event: &Event, far: impl Fn(VolumeId) -> Option<String>) -> ArrayEvent {
     match event {
         Event::State {
             primary,
@@ -125,6 +131,10 @@ pub(crate) fn event_of(event: &Event) -> ArrayEvent {
             from: from.name(),
             to: to.name(),
             reason: *reason,
+            far: [primary, mirror]
+                .into_iter()
+                .find(|volume| volume.is_foreign())
+                .and_then(|volume| far(*volume)),
         },
         Event::CacheLost { volume } => ArrayEvent::CacheLost {
             volume: VolumeNumber(volume.0),
@@ -153,8 +163,18 @@ impl fmt::Display for ArrayEvent {
                 from,
                 to,
                 reason,
+                far,
             } => {
-                write!(f, "pair {} -> {}: {from} became {to}", primary.0, mirror.0)?;
+                let name = |volume: &VolumeNumber| match far {
+                    Some(far) if is_foreign(*volume) => far.clone(),
+                    _ => volume.0.to_string(),
+                };
+                write!(
+                    f,
+                    "pair {} -> {}: {from} became {to}",
+                    name(primary),
+                    name(mirror)
+                )?;
                 match reason {
                     0 => Ok(()),
                     1 => f.write_str(" because the link went down"),
@@ -170,11 +190,19 @@ impl fmt::Display for ArrayEvent {
                 reason,
                 left_out,
             } => {
-                write!(f, "volume {}: {reason}", volume.0)?;
+                if is_foreign(*volume) {
+                    // The reason names it.
+                    f.write_str(reason)?;
+                } else {
+                    write!(f, "volume {}: {reason}", volume.0)?;
+                }
                 match left_out {
                     0 => Ok(()),
                     more => write!(f, " (and {more} more failures before)"),
                 }
+            }
+            Self::CacheLost { volume } if is_foreign(*volume) => {
+                f.write_str("a flush of a far volume failed; what may be lost of it is marked in its pair")
             }
             Self::CacheLost { volume } => write!(
                 f,

@@ -381,7 +381,8 @@ impl Array {
     }
 
     pub(crate) fn note_event(&self, event: &Event) {
-        self.events.push(event_of(event));
+        self.events
+            .push(event_of(event, |volume| self.remote.name(volume)));
         self.note_change();
     }
 

@@ -23,6 +23,7 @@ use crate::{
     array_error::ArrayError,
     events::{ArrayEvent, Level, event_of},
     journal_file::{Found, JournalFileError},
+    remote::Remote,
 };
 
 /// What recovery gives.
@@ -43,11 +44,11 @@ pub(crate) fn recover(
     config: EngineConfig,
     found: Option<Found>,
     volumes: &[Arc<PlainVolume>],
-    foreign: &[(VolumeId, VolumeSpec)],
+    remote: &Remote,
     fresh: &BTreeSet<VolumeNumber>,
 ) -> Result<Recovered, ArrayError> {
     let mut specs = specs(volumes)?;
-    specs.extend(foreign.iter().copied());
+    specs.extend(remote.specs());
     let mut header = Header {
         epoch: 1,
         system_id: system.to_wire(),
@@ -77,7 +78,7 @@ pub(crate) fn recover(
     }
     let snapshot = engine.snapshot();
     let changed = effects.into_iter().filter_map(|effect| match effect {
-        Effect::Event(event) => Some(event_of(&event)),
+        Effect::Event(event) => Some(event_of(&event, |volume| remote.name(volume))),
         // The members are asked for one by one when the volumes are made.
         _ => None,
     });

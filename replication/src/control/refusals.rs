@@ -36,6 +36,14 @@ impl Array {
         }
     }
 
+    /// The engine knows volumes of other systems by numbers that mean nothing to people.
+    fn with_names(&self, text: String) -> String {
+        self.remote.pairs().iter().fold(text, |text, pair| {
+            let name = format!("{}:{}", pair.peer, pair.far.0);
+            text.replace(&pair.foreign.to_string(), &name)
+        })
+    }
+
     fn name_of(&self, volume: VolumeId) -> String {
         self.name(VolumeNumber(volume.0))
     }
@@ -92,7 +100,7 @@ impl Array {
     pub(crate) fn explain(&self, why: &Why) -> Refusal {
         match why {
             Why::State { .. } | Why::Conflict { .. } | Why::TooManyPairs { .. } => {
-                refusal(RefusalKind::State, why.to_string())
+                refusal(RefusalKind::State, self.with_names(why.to_string()))
             }
             Why::NoSuchPair { primary, mirror } => {
                 self.no_such_pair(VolumeNumber(primary.0), VolumeNumber(mirror.0))

@@ -82,22 +82,25 @@ impl FarVolume {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// What is on its way counts: it is waited for first.
     pub(crate) fn read(self: &Arc<Self>, offset: u64, mut buffer: Buffer) -> IoFuture<Buffer> {
         let far = Arc::clone(self);
-        let (pair, epoch, volume) = (self.pair, self.epoch(), self.number);
-        let pieces = pieces(offset, buffer.len() as u64).map(|(offset, length)| {
-            let request = Request::Read {
-                pair,
-                epoch,
-                volume,
-                offset,
-                length: length as u32,
-            };
-            (offset, length as usize, self.paths.request(&self.peer, request))
-        });
-        let pieces: Vec<_> = pieces.collect();
         Box::pin(async move {
-            for (at, length, answer) in pieces {
+            far.all_arrived().await;
+            let (pair, epoch, volume) = (far.pair, far.epoch(), far.number);
+            let asked: Vec<_> = pieces(offset, buffer.len() as u64)
+                .map(|(offset, length)| {
+                    let request = Request::Read {
+                        pair,
+                        epoch,
+                        volume,
+                        offset,
+                        length: length as u32,
+                    };
+                    (offset, length as usize, far.paths.request(&far.peer, request))
+                })
+                .collect();
+            for (at, length, answer) in asked {
                 let start = (at - offset) as usize;
                 let part = &mut buffer[start..start + length];
                 let failed = |reason| IoError::Read { offset: at, reason };
@@ -162,19 +165,19 @@ impl FarVolume {
         })
     }
 
-    /// What begins there: one extent.
+    /// What begins there: one extent. As for a read, what is on its way counts.
     pub(crate) fn extents(self: &Arc<Self>, offset: u64) -> IoFuture<Vec<Extent>> {
         let far = Arc::clone(self);
-        let request = Request::Extents {
-            pair: self.pair,
-            epoch: self.epoch(),
-            volume: self.number,
-            offset,
-        };
-        let answer = self.paths.request(&self.peer, request);
         Box::pin(async move {
+            far.all_arrived().await;
+            let request = Request::Extents {
+                pair: far.pair,
+                epoch: far.epoch(),
+                volume: far.number,
+                offset,
+            };
             let failed = |reason| IoError::Read { offset, reason };
-            match answer.await {
+            match far.paths.request(&far.peer, request).await {
                 Ok(Response::Extent { mapped, length }) => {
                     let length = length.clamp(1, far.bytes.saturating_sub(offset).max(1));
                     Ok(vec![Extent {

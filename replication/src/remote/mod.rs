@@ -28,6 +28,7 @@ use std::{
 use arc_swap::ArcSwap;
 use replication_engine::{
     command::VolumeSpec,
+    effects::Input,
     ids::{PairId, VolumeId},
 };
 use target_core::{
@@ -239,9 +240,20 @@ impl Array {
         array.runtime.spawn(lead::look_after(Arc::downgrade(&array)));
     }
 
-    /// A link came or went: the pairs over it are looked at.
-    pub fn link_changed(&self) {
+    /// A link is there: the pairs over it are looked at.
+    pub fn link_found(&self) {
         self.remote.wake();
+    }
+
+    /// A link is lost, perhaps only for a moment: the peer may have been started anew meanwhile, so both sides compare notes before it is
+    /// used again. To be called before the link is there again.
+    pub fn link_lost(&self, peer: &SystemId, reason: &str) {
+        let Some(array) = self.strong() else { return };
+        for pair in array.remote.pairs().into_iter().filter(|pair| pair.peer == *peer) {
+            let volume = pair.foreign_id();
+            array.remote.unlink(&array, volume, reason);
+            array.feed([Input::Link { volume, up: false }]);
+        }
     }
 
     /// The remote pairs that this system has a part in.

@@ -138,16 +138,20 @@ impl Systems {
         if !up {
             self.cuts.send_replace(());
         }
-        for rig in [&self.near, &self.far] {
-            rig.array.link_changed();
+        for (rig, peer) in [(&self.near, "HF-B"), (&self.far, "HF-A")] {
+            if up {
+                rig.array.link_found();
+            } else {
+                rig.array.link_lost(&id(peer), "it was cut");
+            }
         }
     }
 
     /// The link is back, and so is the near array.
     fn connect_anew(&self) {
         self.up.store(true, Ordering::Release);
-        self.far.array.link_changed();
-        self.near.array.link_changed();
+        self.far.array.link_found();
+        self.near.array.link_found();
     }
 
     async fn remote(mode: CopyMode) -> Self {
@@ -237,6 +241,24 @@ async fn a_lost_link_is_made_good() {
         systems.near.await_state((1, 1), PairState::Duplex).await;
         systems.check_equal().await;
     }
+}
+
+/// A peer that is started anew between two looks is not taken for the one that was there: what it lost is copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_was_lost_for_a_moment_is_compared_anew() {
+    let mut systems = Systems::remote(CopyMode::Sync).await;
+    systems.near.write(1, 0, pattern(8, 65_536)).await.unwrap();
+    systems.link(false);
+    systems.far.array.abandon().await;
+    // A loss of power: what was not flushed there is gone.
+    let disk = Arc::clone(systems.far.plain[0].disk());
+    disk.write(0, vec![0; 65_536].into(), false).await.unwrap();
+    let state = systems.far.state.path().join("b");
+    systems.far.array = Array::open(&state, id("HF-B"), TRACK, systems.far.plain.clone()).unwrap();
+    systems.connect_far();
+    systems.link(true);
+    systems.near.await_state((1, 1), PairState::Duplex).await;
+    systems.check_equal().await;
 }
 
 /// S56, S74, S76: both sides are written while they are apart; the union is copied, in the direction asked for.

@@ -47,12 +47,12 @@ impl LinkService for ForPeers {
 
     fn up(&self, peer: &SystemId, _: u128) {
         self.tell(Level::Info, format!("the link to {peer} is up"));
-        self.array.link_changed();
+        self.array.link_found();
     }
 
     fn down(&self, peer: &SystemId, reason: &str) {
         self.tell(Level::Warning, format!("the link to {peer} is down: {reason}"));
-        self.array.link_changed();
+        self.array.link_lost(peer, reason);
     }
 }
 
