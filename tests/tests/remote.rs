@@ -122,7 +122,7 @@ fn two_systems_keep_a_volume_equal_through_cuts_kills_and_swaps() {
     }
 }
 
-/// S60 to S67: a backup at the far site by a command given at the near one, in band and by the command line.
+/// S60, S61, S62, S63, S64, S65, S66, S67: a backup at the far site by a command given at the near one, in band and by the command line.
 #[test]
 fn a_backup_at_the_far_site() {
     let systems = remote("async");

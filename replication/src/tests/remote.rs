@@ -380,7 +380,7 @@ async fn a_takeover_alone_is_followed_when_nothing_is_lost() {
     assert_eq!(systems.near.read(1, 0, 512).await.unwrap_err(), NOT_READY);
 }
 
-/// S60-S67, S52, claim 1: a backup at the far site by a command given here, while writes go on. The remote pair is never broken.
+/// S60, S61, S62, S63, S64, S65, S66, S67, S52, claim 1: a backup at the far site by a command given here, while writes go on. The remote pair is never broken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_taken_at_the_far_site() {
     for mode in [CopyMode::Sync, CopyMode::Async] {

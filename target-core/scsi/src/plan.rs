@@ -135,7 +135,7 @@ pub enum Action {
         /// IMMED: answer GOOD at once and flush behind.
         immediate: bool,
     },
-    /// GET LBA STATUS: find the extents in a range that [`LbaStatusLayout::shows`], at most `limit`, and answer with
+    /// GET LBA STATUS: find the extents in a range that the layout shows, at most `limit`, and answer with
     /// [`LbaStatusLayout::encode`].
     Extents {
         /// First byte.

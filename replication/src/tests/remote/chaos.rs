@@ -304,7 +304,7 @@ async fn run(seed: u64, mode: CopyMode) {
     }
 }
 
-/// S51, S58, S60-S67, S74, S84 in any order, with both systems killed and the link cut at any step.
+/// S51, S58, S60, S61, S62, S63, S64, S65, S66, S67, S74, S84 in any order, with both systems killed and the link cut at any step.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_order_of_faults_and_commands() {
     let fresh = std::time::SystemTime::now()

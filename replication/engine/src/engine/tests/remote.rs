@@ -139,7 +139,7 @@ fn a_protected_restore_waits_for_the_link() {
     assert_eq!(room.read(1, tracks(0, 60)).unwrap(), vec![1; 480]);
 }
 
-/// S52, S53, S81: a follower answers its leader and no host, copies nothing itself, and carries its own mirrors along.
+/// S52, S53: a follower answers its leader and no host, copies nothing itself, and carries its own mirrors along.
 #[test]
 fn a_follower_takes_writes_from_the_link_only() {
     let mut room = follower(203);
