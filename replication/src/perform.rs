@@ -420,6 +420,7 @@ fn host_error(error: HostError) -> IoError {
             reason: "the pair could not be written".into(),
         },
         HostError::Declined => IoError::Internal("an update was declined without a reason".into()),
+        HostError::MirrorAway => IoError::MirrorAway,
         HostError::Journal => IoError::Internal("the metadata journal could not be written".into()),
     }
 }

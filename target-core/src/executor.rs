@@ -305,8 +305,10 @@ impl Task {
                 };
             }
             Err(error) => {
-                if !matches!(error, IoError::Miscompare { .. } | IoError::NotReady)
-                    && let Some(left_out) = self.unit.failures.admit(Instant::now())
+                if !matches!(
+                    error,
+                    IoError::Miscompare { .. } | IoError::NotReady | IoError::MirrorAway
+                ) && let Some(left_out) = self.unit.failures.admit(Instant::now())
                 {
                     tracing::warn!(volume = self.identity.number.0, %error, left_out = left_out.noted(), "a command failed");
                 }
@@ -356,6 +358,7 @@ fn sense_of(error: &IoError, block_size: u32) -> Sense {
         }
         IoError::NoSpace { .. } => Sense::new(SenseKey::DataProtect, sense_codes::SPACE_ALLOCATION_FAILED),
         IoError::NotReady => Sense::new(SenseKey::NotReady, sense_codes::MANUAL_INTERVENTION_REQUIRED),
+        IoError::MirrorAway => Sense::new(SenseKey::NotReady, sense_codes::BECOMING_READY),
         IoError::Miscompare { offset } => {
             Sense::new(SenseKey::Miscompare, sense_codes::MISCOMPARE_DURING_VERIFY).with_information(*offset)
         }

@@ -57,6 +57,10 @@ pub enum IoError {
     /// 2h/04h/03h: the volume does not answer hosts now (an established mirror, or CONFIG NOT READY).
     #[error("the volume is not ready for hosts")]
     NotReady,
+    /// 2h/04h/01h, for writes only: the system that has the mirror is away, and hosts are not to write without it. Nothing that was
+    /// acknowledged is concerned; the write is to be tried again.
+    #[error("writes are refused until the system that has the mirror is back")]
+    MirrorAway,
     /// Eh/1Dh/00h MISCOMPARE, with the offset of the first differing byte in the data compared.
     #[error("miscompare at byte {offset}")]
     Miscompare {

@@ -197,6 +197,8 @@ pub enum HostError {
     Declined,
     /// The journal could not be written: nothing was changed.
     Journal,
+    /// The far side of a pair whose policy is to refuse writes without it is away (2h/04h/01h). Nobody counts on what was written.
+    MirrorAway,
 }
 
 /// One step's time and effects: the caller's buffer, reused.

@@ -57,6 +57,8 @@ pub struct Engine {
     pub(crate) settles_behind: BTreeSet<PairId>,
     /// Foreign volumes whose link is there.
     pub(crate) linked: BTreeSet<VolumeId>,
+    /// Mirrors without which their primaries' hosts are not to write.
+    pub(crate) needed: BTreeSet<VolumeId>,
     pub(crate) pace: Pace,
 
     /// The journal could not be written: nothing that needs it is accepted any more.
@@ -98,6 +100,7 @@ impl Engine {
             served_last: None,
             settles_behind: BTreeSet::new(),
             linked: BTreeSet::new(),
+            needed: BTreeSet::new(),
             pace: Pace::new(config.limits.pace, config.limits.latency_factor),
             journal_failed: false,
         }
@@ -134,6 +137,11 @@ impl Engine {
     /// The pairs of these mirrors wait for a command after a fault, whatever [`Limits::auto_resume`](crate::Limits) says.
     pub fn set_resumed_by_command(&mut self, mirrors: BTreeSet<VolumeId>) {
         self.resumed_by_command = mirrors;
+    }
+
+    /// Hosts do not write to the primaries of these mirrors while a fault keeps the two apart ([`crate::remote`]).
+    pub fn set_needed(&mut self, mirrors: BTreeSet<VolumeId>) {
+        self.needed = mirrors;
     }
 
     /// Makes a volume known, or tells its new size. `false`: it is in a pair, and its size cannot change.

@@ -145,6 +145,7 @@ impl Engine {
         }
         match op.io {
             HostIo::Read => self.plan_read(job, op, out),
+            HostIo::Flush if self.is_refused(&op) => end(op, Err(HostError::MirrorAway), out),
             HostIo::Flush => {
                 let mut volumes = self.content_of(op.volume);
                 volumes.append(&mut self.with_equal_mirrors(op.volume));
@@ -156,6 +157,11 @@ impl Engine {
             }
             HostIo::Write | HostIo::Update => self.plan_write(job, op, out),
         }
+    }
+
+    /// Must the host not write now?
+    fn is_refused(&self, op: &HostOp) -> bool {
+        !op.by_link && self.misses_a_mirror(op.volume)
     }
 
     fn plan_read(&mut self, job: &mut Job, op: HostOp, out: &mut Effects) -> Next {
@@ -223,6 +229,9 @@ impl Engine {
         }
         if self.gated(op.volume, job.id) {
             return Next::Keep;
+        }
+        if self.is_refused(&op) {
+            return end(op, Err(HostError::MirrorAway), out);
         }
         let covered = match op.io {
             HostIo::Write => self.volume(op.volume).geometry.covered(op.range),
@@ -399,6 +408,10 @@ impl Engine {
 
     /// The write is on its legs. It is answered when nothing that a crash could take back depends on it.
     fn end_write(&mut self, job: &mut Job, op: HostOp, plan: WritePlan, out: &mut Effects) -> Next {
+        // It came while the mirror was there, and may have missed it.
+        if self.is_refused(&op) {
+            return end(op, Err(HostError::MirrorAway), out);
+        }
         if self.journal_failed {
             return end(op, Err(HostError::Journal), out);
         }
@@ -439,7 +452,7 @@ impl Engine {
     }
 
     /// The volume and every mirror that its writes go to.
-    fn with_equal_mirrors(&self, volume: VolumeId) -> BTreeSet<VolumeId> {
+    pub(crate) fn with_equal_mirrors(&self, volume: VolumeId) -> BTreeSet<VolumeId> {
         let mut volumes = BTreeSet::new();
         let mut line = vec![volume];
         while let Some(at) = line.pop() {

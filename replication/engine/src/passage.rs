@@ -132,7 +132,7 @@ impl Engine {
         let (region, None) = (regions.next()?, regions.next()) else {
             return None;
         };
-        if volume.gate > 0 || !volume.lets_pass(region) {
+        if volume.gate > 0 || !volume.lets_pass(region) || self.misses_a_mirror(id) {
             return None;
         }
         let mut mirrors = Vec::new();

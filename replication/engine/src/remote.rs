@@ -10,6 +10,11 @@
 //! stable. [`Input::Link`](crate::effects::Input::Link) marks the hot regions that were written there and suspends the pair, with two
 //! exceptions that the transition table has: a pair that is apart stays so, and a protected restore waits, for its image is on the far side only.
 //!
+//! Hosts go on meanwhile, and leave marks; unless the mirror is *needed* ([`Engine::set_needed`]). Then as long as a fault keeps the pair
+//! SUSPENDED, writes and flushes of hosts are refused, and so are those that were on their way when the fault came: what hosts were told is done
+//! is on both sides. That a refused write may have reached one of them nobody relies on, and its track is marked. What comes over a link is
+//! another system's affair, and passes.
+//!
 //! # The follower
 //!
 //! The system that has the mirror knows the same pair with a foreign primary. It copies nothing and decides nothing: it is told. Its
@@ -54,6 +59,21 @@ impl Engine {
         self.pairs.get(&PairId(volume)).is_some_and(|pair| {
             pair.meta.primary.is_foreign() && pair.meta.state.keeps_two_legs() && !pair.meta.state.restores()
         })
+    }
+
+    /// Is a mirror away that hosts of this volume, or of one that is kept equal to it, must not write without?
+    pub(crate) fn misses_a_mirror(&self, volume: VolumeId) -> bool {
+        if self.needed.is_empty() {
+            return false;
+        }
+        let away = |mirror: &VolumeId| {
+            let meta = self.pairs[&PairId(*mirror)].meta;
+            self.needed.contains(mirror) && meta.state == PairState::Suspended && meta.reason != 0
+        };
+        let equal = self.with_equal_mirrors(volume);
+        equal
+            .iter()
+            .any(|volume| self.volume(*volume).below.iter().any(away))
     }
 
     /// A link came or went.

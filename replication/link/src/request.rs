@@ -123,6 +123,11 @@ pub struct PairOrder {
     pub from: u64,
 }
 
+impl PairOrder {
+    /// Flag: the leader's hosts do not write while the follower is away.
+    pub const REFUSES: u16 = 1;
+}
+
 /// What is to happen to a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

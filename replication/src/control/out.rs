@@ -152,7 +152,7 @@ impl Array {
             }
             return Some(self.out_remote(verb, flags, &pair, dry_run).await);
         }
-        if matches!(verb, OutVerb::Swap | OutVerb::Suspend) {
+        if matches!(verb, OutVerb::Swap | OutVerb::Suspend | OutVerb::OnLinkLoss(_)) {
             let message = format!("{} is for remote pairs, and this is none", verb.name());
             return Some(Err(refusal(RefusalKind::NoPath, message)));
         }
@@ -197,7 +197,7 @@ enum Planned {
     Config(command::Condition),
 }
 
-/// The engine's verb. SWAP and SUSPEND never come this far: they are for remote pairs.
+/// The engine's verb. SWAP, SUSPEND and the policy never come this far: they are for remote pairs.
 fn engine_verb(verb: &OutVerb, flags: Flags) -> Planned {
     let Flags {
         full,
@@ -215,7 +215,7 @@ fn engine_verb(verb: &OutVerb, flags: Flags) -> Planned {
             force,
         },
         OutVerb::Restore => Verb::Restore { full, protected },
-        OutVerb::Cancel | OutVerb::Swap | OutVerb::Suspend => Verb::Cancel { force },
+        OutVerb::Cancel | OutVerb::Swap | OutVerb::Suspend | OutVerb::OnLinkLoss(_) => Verb::Cancel { force },
         OutVerb::Config(condition) => {
             return Planned::Config(match condition {
                 Condition::Hold => command::Condition::Hold,
@@ -235,7 +235,7 @@ fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
         OutVerb::Split => &["instant", "strict-hold", "force", "remote"],
         OutVerb::Restore => &["full", "protected"],
         OutVerb::Cancel | OutVerb::Swap => &["force"],
-        OutVerb::Config(_) | OutVerb::Suspend => &[],
+        OutVerb::Config(_) | OutVerb::Suspend | OutVerb::OnLinkLoss(_) => &[],
     };
     let given = [
         (flags.full, "full"),

@@ -8,7 +8,9 @@ use replication_engine::{
     state::PairState,
 };
 use target_core::{
-    scsi_model::control::{CopyMode, Flags, OutVerb, Refusal, RefusalKind, SystemId, VolumeNumber},
+    scsi_model::control::{
+        CopyMode, Flags, OnLinkLoss, OutVerb, Refusal, RefusalKind, SystemId, VolumeNumber,
+    },
     volume::Volume,
 };
 
@@ -74,6 +76,7 @@ impl Array {
             block_size: info.block_size,
             in_backup: false,
             taken_over: false,
+            on_link_loss: OnLinkLoss::Mark,
         };
         self.check_far(&pair).await?;
         let tracks = pair.bytes.div_ceil(u64::from(self.track_size()));
@@ -184,6 +187,7 @@ impl Array {
                 };
                 self.run_command(command).await
             }
+            OutVerb::OnLinkLoss(policy) => self.set_on_link_loss(pair, *policy, dry_run).await,
             OutVerb::Config(_) => {
                 let message = format!("volume {} of {} is configured there", pair.far.0, pair.peer);
                 Err(refusal(RefusalKind::State, message))
@@ -303,6 +307,29 @@ impl Array {
         self.strike(pair)
             .map_err(|text| refusal(RefusalKind::Internal, text))?;
         Ok(summary)
+    }
+
+    /// The policy changes here, and the follower hears of it when it hears of anything.
+    async fn set_on_link_loss(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        policy: OnLinkLoss,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
+        if pair.mode == CopyMode::Async && policy == OnLinkLoss::Refuse {
+            let message = "an async pair acknowledges before the far side has it: only sync pairs can refuse";
+            return Err(refusal(RefusalKind::State, message));
+        }
+        if !dry_run && pair.on_link_loss != policy {
+            self.change_registry(pair, |known| known.on_link_loss = policy)
+                .map_err(|error| of_peer(&error))?;
+            self.note_change();
+            let pair = self.remote.pair_of(pair.foreign_id());
+            if let Some(pair) = pair.filter(|pair| self.remote.is_up(&pair.peer)) {
+                let _ = self.order(&pair, Action::Status).await;
+            }
+        }
+        Ok(Summary::default())
     }
 
     /// The other part, with the peer, or with FORCE without it.

@@ -49,6 +49,8 @@ impl Array {
         }
         descriptor.link_up = Some(self.remote.is_up(&pair.peer));
         descriptor.mode = Some(pair.mode);
+        descriptor.on_link_loss = Some(pair.on_link_loss);
+        descriptor.handle = Some(VolumeNumber(pair.foreign));
         descriptor.peer = Some(pair.peer);
         descriptor
     }
@@ -233,6 +235,8 @@ fn descriptor(pair: &PairView, track_size: u32) -> PairDescriptor {
             5 => Reason::PeerRefused,
             _ => Reason::None,
         },
+        on_link_loss: None,
+        handle: None,
     }
 }
 

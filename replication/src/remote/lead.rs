@@ -29,6 +29,8 @@ use replication_engine::{
     track::TrackRange,
 };
 
+use target_core::scsi_model::control::OnLinkLoss;
+
 use super::{RemotePair, Told};
 use crate::{array::Array, lock};
 
@@ -225,6 +227,10 @@ impl Array {
             .map_err(|error| refused(self.explain(&error.why).message))?;
         self.change_registry(pair, |known| {
             (known.epoch, known.leads, known.taken_over) = (epoch, leads, taken_over);
+            if taken_over {
+                // It was taken over to go on without the other side.
+                known.on_link_loss = OnLinkLoss::Mark;
+            }
         })?;
         if let Err(error) = self.command(command(false)).await {
             let was = (pair.epoch, pair.leads, pair.taken_over);
@@ -252,6 +258,7 @@ impl Array {
                 change(known);
             }
         });
+        self.tell_needed();
         stored.map_err(|error| OrderError::Refused(FailureCode::Internal, error.to_string()))
     }
 
@@ -306,7 +313,11 @@ impl Array {
             pair: pair.wire_id(),
             epoch: pair.epoch,
             action,
-            flags: 0,
+            flags: if pair.on_link_loss == OnLinkLoss::Refuse {
+                PairOrder::REFUSES
+            } else {
+                0
+            },
             primary,
             mirror,
             mode: pair.mode,

@@ -32,7 +32,7 @@ use replication_engine::{
     ids::{PairId, VolumeId},
 };
 use target_core::{
-    scsi_model::control::{SystemId, VolumeNumber},
+    scsi_model::control::{OnLinkLoss, SystemId, VolumeNumber},
     state_file::StateFileError,
 };
 use tokio::sync::Notify;
@@ -254,6 +254,13 @@ impl Array {
             array.remote.unlink(&array, volume, reason);
             array.feed([Input::Link { volume, up: false }]);
         }
+    }
+
+    /// The engine hears which mirrors hosts must not write without.
+    pub(crate) fn tell_needed(&self) {
+        let pairs = self.remote.pairs().into_iter();
+        let needed = pairs.filter(|pair| pair.leads && pair.on_link_loss == OnLinkLoss::Refuse);
+        lock(&self.engine).set_needed(needed.map(|pair| pair.foreign_id()).collect());
     }
 
     /// The remote pairs that this system has a part in.

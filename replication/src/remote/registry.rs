@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use replication_engine::ids::VolumeId;
 use serde::{Deserialize, Serialize};
 use target_core::{
-    scsi_model::control::{CopyMode, SystemId, VolumeNumber},
+    scsi_model::control::{CopyMode, OnLinkLoss, SystemId, VolumeNumber},
     state_file::{self, StateFileError},
 };
 
@@ -44,6 +44,9 @@ pub struct RemotePair {
     /// It was made the primary without the other system.
     #[serde(default)]
     pub taken_over: bool,
+    /// What becomes of hosts' writes while the other system is away.
+    #[serde(default)]
+    pub on_link_loss: OnLinkLoss,
 }
 
 impl RemotePair {
@@ -117,6 +120,7 @@ mod tests {
             block_size: 512,
             in_backup: false,
             taken_over: false,
+            on_link_loss: OnLinkLoss::Refuse,
         }
     }
 

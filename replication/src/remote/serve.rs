@@ -19,7 +19,7 @@ use replication_engine::{
 use target_core::{
     buffer::Buffer,
     scsi_model::control::{
-        OutVerb, Request as ControlRequest, SystemId, VolumeNumber, VolumePair, decode_cdb,
+        OnLinkLoss, OutVerb, Request as ControlRequest, SystemId, VolumeNumber, VolumePair, decode_cdb,
     },
     volume::{IoError, Volume},
 };
@@ -192,6 +192,7 @@ impl Array {
             self.create(peer, order).await?;
         }
         let pair = self.known_pair(peer, order.pair)?;
+        self.hear_policy(&pair, order)?;
         if matches!(order.action, Action::Status | Action::Create) {
             return self.report(&pair, order.from);
         }
@@ -233,6 +234,16 @@ impl Array {
             Action::Status | Action::Create | Action::Swap => {}
         }
         self.report(&pair, order.from)
+    }
+
+    /// The leader's policy, for the day on which this side leads.
+    fn hear_policy(&self, pair: &RemotePair, order: &PairOrder) -> Result<(), Refused> {
+        let policy = policy_of(order);
+        if pair.leads || pair.epoch != order.epoch || pair.on_link_loss == policy {
+            return Ok(());
+        }
+        self.change_registry(pair, |known| known.on_link_loss = policy)
+            .map_err(|error| (FailureCode::Internal, error.to_string()))
     }
 
     async fn arrive(self: &Arc<Self>, pair: &RemotePair, view: &PairView) -> Result<(), Refused> {
@@ -379,6 +390,7 @@ impl Array {
             block_size: volume.info().block_size,
             in_backup: false,
             taken_over: false,
+            on_link_loss: policy_of(order),
         };
         self.enter(&pair).map_err(|text| (FailureCode::Internal, text))?;
         let made = self.pair_command(&pair, Verb::Establish { full: true }).await;
@@ -404,6 +416,7 @@ impl Array {
         let stored =
             lock(&self.remote.registry).change(|pairs| pairs.retain(|known| known.foreign != foreign));
         self.remote.remove_far(pair.foreign_id());
+        self.tell_needed();
         lock(&self.engine).remove_volume(pair.foreign_id());
         stored.map_err(|error| error.to_string())
     }
@@ -476,6 +489,14 @@ impl Array {
     }
 }
 
+fn policy_of(order: &PairOrder) -> OnLinkLoss {
+    if order.flags & PairOrder::REFUSES == 0 {
+        OnLinkLoss::Mark
+    } else {
+        OnLinkLoss::Refuse
+    }
+}
+
 fn check_epoch(pair: &RemotePair, epoch: u64) -> Result<(), Refused> {
     if pair.epoch == epoch {
         return Ok(());
@@ -497,6 +518,7 @@ fn refused_io(error: &IoError) -> Refused {
     let code = match error {
         IoError::NotReady => FailureCode::State,
         IoError::NoSpace { .. } => FailureCode::NoSpace,
+        IoError::MirrorAway => FailureCode::Busy,
         IoError::Read { .. } => FailureCode::Read,
         IoError::Write { .. } => FailureCode::Write,
         _ => FailureCode::Internal,

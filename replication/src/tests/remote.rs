@@ -1,6 +1,7 @@
 //! Remote pairs: two arrays in one process, over a wire that can be cut.
 
 mod chaos;
+mod policy;
 
 use std::sync::{
     Mutex, Weak,

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use scsi_model::control::{CopyMode, PairDescriptor, Reason, SystemId, VolumeDescriptor, VolumeNumber};
+use scsi_model::control::{
+    CopyMode, OnLinkLoss, PairDescriptor, Reason, SystemId, VolumeDescriptor, VolumeNumber,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{state::PairState, time::rfc3339};
@@ -75,6 +77,12 @@ pub struct QueryPair {
     pub split_at: Option<String>,
     /// Why the state last changed unasked; `None` it did not.
     pub reason: Option<String>,
+    /// `mark` or `refuse`: what becomes of hosts' writes without the far side. Not there for a local pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_link_loss: Option<String>,
+    /// A number that names the peer's volume on this system, where its own is not unique. Not there for a local pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<u32>,
 }
 
 impl QueryDocument {
@@ -133,6 +141,14 @@ impl QueryPair {
             eta_seconds: pair.eta_seconds,
             split_at: (pair.split_at_ms != 0).then(|| rfc3339(pair.split_at_ms)),
             reason: reason(pair.reason).map(ToOwned::to_owned),
+            on_link_loss: pair.on_link_loss.map(|policy| {
+                match policy {
+                    OnLinkLoss::Mark => "mark",
+                    OnLinkLoss::Refuse => "refuse",
+                }
+                .to_owned()
+            }),
+            handle: pair.handle.map(|handle| handle.0),
         }
     }
 
@@ -191,6 +207,8 @@ mod tests {
             rate: 0,
             eta_seconds: None,
             reason: Reason::None,
+            on_link_loss: None,
+            handle: None,
         }
     }
 

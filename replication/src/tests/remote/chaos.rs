@@ -1,6 +1,8 @@
 //! Hosts on both systems, commands, cuts and kills in a random order; what hosts must see is known after each step, and in the end both
 //! volumes are equal.
 
+use target_core::scsi_model::control::OnLinkLoss;
+
 use super::*;
 
 /// Blocks that are written: one a track.
@@ -28,6 +30,8 @@ struct Run {
     /// When the far volume is its hosts'.
     far: Option<Content>,
     version: u8,
+    /// Hosts do not write without the far side.
+    refuses: bool,
     trace: Vec<String>,
 }
 
@@ -55,6 +59,7 @@ impl Run {
             near: vec![0; BLOCKS],
             far: None,
             version: 0,
+            refuses: false,
             trace: Vec::new(),
         }
     }
@@ -69,7 +74,7 @@ impl Run {
 
     async fn step(&mut self) {
         let state = self.state().await;
-        let what = self.dice.below(24);
+        let what = self.dice.below(25);
         self.trace
             .push(format!("{what} in {state}, link {}", self.is_up()));
         match what {
@@ -84,6 +89,7 @@ impl Run {
             17 | 18 => self.split(state).await,
             19 | 20 => self.establish(state).await,
             21 => self.restore(state).await,
+            22 => self.change_policy().await,
             _ => self.backup().await,
         }
         if self.dice.below(4) == 0 {
@@ -94,11 +100,16 @@ impl Run {
     async fn write_near(&mut self) {
         let block = self.dice.below(BLOCKS as u64) as usize;
         self.version = self.version % 250 + 1;
-        let written = self
-            .systems
-            .near
-            .write(1, (block * BLOCK) as u64, bytes(self.version))
-            .await;
+        let offset = (block * BLOCK) as u64;
+        let written = self.systems.near.write(1, offset, bytes(self.version)).await;
+        if written == Err(IoError::MirrorAway) {
+            assert!(self.refuses, "nobody asked for that");
+            // It was done or not, as a whole.
+            let found = self.systems.near.read(1, offset, BLOCK).await.unwrap()[0];
+            assert!([self.near[block], self.version].contains(&found));
+            self.near[block] = found;
+            return;
+        }
         // A track that a restore has not brought, and that is written whole, needs nothing of the other side.
         written.unwrap();
         self.near[block] = self.version;
@@ -166,6 +177,22 @@ impl Run {
         self.check_far().await;
     }
 
+    async fn change_policy(&mut self) {
+        let policy = if self.refuses {
+            OnLinkLoss::Mark
+        } else {
+            OnLinkLoss::Refuse
+        };
+        let done = self
+            .systems
+            .near
+            .out(OutVerb::OnLinkLoss(policy), Flags::default(), &[(1, 1)])
+            .await;
+        if done.is_ok() {
+            self.refuses = policy == OnLinkLoss::Refuse;
+        }
+    }
+
     async fn establish(&mut self, state: PairState) {
         let done = self
             .systems
@@ -196,11 +223,8 @@ impl Run {
             let block = self.dice.below(BLOCKS as u64) as usize;
             self.version = self.version % 250 + 1;
             let offset = (block * BLOCK) as u64;
-            self.systems
-                .near
-                .write(1, offset, bytes(self.version))
-                .await
-                .unwrap();
+            let written = self.systems.near.write(1, offset, bytes(self.version)).await;
+            written.unwrap();
             self.near[block] = self.version;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

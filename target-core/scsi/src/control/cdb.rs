@@ -6,8 +6,8 @@ mod encode;
 pub use encode::{EncodedCdb, encode_cdb};
 
 use super::{
-    Condition, CopyMode, Flags, OutVerb, PairSelector, PendingSide, Request, SystemId, VolumeNumber,
-    VolumePair,
+    Condition, CopyMode, Flags, OnLinkLoss, OutVerb, PairSelector, PendingSide, Request, SystemId,
+    VolumeNumber, VolumePair,
 };
 use crate::{
     big_endian::field,
@@ -139,8 +139,8 @@ fn decode_preview(cdb: &[u8], here: VolumeNumber) -> Result<Request, Failure> {
 fn decode_out(cdb: &[u8], list: &[u8], here: VolumeNumber) -> Result<Request, Failure> {
     let (action, bits) = (cdb[1] & 0x1F, cdb[2]);
     let mut verb = decode_verb(action).ok_or_else(|| Failure::from(Sense::invalid_cdb_field(1, Some(4))))?;
-    if let OutVerb::Config(condition) = &mut verb {
-        *condition = decode_condition(cdb[3])?;
+    if let OutVerb::Config(_) = verb {
+        verb = decode_condition(cdb[3])?;
     }
     let establishes_remote = action == 0x00 && bits & REMOTE != 0;
     let members = if bits & LIST != 0 {
@@ -189,12 +189,14 @@ fn decode_verb(action: u8) -> Option<OutVerb> {
     })
 }
 
-fn decode_condition(byte: u8) -> Result<Condition, Failure> {
+fn decode_condition(byte: u8) -> Result<OutVerb, Failure> {
     Ok(match byte & 0x0F {
-        1 => Condition::Hold,
-        2 => Condition::Release,
-        3 => Condition::NotReady,
-        4 => Condition::Ready,
+        1 => OutVerb::Config(Condition::Hold),
+        2 => OutVerb::Config(Condition::Release),
+        3 => OutVerb::Config(Condition::NotReady),
+        4 => OutVerb::Config(Condition::Ready),
+        5 => OutVerb::OnLinkLoss(OnLinkLoss::Refuse),
+        6 => OutVerb::OnLinkLoss(OnLinkLoss::Mark),
         _ => return Err(Sense::invalid_cdb_field(3, Some(3)).into()),
     })
 }

@@ -19,6 +19,6 @@ pub use reply::{
     Reply, VerifySummary, VolumeDescriptor,
 };
 pub use request::{
-    Condition, CopyMode, Flags, OutVerb, PairSelector, PendingSide, Request, SystemId, VolumeNumber,
-    VolumePair,
+    Condition, CopyMode, Flags, OnLinkLoss, OutVerb, PairSelector, PendingSide, Request, SystemId,
+    VolumeNumber, VolumePair,
 };

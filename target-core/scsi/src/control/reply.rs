@@ -73,6 +73,12 @@ pub struct PairDescriptor {
     pub eta_seconds: Option<u32>,
     /// Why the state last changed unasked.
     pub reason: Reason,
+    /// What becomes of hosts' writes without the far side; `None` for a local pair.
+    #[serde(default)]
+    pub on_link_loss: Option<super::OnLinkLoss>,
+    /// A number that names the peer's volume on this system, and no other; `None` for a local pair.
+    #[serde(default)]
+    pub handle: Option<VolumeNumber>,
 }
 
 /// Reason code of the last unasked-for state change.

@@ -94,6 +94,8 @@ pub enum OutVerb {
     Swap,
     /// Service action 06h.
     Suspend,
+    /// Service action 03h, conditions 5 and 6; the pair's primary counts.
+    OnLinkLoss(OnLinkLoss),
 }
 
 impl OutVerb {
@@ -107,6 +109,7 @@ impl OutVerb {
             Self::Cancel => "cancel",
             Self::Swap => "swap",
             Self::Suspend => "suspend",
+            Self::OnLinkLoss(_) => "on-link-loss",
         }
     }
 }
@@ -123,6 +126,17 @@ pub enum Condition {
     NotReady,
     /// 4: undo NOT READY.
     Ready,
+}
+
+/// What becomes of hosts' writes while the far side of a remote pair is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLinkLoss {
+    /// They go on, and are marked.
+    #[default]
+    Mark,
+    /// They are refused.
+    Refuse,
 }
 
 /// Mode of a remote pair.

@@ -6,8 +6,8 @@ mod decode;
 pub use decode::{DecodedReply, ReplyError, decode_reply};
 
 use super::{
-    Capabilities, CopyMode, CopyTableEntry, PairDescriptor, PendingExtent, Preview, Reply, VerifySummary,
-    VolumeDescriptor, VolumeNumber,
+    Capabilities, CopyMode, CopyTableEntry, OnLinkLoss, PairDescriptor, PendingExtent, Preview, Reply,
+    VerifySummary, VolumeDescriptor, VolumeNumber,
 };
 use crate::{big_endian::push_padded, plan::ControlCall};
 
@@ -108,7 +108,10 @@ fn encode_pair(data: &mut Vec<u8>, pair: &PairDescriptor) {
     }
     data.extend(pair.eta_seconds.unwrap_or(ETA_UNKNOWN).to_be_bytes());
     data.push(pair.reason as u8);
-    data.extend([0; 11]);
+    data.push(u8::from(pair.on_link_loss == Some(OnLinkLoss::Refuse)));
+    data.extend([0; 2]);
+    data.extend(pair.handle.map_or(0, |handle| handle.0).to_be_bytes());
+    data.extend([0; 4]);
     match &pair.peer {
         Some(peer) => data.extend(peer.to_wire()),
         None => data.extend([b' '; 16]),

@@ -16,8 +16,8 @@ pub(crate) use self::{
     link::PkiCommand,
     names::{FarVolume, PairName, VolumeName},
     pairs::{
-        BackupArgs, CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, PairArgs,
-        PendingArgs, QueryArgs, Reach, RestoreArgs, RestoreOptions, SplitArgs, VerifyArgs, Wait,
+        BackupArgs, CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, OnLinkLossArgs,
+        PairArgs, PendingArgs, QueryArgs, Reach, RestoreArgs, RestoreOptions, SplitArgs, VerifyArgs, Wait,
     },
 };
 
@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Swap(ForceArgs),
     /// Stop sending to the mirror of a remote pair, keep marking (TimeFinder: symrdf suspend; HORCM: pairsplit -r).
     Suspend(PairArgs),
+    /// What becomes of hosts' writes while the link of a sync pair is lost (HORCM: paircreate -f never|data).
+    OnLinkLoss(OnLinkLossArgs),
     /// Show the pairs (TimeFinder: symmir query; HORCM: pairdisplay).
     Query(QueryArgs),
     /// Are the pairs in a state? Exits 0 all, 3 none, 4 some (TimeFinder: symmir verify; HORCM: pairvolchk, pairevtwait).

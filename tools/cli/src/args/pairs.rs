@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use admin_api::PairState;
 use clap::{Args, Subcommand, ValueEnum};
-use scsi_model::control::{Condition, CopyMode, Flags, PendingSide};
+use scsi_model::control::{Condition, CopyMode, Flags, OnLinkLoss, PendingSide};
 
 use super::names::{FarVolume, PairName, VolumeName};
 
@@ -48,6 +48,9 @@ pub(crate) struct EstablishArgs {
     /// Mode of a new remote pair.
     #[arg(long, value_enum)]
     pub(crate) mode: Option<Mode>,
+    /// What becomes of hosts' writes while the link of this sync pair is lost; see `on-link-loss`.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) on_link_loss: Option<Policy>,
     #[command(flatten)]
     pub(crate) wait: Wait,
     #[command(flatten)]
@@ -188,6 +191,17 @@ pub(crate) struct PairArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct OnLinkLossArgs {
+    /// What becomes of them.
+    #[arg(value_enum)]
+    pub(crate) policy: Policy,
+    #[command(flatten)]
+    pub(crate) pair: Reach,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
     /// Only pairs of this primary.
     #[arg(value_name = "P")]
@@ -307,6 +321,24 @@ impl From<Mode> for CopyMode {
         match mode {
             Mode::Sync => Self::Sync,
             Mode::Async => Self::Async,
+        }
+    }
+}
+
+/// What becomes of hosts' writes without the far side.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Policy {
+    /// They go on here, and are marked for the resync.
+    Mark,
+    /// They are refused (NOT READY, BECOMING READY: hosts try again) until the link is back, or the policy is another.
+    Refuse,
+}
+
+impl From<Policy> for OnLinkLoss {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Mark => Self::Mark,
+            Policy::Refuse => Self::Refuse,
         }
     }
 }

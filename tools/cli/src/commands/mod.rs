@@ -41,6 +41,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Cancel(args) => pairs::cancel(system, output, &args),
         Command::Swap(args) => pairs::swap(system, output, &args),
         Command::Suspend(args) => pairs::suspend(system, output, &args),
+        Command::OnLinkLoss(args) => pairs::on_link_loss(system, output, &args),
         Command::Query(args) => reports::query(system, output, &args),
         Command::Verify(args) => verify::verify(system, output, &args),
         Command::Pending(args) => reports::pending(system, output, &args),

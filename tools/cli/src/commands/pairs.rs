@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::waiting;
 use crate::{
     args::{
-        CancelArgs, ConfigArgs, EstablishArgs, FarVolume, ForceArgs, GroupCommand, How, PairArgs,
-        RestoreArgs, RestoreOptions, SplitArgs, Wait,
+        CancelArgs, ConfigArgs, EstablishArgs, FarVolume, ForceArgs, GroupCommand, How, OnLinkLossArgs,
+        PairArgs, RestoreArgs, RestoreOptions, SplitArgs, Wait,
     },
     failure::Failure,
     output::Output,
@@ -73,6 +73,12 @@ pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArg
         primary,
         mirror: Some(mirror),
     }];
+    if args.on_link_loss.is_some() && remote.is_none() {
+        return Err(Failure::Usage(
+            "--on-link-loss is for remote pairs: `establish P SYSTEM:VOL --mode sync --on-link-loss refuse`"
+                .to_owned(),
+        ));
+    }
     let order = Order {
         verb: OutVerb::Establish { remote },
         flags,
@@ -80,7 +86,20 @@ pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArg
         goal: ESTABLISHED,
         generation: None,
     };
-    give(system, output, &order, args.how, Some(args.wait))
+    let policy = args.on_link_loss.filter(|_| !args.how.dry_run);
+    let Some(policy) = policy else {
+        return give(system, output, &order, args.how, Some(args.wait));
+    };
+    send(system, &order, false)?;
+    let policy = Order {
+        verb: OutVerb::OnLinkLoss(policy.into()),
+        flags: Flags::default(),
+        members: order.members.clone(),
+        goal: &[],
+        generation: None,
+    };
+    send(system, &policy, false)?;
+    given(system, output, &order, Some(args.wait))
 }
 
 pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Result<(), Failure> {
@@ -232,6 +251,21 @@ pub(super) fn suspend(system: &mut System, output: Output, args: &PairArgs) -> R
     give(system, output, &order, args.how, None)
 }
 
+pub(super) fn on_link_loss(
+    system: &mut System,
+    output: Output,
+    args: &OnLinkLossArgs,
+) -> Result<(), Failure> {
+    let order = Order {
+        verb: OutVerb::OnLinkLoss(args.policy.into()),
+        flags: Flags::default(),
+        members: vec![system.pair(&args.pair)?],
+        goal: &[],
+        generation: None,
+    };
+    give(system, output, &order, args.how, None)
+}
+
 pub(super) fn group(system: &mut System, output: Output, command: &GroupCommand) -> Result<(), Failure> {
     let (verb, flags, pairs, goal, wait, how) = match command {
         GroupCommand::Establish {
@@ -297,6 +331,11 @@ fn give(
         return dry_run(system, output, order);
     }
     send(system, order, false)?;
+    given(system, output, order, wait)
+}
+
+/// Waits if asked to, and says what has become of the pairs.
+fn given(system: &mut System, output: Output, order: &Order, wait: Option<Wait>) -> Result<(), Failure> {
     let members: Vec<(VolumeNumber, VolumeNumber)> = order
         .members
         .iter()

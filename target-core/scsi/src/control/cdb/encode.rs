@@ -4,7 +4,9 @@ use super::{
     ANY_SETTLED, CONTINUE, DRY_RUN, EVERYTHING, FORCE, FULL, INSTANT, LIST, PROTECTED, REMOTE,
     REPLICATION_IN, REPLICATION_OUT, STRICT_HOLD, THIS_OR_ANY,
 };
-use crate::control::{Condition, CopyMode, Flags, OutVerb, PairSelector, PendingSide, Request, VolumePair};
+use crate::control::{
+    Condition, CopyMode, Flags, OnLinkLoss, OutVerb, PairSelector, PendingSide, Request, VolumePair,
+};
 
 /// A CDB to be sent, with the data that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +118,8 @@ fn encode_verb(verb: &OutVerb) -> (u8, u8) {
         OutVerb::Config(Condition::Release) => (0x03, 2),
         OutVerb::Config(Condition::NotReady) => (0x03, 3),
         OutVerb::Config(Condition::Ready) => (0x03, 4),
+        OutVerb::OnLinkLoss(OnLinkLoss::Refuse) => (0x03, 5),
+        OutVerb::OnLinkLoss(OnLinkLoss::Mark) => (0x03, 6),
         OutVerb::Cancel => (0x04, 0),
         OutVerb::Swap => (0x05, 0),
         OutVerb::Suspend => (0x06, 0),

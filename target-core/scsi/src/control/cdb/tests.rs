@@ -223,6 +223,8 @@ fn verbs() -> impl Strategy<Value = OutVerb> {
         OutVerb::Config(Condition::Release),
         OutVerb::Config(Condition::NotReady),
         OutVerb::Config(Condition::Ready),
+        OutVerb::OnLinkLoss(OnLinkLoss::Refuse),
+        OutVerb::OnLinkLoss(OnLinkLoss::Mark),
         OutVerb::Cancel,
         OutVerb::Swap,
         OutVerb::Suspend,

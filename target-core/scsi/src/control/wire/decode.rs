@@ -8,8 +8,8 @@ use super::{
 use crate::{
     big_endian::field,
     control::{
-        Capabilities, CopyMode, CopyTableEntry, PairDescriptor, PendingExtent, Preview, Reason, Reply,
-        Request, SystemId, VerifySummary, VolumeDescriptor, VolumeNumber,
+        Capabilities, CopyMode, CopyTableEntry, OnLinkLoss, PairDescriptor, PendingExtent, Preview, Reason,
+        Reply, Request, SystemId, VerifySummary, VolumeDescriptor, VolumeNumber,
     },
 };
 
@@ -144,6 +144,12 @@ fn decode_pair(bytes: &[u8], at: usize) -> Result<PairDescriptor, ReplyError> {
             at: at + 68,
             value: bytes[68],
         })?,
+        on_link_loss: remote.then_some(if bytes[69] & 1 == 0 {
+            OnLinkLoss::Mark
+        } else {
+            OnLinkLoss::Refuse
+        }),
+        handle: remote.then(|| VolumeNumber(field(bytes, 72..76) as u32)),
     })
 }
 

@@ -45,6 +45,8 @@ fn pair() -> PairDescriptor {
         rate: 7,
         eta_seconds: None,
         reason: Reason::CrashRecovery,
+        on_link_loss: None,
+        handle: None,
     }
 }
 
@@ -57,6 +59,8 @@ fn pairs_are_96_bytes_each() {
         link_up: Some(true),
         mode: Some(CopyMode::Async),
         eta_seconds: Some(8),
+        on_link_loss: Some(OnLinkLoss::Refuse),
+        handle: Some(VolumeNumber(0x8000_0003)),
         ..pair()
     };
     let data = round_trip(
@@ -73,6 +77,7 @@ fn pairs_are_96_bytes_each() {
     assert_eq!(data[85..96], [0; 11]);
     assert_eq!(data[96..112], [b' '; 16]);
     assert_eq!(data[112 + 8..112 + 12], [1, 1, 4, 0b110_1101]);
+    assert_eq!(data[112 + 68..112 + 80], [4, 1, 0, 0, 0x80, 0, 0, 3, 0, 0, 0, 0]);
     assert_eq!(data[112 + 64..112 + 68], [0, 0, 0, 8]);
     assert_eq!(&data[192..208], b"HF-B            ");
 }
