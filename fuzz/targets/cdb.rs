@@ -26,6 +26,8 @@ fuzz_target!(|data: &[u8]| {
         thin: kind & 8 != 0,
         removable: kind & 16 != 0,
         naa: [0x60; 16],
+        eui64: [2; 8],
+        uuid: [4; 16],
         serial: "0123456789abcdef".to_owned(),
     };
     let facts = UnitFacts {

@@ -1,4 +1,4 @@
-//! Who a volume is, for ever: the NAA designator and serial number that hosts know it by.
+//! Who a volume is, for ever: the designators and the serial number that hosts know it by.
 //!
 //! Hosts build device names, multipath maps and cluster membership on these, so they are made once, from random
 //! bytes, when a volume number is first served, and kept in `volumes.json` in the state directory for as long as nobody
@@ -13,6 +13,7 @@ use std::{
 
 use scsi_model::control::VolumeNumber;
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
 
 use crate::state_file::{self, StateFileError};
 
@@ -25,8 +26,21 @@ const COMPANY_ID: [u8; 3] = [0x02, 0x48, 0x46];
 pub struct Identity {
     /// NAA IEEE Registered Extended designator (SPC-4 7.8.6.6.5).
     pub naa: [u8; 16],
-    /// Unit serial number (VPD 80h): the second half of the designator in hexadecimal.
+    /// EUI-64 based designator (SPC-4 7.8.6.5.2), made from the NAA designator or configured.
+    pub eui64: [u8; 8],
+    /// UUID designator (SPC-5 7.7.6.12), made from the NAA designator or configured.
+    pub uuid: [u8; 16],
+    /// Unit serial number (VPD 80h): the second half of the NAA designator in hexadecimal.
     pub serial: String,
+}
+
+/// Designators that a configuration names; the others are made from the NAA designator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConfiguredDesignators {
+    /// EUI-64.
+    pub eui64: Option<[u8; 8]>,
+    /// UUID.
+    pub uuid: Option<[u8; 16]>,
 }
 
 /// The identities of a system, on disk.
@@ -34,6 +48,7 @@ pub struct Identity {
 pub struct IdentityStore {
     path: Option<PathBuf>,
     known: Mutex<BTreeMap<VolumeNumber, String>>,
+    configured: Mutex<BTreeMap<VolumeNumber, ConfiguredDesignators>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +77,7 @@ impl IdentityStore {
         Ok(Self {
             path: Some(path),
             known: Mutex::new(known),
+            configured: Mutex::default(),
         })
     }
 
@@ -70,6 +86,7 @@ impl IdentityStore {
         Self {
             path: None,
             known: Mutex::default(),
+            configured: Mutex::default(),
         }
     }
 
@@ -124,8 +141,25 @@ impl IdentityStore {
         Ok(())
     }
 
+    /// Says which designators of a volume its configuration names. They count for as long as it does.
+    pub fn configure(&self, number: VolumeNumber, designators: ConfiguredDesignators) {
+        let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        configured.insert(number, designators);
+    }
+
     /// The identity of a volume: made and stored at the first call, the same for ever after.
     pub fn identity(&self, number: VolumeNumber) -> Result<Identity, StateFileError> {
+        let made = self.made(number)?;
+        let configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        let ConfiguredDesignators { eui64, uuid } = configured.get(&number).copied().unwrap_or_default();
+        Ok(Identity {
+            eui64: eui64.unwrap_or(made.eui64),
+            uuid: uuid.unwrap_or(made.uuid),
+            ..made
+        })
+    }
+
+    fn made(&self, number: VolumeNumber) -> Result<Identity, StateFileError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(identity) = known.get(&number).and_then(|naa| parse(naa)) {
             return Ok(identity);
@@ -172,23 +206,67 @@ pub enum AssignError {
     State(#[from] StateFileError),
 }
 
+/// The namespace of the UUIDs that are made from NAA designators; drawn at random, once.
+const NAMESPACE: [u8; 16] = [
+    0x9c, 0x0e, 0x5b, 0x3d, 0x71, 0xa2, 0x4f, 0x86, 0xb4, 0x19, 0x2d, 0xe8, 0x57, 0xc3, 0x60, 0xfa,
+];
+
+/// What follows from the NAA designator. The UUID is name-based (RFC 9562 5.5); the EUI-64 has our company id and other bits of
+/// the same digest.
 fn identity_of(naa: [u8; 16]) -> Identity {
+    let digest: [u8; 20] = Sha1::new()
+        .chain_update(NAMESPACE)
+        .chain_update(naa)
+        .finalize()
+        .into();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    uuid[6] = 0x50 | uuid[6] & 0x0f;
+    uuid[8] = 0x80 | uuid[8] & 0x3f;
+    let mut eui64 = [0; 8];
+    eui64[..3].copy_from_slice(&COMPANY_ID);
+    eui64[3..].copy_from_slice(&digest[15..]);
     Identity {
         naa,
+        eui64,
+        uuid,
         serial: hexadecimal(&naa[8..]),
     }
 }
 
-/// 32 hexadecimal digits, of type 6.
+/// A NAA designator: 32 hexadecimal digits, of type 6.
 pub fn parse(text: &str) -> Option<Identity> {
-    let mut naa = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
+    let naa: [u8; 16] = parse_digits(text)?;
+    (naa[0] >> 4 == 6).then(|| identity_of(naa))
+}
+
+/// An EUI-64: 16 hexadecimal digits.
+pub fn parse_eui64(text: &str) -> Option<[u8; 8]> {
+    parse_digits(text)
+}
+
+/// A UUID as RFC 9562 writes it: 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12. Not the ones of zeros and ones only, which
+/// are nobody's.
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths = groups.iter().map(|group| group.len());
+    let uuid = lengths
+        .eq([8, 4, 4, 4, 12])
+        .then(|| parse_digits(&groups.concat()))
+        .flatten()?;
+    (uuid != [0; 16] && uuid != [0xff; 16]).then_some(uuid)
+}
+
+/// So many bytes, two hexadecimal digits each.
+fn parse_digits<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    if text.len() != 2 * LENGTH || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    for (byte, digits) in naa.iter_mut().zip(text.as_bytes().chunks(2)) {
+    let mut bytes = [0; LENGTH];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
-    (naa[0] >> 4 == 6).then(|| identity_of(naa))
+    Some(bytes)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -216,6 +294,40 @@ mod tests {
         let again = IdentityStore::open(directory.path()).unwrap();
         assert_eq!(again.identity(VolumeNumber(1)).unwrap(), one);
         assert_eq!(again.identity(VolumeNumber(2)).unwrap(), two);
+    }
+
+    #[test]
+    fn other_designators_follow_from_the_naa_unless_configured() {
+        let store = IdentityStore::ephemeral();
+        let one = store.identity(VolumeNumber(1)).unwrap();
+        let same = parse(&hexadecimal(&one.naa)).unwrap();
+        assert_eq!(same, one, "whoever has the naa has the rest");
+        assert_eq!(one.eui64[..3], COMPANY_ID);
+        assert_eq!((one.uuid[6] >> 4, one.uuid[8] >> 6), (5, 2));
+        // Fixed for ever: hosts know volumes by these.
+        let known = parse("60248460000000010000000000000002").unwrap();
+        assert_eq!(hexadecimal(&known.eui64), "0248462a58742498");
+        assert_eq!(hexadecimal(&known.uuid), "4c453d6e65655c24be451b5f0da8ea2a");
+
+        let uuid = parse_uuid("01234567-89ab-cdef-0123-456789ABCDEF");
+        let configured = ConfiguredDesignators { eui64: None, uuid };
+        store.configure(VolumeNumber(1), configured);
+        let now = store.identity(VolumeNumber(1)).unwrap();
+        assert_eq!((now.naa, now.eui64, Some(now.uuid)), (one.naa, one.eui64, uuid));
+        for wrong in [
+            "0123456789abcdef0123456789abcdef",
+            "01234567-89ab-cdef-0123-456789abcde",
+            "0123456-789ab-cdef-0123-456789abcdef",
+            "+1234567-89ab-cdef-0123-456789abcdef",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            assert_eq!(parse_uuid(wrong), None, "{wrong}");
+        }
+        assert_eq!(
+            parse_eui64("0248460102030405"),
+            Some([2, 0x48, 0x46, 1, 2, 3, 4, 5])
+        );
+        assert_eq!(parse_eui64("02484601020304"), None);
     }
 
     #[test]

@@ -456,6 +456,8 @@ fn identity_of(info: &VolumeInfo) -> UnitIdentity {
         thin: info.thin,
         removable: info.removable,
         naa: info.naa,
+        eui64: info.eui64,
+        uuid: info.uuid,
         serial: info.serial.clone(),
     }
 }

@@ -105,6 +105,8 @@ impl PlainVolume {
             thin: config.thin,
             removable: config.removable,
             naa: identity.naa,
+            eui64: identity.eui64,
+            uuid: identity.uuid,
             serial: identity.serial,
         };
         Ok(Arc::new(Self {

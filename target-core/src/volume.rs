@@ -93,6 +93,10 @@ pub struct VolumeInfo {
     pub removable: bool,
     /// 16 bytes: NAA type 6, made when the volume was, kept for ever in the state directory.
     pub naa: [u8; 16],
+    /// EUI-64, of the NAA designator unless the configuration has another.
+    pub eui64: [u8; 8],
+    /// UUID, likewise.
+    pub uuid: [u8; 16],
     /// Unit serial number.
     pub serial: String,
 }

@@ -21,6 +21,7 @@ pub use crate::absent_unit::answer as answer_absent_unit;
 pub use stored::Kept;
 
 use crate::{
+    access_state::{self, PortGroup},
     block_commands, buffers, capacity,
     failure::Failure,
     format_unit, inquiry,
@@ -54,6 +55,7 @@ pub struct DeviceServer {
     /// A removable medium is out.
     ejected: bool,
     sanitize: SanitizeState,
+    port_group: PortGroup,
     /// Thresholds reached, the available and the used one, that have not been left since.
     reached: [bool; 2],
     /// START STOP UNIT commands that stopped it.
@@ -152,6 +154,7 @@ impl DeviceServer {
             return Err(Sense::invalid_cdb_field(byte, Some(bit)).into());
         }
         self.check_not_lost(entry, cdb)?;
+        self.port_group.state.check(entry.handler)?;
         self.sanitize.check(entry.handler)?;
         self.check_medium(entry, facts)?;
         self.dispatch(nexus, entry.handler, cdb, data_out, facts)
@@ -215,8 +218,9 @@ impl DeviceServer {
                 answer
             }
             Handler::ReportTargetPortGroups => {
-                reports::report_target_port_groups(cdb, &self.state(nexus)?.ports.target)?
+                self.port_group.report(cdb, &self.state(nexus)?.ports.target)?
             }
+            Handler::SetTargetPortGroups => return self.set_port_group(nexus, cdb, data_out),
             Handler::ReportOpcodes => reports::report_opcodes(cdb, &|entry| is_served(entry, facts))?,
             Handler::ReportTaskManagement => reports::report_task_management(cdb),
             Handler::ReportTimestamp => return Ok(Plan::of(reports::timestamp_action(cdb))),
@@ -296,6 +300,7 @@ impl DeviceServer {
             .and_then(|state| state.attentions.take());
         let sense = pending
             .map(UnitAttention::sense)
+            .or_else(|| self.port_group.state.sense())
             .or_else(|| self.no_medium(facts))
             .or_else(|| self.sanitize.sense())
             .unwrap_or(Sense::new(SenseKey::NoSense, sense_codes::NO_ADDITIONAL_SENSE));
@@ -322,6 +327,16 @@ impl DeviceServer {
         let mut plan = Plan::answer(Answer::good()).expecting(mode_pages::list_length(cdb) as u64);
         plan.persist_modes = selected.save;
         Ok(plan)
+    }
+
+    /// The state is everybody's: the others hear of it (6h/2Ah/06h).
+    fn set_port_group(&mut self, nexus: NexusId, cdb: &[u8], data_out: &[u8]) -> Result<Plan, Failure> {
+        if let Some(state) = access_state::parse_set(cdb, data_out)?
+            && self.port_group.set(state)
+        {
+            self.raise(UnitAttention::AccessStateChanged, Some(nexus));
+        }
+        Ok(Plan::answer(Answer::good()).expecting(access_state::list_length(cdb) as u64))
     }
 
     fn log_select(&mut self, nexus: NexusId, cdb: &[u8]) -> Result<Plan, Failure> {

@@ -45,7 +45,7 @@ pub fn standard_data(identity: &UnitIdentity) -> Vec<u8> {
         0x06, // SPC-4
         0x12, // HISUP, response data format 2
         91,
-        0x18, // TPGS 01b, 3PC
+        0x38, // TPGS 11b, 3PC
         0x10, // MULTIP
         0x02, // CMDQUE
     ];

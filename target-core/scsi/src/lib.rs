@@ -4,6 +4,7 @@
 //! which is either the answer or what the shell must do to get it.
 
 mod absent_unit;
+mod access_state;
 mod big_endian;
 pub mod block_commands;
 mod buffers;

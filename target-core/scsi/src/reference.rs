@@ -109,7 +109,7 @@ fn vpd_name(code: u8) -> &'static str {
         0x00 => "Supported VPD Pages",
         0x80 => "Unit Serial Number",
         0x83 => {
-            "Device Identification: NAA 6 and T10 of the unit, relative port, target port group and SCSI name of the port, SCSI name of the target"
+            "Device Identification: NAA 6, T10, EUI-64 and UUID of the unit, relative port, target port group and SCSI name of the port, SCSI name of the target"
         }
         0x86 => "Extended INQUIRY Data: simple, ordered and head of queue tasks",
         0x87 => "Mode Page Policy: shared",
@@ -280,12 +280,22 @@ end when they are not used for their inactivity timeout. The well-known token of
 IMMED is refused: EXTENDED COPY and the two commands of tokens end when they are done. Meanwhile other commands of that initiator may
 ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it would show one initiator the tokens of others.
 
+## Asymmetric access
+
+All ports of a target are in port group 1, and by itself a unit is always active/optimized there: no port leads to it better than another. SET
+TARGET PORT GROUPS sets active/non-optimized, standby (everything that touches the medium is 2h/04h/0Bh), unavailable (2h/04h/0Ch for all but INQUIRY, REPORT
+LUNS, REQUEST SENSE, READ and WRITE BUFFER and the commands of port groups) or active/optimized again, of the unit it is sent to, for all initiators; the others hear 6h/2Ah/06h. A
+reservation keeps others from it. REPORT TARGET PORT GROUPS tells that the state was set. Nothing keeps it: a daemon starts with active/optimized. Any other
+state (block dependent, offline, transitioning), and any other group, is 5h/26h/00h with a field pointer.
+
+A unit that does not answer hosts (an established mirror, here or at the far site) is 2h/04h/03h, not a state of its port. It is another unit than its primary, with an identity of its own,
+and Linux without multipathd never looks again at a unit whose port was unavailable: after SPLIT it would stay unusable, while 6h/28h/00h is heard by all.
+
 ## Not there
 
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.
 - Protection information: RDPROTECT, WRPROTECT and VRPROTECT must be zero; the tags and the mask in 32-byte commands are then ignored.
 - ORWRITE(32), WRITE STREAM(32) and WRITE SCATTERED(32): nothing here keeps a generation for bitmaps, or streams.
-- SET TARGET PORT GROUPS: each target has one port group, which is always active/optimized. A unit that does not answer hosts (an established mirror) is 2h/04h/03h, not a state of its port.
 - SET TIMESTAMP: the clock is the system's.
 - REPORT REFERRALS: no unit is referred elsewhere.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.

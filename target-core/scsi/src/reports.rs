@@ -1,5 +1,5 @@
 //! The reports of SPC-4: REPORT LUNS (6.33), SUPPORTED OPERATION CODES (6.35), SUPPORTED TASK MANAGEMENT FUNCTIONS
-//! (6.36), TARGET PORT GROUPS (6.37) and TIMESTAMP (6.41).
+//! (6.36) and TIMESTAMP (6.41). TARGET PORT GROUPS are in [`crate::access_state`].
 
 use crate::{
     big_endian::field,
@@ -8,8 +8,6 @@ use crate::{
     opcode_table::{self, Lookup, Opcode},
     plan::{Action, Answer},
     sense::Sense,
-    unit::TargetPort,
-    vpd::TARGET_PORT_GROUP,
 };
 
 /// Task management functions that the target carries out: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT
@@ -31,24 +29,6 @@ pub(crate) fn report_luns(cdb: &[u8], luns: &[u16]) -> Result<Answer, Failure> {
     data.extend([0; 4]);
     data.extend(listed.iter().flat_map(|lun| lun::encode(*lun)));
     Ok(Answer::data(data, allocation_length))
-}
-
-/// One group, active/optimized, with the port of this nexus; PARAMETER DATA FORMAT 1h adds the extended header.
-pub(crate) fn report_target_port_groups(cdb: &[u8], port: &TargetPort) -> Result<Answer, Failure> {
-    let mut data = vec![0; 4];
-    match cdb[1] >> 5 {
-        0 => {}
-        1 => data.extend([0x10, 0, 0, 0]),
-        _ => return Err(Sense::invalid_cdb_field(1, Some(7)).into()),
-    }
-    // Active/optimized now; only that state is supported.
-    data.extend([0x00, 0x01]);
-    data.extend(TARGET_PORT_GROUP.to_be_bytes());
-    data.extend([0, 0, 0, 1, 0, 0]);
-    data.extend(port.relative_id.to_be_bytes());
-    let length = (data.len() - 4) as u32;
-    data[..4].copy_from_slice(&length.to_be_bytes());
-    Ok(Answer::data(data, field(cdb, 6..10) as usize))
 }
 
 /// REPD adds the extended data: no timeouts to tell.
@@ -198,20 +178,5 @@ mod tests {
                 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0x2C, 0, 0, 0, 0, 0, 0
             ]
         );
-    }
-
-    #[test]
-    fn target_port_groups_with_either_header() {
-        let port = TargetPort {
-            name: "iqn.t".into(),
-            portal_group: 1,
-            relative_id: 2,
-        };
-        let cdb = |format: u8| [0xA3, format << 5 | 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
-        let short = report_target_port_groups(&cdb(0), &port).unwrap().data_in;
-        assert_eq!(short, [0, 0, 0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
-        let long = report_target_port_groups(&cdb(1), &port).unwrap().data_in;
-        assert_eq!(long[..8], [0, 0, 0, 16, 0x10, 0, 0, 0]);
-        assert_eq!(long[8..], short[4..]);
     }
 }

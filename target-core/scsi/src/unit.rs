@@ -56,6 +56,10 @@ pub struct UnitIdentity {
     pub removable: bool,
     /// NAA type 6 designator, 16 bytes.
     pub naa: [u8; 16],
+    /// EUI-64 designator.
+    pub eui64: [u8; 8],
+    /// UUID designator (SPC-5 7.7.6.12).
+    pub uuid: [u8; 16],
     /// Unit serial number, ASCII.
     pub serial: String,
 }

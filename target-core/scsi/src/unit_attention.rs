@@ -34,6 +34,8 @@ pub enum UnitAttention {
     ModeParametersChanged,
     /// 2Ah/02h.
     LogParametersChanged,
+    /// 2Ah/06h: another nexus set the state of the target port group.
+    AccessStateChanged,
     /// 38h/07h.
     ThresholdReached,
 }
@@ -54,6 +56,7 @@ impl UnitAttention {
             Self::CapacityChanged => sense_codes::CAPACITY_CHANGED,
             Self::ModeParametersChanged => sense_codes::MODE_PARAMETERS_CHANGED,
             Self::LogParametersChanged => sense_codes::LOG_PARAMETERS_CHANGED,
+            Self::AccessStateChanged => sense_codes::ACCESS_STATE_CHANGED,
             Self::ThresholdReached => sense_codes::SOFT_THRESHOLD_REACHED,
         }
     }

@@ -1,6 +1,7 @@
 //! Vital product data pages (SPC-4 7.8, SBC-3 6.6).
 
 use crate::{
+    access_state::TARGET_PORT_GROUP,
     big_endian::push_padded,
     block_commands::{
         MAX_ATOMIC_BYTES, MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES,
@@ -15,9 +16,6 @@ use crate::{
 
 /// The pages, ascending, as page 00h lists them.
 pub const PAGES: [u8; 10] = [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8F, 0xB0, 0xB1, 0xB2];
-
-/// The one target port group.
-pub(crate) const TARGET_PORT_GROUP: u16 = 1;
 
 /// OPTIMAL TRANSFER LENGTH in bytes.
 const OPTIMAL_TRANSFER_BYTES: u32 = 1 << 20;
@@ -46,8 +44,8 @@ pub fn page(code: u8, identity: &UnitIdentity, ports: &NexusPorts) -> Option<Vec
     Some(data)
 }
 
-/// 83h: the unit by NAA and T10 vendor id, then the port it is seen through and the target. Kept short: some
-/// initiators read no more than 255 bytes.
+/// 83h: the unit by NAA, T10 vendor id, EUI-64 and UUID, then the port it is seen through and the target. Names, which may be
+/// long, come last: some initiators read no more than 255 bytes.
 fn device_identification(identity: &UnitIdentity, port: &TargetPort) -> Vec<u8> {
     let mut t10 = Vec::new();
     push_padded(&mut t10, inquiry::VENDOR, 8);
@@ -55,8 +53,15 @@ fn device_identification(identity: &UnitIdentity, port: &TargetPort) -> Vec<u8> 
 
     let mut data = designator(BINARY, 0x03, &identity.naa);
     data.extend(designator(ASCII, 0x01, &t10));
-    data.extend(port_designators(port));
+    data.extend(designator(BINARY, 0x02, &identity.eui64));
+    data.extend(designator(
+        BINARY,
+        0x0A,
+        &[&[0x10, 0], &identity.uuid[..]].concat(),
+    ));
+    data.extend(relative_port(port));
     data.extend(designator(BINARY | ISCSI, PIV | OF_PORT | 0x05, &group_bytes()));
+    data.extend(port_name(port));
     data.extend(designator(
         UTF8 | ISCSI,
         PIV | OF_DEVICE | 0x08,
@@ -65,16 +70,16 @@ fn device_identification(identity: &UnitIdentity, port: &TargetPort) -> Vec<u8> 
     data
 }
 
-/// Relative target port identifier and SCSI name of a target port.
-fn port_designators(port: &TargetPort) -> Vec<u8> {
+/// Relative target port identifier.
+fn relative_port(port: &TargetPort) -> Vec<u8> {
     let [high, low] = port.relative_id.to_be_bytes();
-    let mut data = designator(BINARY | ISCSI, PIV | OF_PORT | 0x04, &[0, 0, high, low]);
-    data.extend(designator(
-        UTF8 | ISCSI,
-        PIV | OF_PORT | 0x08,
-        &padded(&target_port_name(port)),
-    ));
-    data
+    designator(BINARY | ISCSI, PIV | OF_PORT | 0x04, &[0, 0, high, low])
+}
+
+/// SCSI name of a target port.
+fn port_name(port: &TargetPort) -> Vec<u8> {
+    let name = padded(&target_port_name(port));
+    designator(UTF8 | ISCSI, PIV | OF_PORT | 0x08, &name)
 }
 
 const BINARY: u8 = 0x01;
@@ -114,7 +119,7 @@ fn extended_inquiry() -> Vec<u8> {
 
 /// 88h: the target port of this nexus.
 fn scsi_ports(port: &TargetPort) -> Vec<u8> {
-    let designators = port_designators(port);
+    let designators = [relative_port(port), port_name(port)].concat();
     let [high, low] = port.relative_id.to_be_bytes();
     let mut body = vec![0, 0, high, low, 0, 0, 0, 0, 0, 0];
     body.extend((designators.len() as u16).to_be_bytes());

@@ -317,6 +317,8 @@ impl Real {
                 thin: true,
                 removable: false,
                 naa: [0x61; 16],
+                eui64: [2; 8],
+                uuid: [4; 16],
                 serial: "HF00000001".into(),
             },
         };

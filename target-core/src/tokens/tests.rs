@@ -44,6 +44,8 @@ fn identity() -> UnitIdentity {
         thin: true,
         removable: false,
         naa: [6; 16],
+        eui64: [2; 8],
+        uuid: [4; 16],
         serial: "s".into(),
     }
 }

@@ -180,6 +180,8 @@ impl Runtime {
             thin: !wanted.thick,
             quota: None,
             naa: None,
+            eui64: None,
+            uuid: None,
         };
         let mut problems = Problems::new("volume create");
         let volume = validate_volume("volume", &raw, &mut problems);

@@ -40,6 +40,7 @@ pub(crate) fn open_volume(
         let is_served = |number: VolumeNumber| config.volumes.contains_key(&number.0);
         identities.assign(VolumeNumber(volume.number), naa, is_served)?;
     }
+    identities.configure(VolumeNumber(volume.number), volume.designators);
     let config = plain::VolumeConfig {
         number: VolumeNumber(volume.number),
         name: volume.name.clone(),

@@ -16,6 +16,8 @@ pub(crate) fn identity() -> UnitIdentity {
         thin: true,
         removable: true,
         naa: [0x61; 16],
+        eui64: [2; 8],
+        uuid: [4; 16],
         serial: "HF00000001".into(),
     }
 }

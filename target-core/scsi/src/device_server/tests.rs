@@ -556,3 +556,48 @@ proptest! {
         }
     }
 }
+
+/// SPC-4 5.15, 6.45: the state is one for all, and what does not go in it is refused with its code.
+#[test]
+fn a_port_group_is_set_for_everybody() {
+    let mut server = server();
+    let set = |server: &mut DeviceServer, nexus: NexusId, state: u8| {
+        let cdb = [0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0];
+        run_with(server, nexus, &cdb, &[0, 0, 0, 0, state, 0, 0, 1], &identity())
+    };
+    let plan = set(&mut server, A, 0);
+    assert_eq!((answer(&plan).status, plan.data_out_length), (Status::Good, 8));
+    assert!(!server.attention_or_reservation(B), "it is in that state already");
+
+    set(&mut server, A, 2);
+    assert_eq!(sense(&mut server, B, &READY), Some((6, 0x2A, 0x06)));
+    for cdb in [&READ[..], &WRITE, &READY] {
+        assert_eq!(sense(&mut server, A, cdb), Some((2, 0x04, 0x0B)));
+        assert!(server.attention_or_reservation(B));
+    }
+    let request_sense = run(&mut server, B, &[0x03, 0, 0, 0, 18, 0]);
+    assert_eq!(answer(&request_sense).data_in[2], 2);
+    assert_eq!(status(&mut server, B, &[0x1A, 0, 0x3F, 0, 255, 0]), Status::Good);
+
+    set(&mut server, B, 3);
+    assert_eq!(sense(&mut server, A, &READY), Some((6, 0x2A, 0x06)));
+    assert_eq!(sense(&mut server, A, &READ), Some((2, 0x04, 0x0C)));
+    assert_eq!(
+        sense(&mut server, A, &[0x1A, 0, 0x3F, 0, 255, 0]),
+        Some((2, 0x04, 0x0C))
+    );
+    assert_eq!(status(&mut server, A, &[0x12, 0, 0, 0, 96, 0]), Status::Good);
+
+    let refused = set(&mut server, A, 0x0F);
+    let pointed = Sense::decode(&answer(&refused).sense).unwrap();
+    assert_eq!(pointed, Sense::invalid_parameter(4, Some(3)));
+    set(&mut server, A, 1);
+    assert_eq!(sense(&mut server, B, &READY), Some((6, 0x2A, 0x06)));
+    assert!(matches!(run(&mut server, B, &READ).action, Action::Read { .. }));
+    assert!(!server.attention_or_reservation(B));
+
+    reserve_out(&mut server, A, 0, 0, (0, 1));
+    reserve_out(&mut server, A, 1, 5, (1, 0));
+    let conflict = set(&mut server, B, 0);
+    assert_eq!(answer(&conflict).status, Status::ReservationConflict);
+}

@@ -17,6 +17,8 @@ fn identity() -> UnitIdentity {
         thin: true,
         removable: false,
         naa: [0x60, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        eui64: [2, 0x48, 0x46, 1, 2, 3, 4, 5],
+        uuid: [0x5A; 16],
         serial: "HF00000001".into(),
     }
 }
@@ -43,7 +45,7 @@ fn golden(code: u8) -> Vec<u8> {
 fn standard_data_claims_what_is_there() {
     let data = standard_data(&identity());
     assert_eq!(data.len(), 96);
-    assert_eq!(data[..8], [0, 0, 6, 0x12, 91, 0x18, 0x10, 0x02]);
+    assert_eq!(data[..8], [0, 0, 6, 0x12, 91, 0x38, 0x10, 0x02]);
     assert_eq!(&data[8..36], b"HOLDFASTVOLUME          0001");
     assert_eq!(data[36..58], [0; 22]);
     assert_eq!(data[58..66], [0x00, 0xA0, 0x09, 0x60, 0x04, 0x60, 0x04, 0xC0]);
@@ -83,12 +85,15 @@ fn the_naa_designator_comes_first() {
     );
     assert_eq!(data[24..28], [2, 1, 0, 18]);
     assert_eq!(&data[28..46], b"HOLDFASTHF00000001");
-    assert_eq!(data[46..54], [0x51, 0x94, 0, 4, 0, 0, 0, 3]);
-    assert_eq!(data[54..58], [0x53, 0x98, 0, 20]);
-    assert_eq!(&data[58..78], b"iqn.t:d,t,0x0001\0\0\0\0");
-    assert_eq!(data[78..86], [0x51, 0x95, 0, 4, 0, 0, 0, 1]);
-    assert_eq!(data[86..90], [0x53, 0xA8, 0, 8]);
-    assert_eq!(&data[90..], b"iqn.t:d\0");
+    assert_eq!(data[46..58], [1, 2, 0, 8, 2, 0x48, 0x46, 1, 2, 3, 4, 5]);
+    assert_eq!(data[58..64], [1, 0x0A, 0, 18, 0x10, 0]);
+    assert_eq!(data[64..80], [0x5A; 16]);
+    assert_eq!(data[80..88], [0x51, 0x94, 0, 4, 0, 0, 0, 3]);
+    assert_eq!(data[88..96], [0x51, 0x95, 0, 4, 0, 0, 0, 1]);
+    assert_eq!(data[96..100], [0x53, 0x98, 0, 20]);
+    assert_eq!(&data[100..120], b"iqn.t:d,t,0x0001\0\0\0\0");
+    assert_eq!(data[120..124], [0x53, 0xA8, 0, 8]);
+    assert_eq!(&data[124..], b"iqn.t:d\0");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use target_core::scsi_model::control::SystemId;
+use target_core::{identities::ConfiguredDesignators, scsi_model::control::SystemId};
 
 use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
@@ -170,6 +170,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) quota: Option<u64>,
     /// Who it is to hosts, if that was not to be made up.
     pub(crate) naa: Option<[u8; 16]>,
+    /// Its other designators, if they are not to follow from that.
+    pub(crate) designators: ConfiguredDesignators,
 }
 
 /// One LUN of a target.

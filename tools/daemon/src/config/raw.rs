@@ -115,6 +115,10 @@ pub(crate) struct RawVolume {
     pub(crate) quota: Option<RawSize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) naa: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eui64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uuid: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

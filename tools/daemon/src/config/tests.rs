@@ -17,6 +17,8 @@ size = "10GiB"
 file = "/srv/prod.img"
 quota = "6GiB"
 naa = "60248460000000010000000000000002"
+eui64 = "0248460000000007"
+uuid = "0F8FAD5B-d9cb-469f-a165-70867728950e"
 
 [[volume]]
 number = 2
@@ -85,6 +87,8 @@ fn everything_is_taken_over() {
     assert!(prod.thin && !prod.mirror && !prod.removable);
     assert_eq!((prod.quota, config.volumes[&2].quota), (Some(6 << 30), None));
     assert_eq!(prod.naa.unwrap()[..4], [0x60, 0x24, 0x84, 0x60]);
+    assert_eq!(prod.designators.eui64, Some([2, 0x48, 0x46, 0, 0, 0, 0, 7]));
+    assert_eq!(prod.designators.uuid.unwrap()[..4], [0x0f, 0x8f, 0xad, 0x5b]);
     let bcv = &config.volumes[&2];
     assert_eq!(
         (bcv.size, bcv.physical_block_size, &bcv.media),
@@ -350,6 +354,23 @@ fn volumes() {
         "thin = false\nnaa = \"60248460000000010000000000000002\"",
     );
     one_fault(&twice, "volume[2].naa", "of volume prod already");
+    let also = |line: &str| with("thin = false", &format!("thin = false\n{line}"));
+    one_fault(
+        &also("eui64 = \"0248\""),
+        "volume[2].eui64",
+        "16 hexadecimal digits",
+    );
+    one_fault(&also("uuid = \"0248\""), "volume[2].uuid", "a UUID like");
+    one_fault(
+        &also("eui64 = \"0248460000000007\""),
+        "volume[2].eui64",
+        "of volume prod already",
+    );
+    one_fault(
+        &also("uuid = \"0f8fad5b-d9cb-469f-a165-70867728950e\""),
+        "volume[2].uuid",
+        "of volume prod already",
+    );
     one_fault(&with("6GiB", "six"), "volume[1].quota", "is no size");
     one_fault(&with("10GiB", "1000B"), "volume[1].size", "a multiple of 512");
     one_fault(

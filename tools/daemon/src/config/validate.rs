@@ -8,7 +8,11 @@ use std::{
 
 use admin_api::Size;
 use replication_engine::Limits;
-use target_core::{identities, lun_map::LARGEST_LUN, scsi_model::control::SystemId};
+use target_core::{
+    identities::{self, ConfiguredDesignators},
+    lun_map::LARGEST_LUN,
+    scsi_model::control::SystemId,
+};
 
 use super::{
     Admin, Chap, Config, GenerationsConfig, InitiatorConfig, Isns, LunConfig, Media, Replication, Secret,
@@ -364,6 +368,19 @@ pub(crate) fn clash<'a>(
                 format!("is the naa of volume {} already", other.name),
             );
         }
+        let (ours, theirs) = (volume.designators, other.designators);
+        if ours.eui64.is_some() && theirs.eui64 == ours.eui64 {
+            problems.add(
+                format!("{key}.eui64"),
+                format!("is the eui64 of volume {} already", other.name),
+            );
+        }
+        if ours.uuid.is_some() && theirs.uuid == ours.uuid {
+            problems.add(
+                format!("{key}.uuid"),
+                format!("is the uuid of volume {} already", other.name),
+            );
+        }
         if volume.media != Media::Memory && other.media == volume.media {
             problems.add(
                 format!("{key}.file"),
@@ -418,7 +435,29 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
         thin: raw.thin,
         quota: quota(key, raw, problems),
         naa: naa(key, raw, problems),
+        designators: designators(key, raw, problems),
     }
+}
+
+fn designators(key: &str, raw: &RawVolume, problems: &mut Problems) -> ConfiguredDesignators {
+    let eui64 = raw.eui64.as_ref().and_then(|text| {
+        let eui64 = identities::parse_eui64(text);
+        if eui64.is_none() {
+            let wrong = format!("{text:?} is not accepted: 16 hexadecimal digits are");
+            problems.add(format!("{key}.eui64"), wrong);
+        }
+        eui64
+    });
+    let uuid = raw.uuid.as_ref().and_then(|text| {
+        let uuid = identities::parse_uuid(text);
+        if uuid.is_none() {
+            let wrong =
+                format!("{text:?} is not accepted: a UUID like \"0f8fad5b-d9cb-469f-a165-70867728950e\" is");
+            problems.add(format!("{key}.uuid"), wrong);
+        }
+        uuid
+    });
+    ConfiguredDesignators { eui64, uuid }
 }
 
 fn naa(key: &str, raw: &RawVolume, problems: &mut Problems) -> Option<[u8; 16]> {

@@ -1,0 +1,241 @@
+//! Asymmetric logical unit access (SPC-4 5.15): the state of the one target port group through which a unit is reached,
+//! REPORT TARGET PORT GROUPS (6.37) and SET TARGET PORT GROUPS (6.45).
+//!
+//! All ports of a target are in one group, and every port is as good as any other: by itself a unit is always
+//! active/optimized. An initiator may set another state, for all initiators, until it is set again or the daemon ends.
+
+use crate::{
+    big_endian::field,
+    failure::Failure,
+    opcode_table::Handler,
+    plan::Answer,
+    sense::{Sense, SenseKey},
+    sense_codes,
+    unit::TargetPort,
+};
+
+/// The one target port group.
+pub(crate) const TARGET_PORT_GROUP: u16 = 1;
+
+/// What of a unit's commands go through its port group: ASYMMETRIC ACCESS STATE (SPC-4 table 320).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum AccessState {
+    /// All.
+    #[default]
+    Optimized = 0x0,
+    /// All; the initiator is to prefer another group.
+    NonOptimized = 0x1,
+    /// Those that ask and configure.
+    Standby = 0x2,
+    /// Those that tell what is there.
+    Unavailable = 0x3,
+}
+
+/// T_SUP, O_SUP and LBD_SUP are not there: no transition takes time, no port is offline. U_SUP, S_SUP, AN_SUP, AO_SUP.
+const SUPPORTED: u8 = 0x0F;
+
+/// STATUS CODE: altered by SET TARGET PORT GROUPS.
+const ALTERED_BY_COMMAND: u8 = 0x01;
+
+/// Bytes of the header of both parameter lists, and of a descriptor of SET TARGET PORT GROUPS.
+const HEADER: usize = 4;
+const DESCRIPTOR: usize = 4;
+
+impl AccessState {
+    /// Those that an initiator may set. Not logical block dependent (4h), offline (Eh) and transitioning (Fh).
+    fn from_code(code: u8) -> Option<Self> {
+        [
+            Self::Optimized,
+            Self::NonOptimized,
+            Self::Standby,
+            Self::Unavailable,
+        ]
+        .into_iter()
+        .find(|state| *state as u8 == code)
+    }
+
+    /// Why a command that touches the medium is not carried out.
+    pub(crate) fn sense(self) -> Option<Sense> {
+        let code = match self {
+            Self::Optimized | Self::NonOptimized => return None,
+            Self::Standby => sense_codes::TARGET_PORT_IN_STANDBY,
+            Self::Unavailable => sense_codes::TARGET_PORT_UNAVAILABLE,
+        };
+        Some(Sense::new(SenseKey::NotReady, code))
+    }
+
+    /// Checks a command against the state (SPC-4 5.15.2.4.4, 5.15.2.4.5).
+    pub(crate) fn check(self, handler: Handler) -> Result<(), Failure> {
+        let goes = match handler {
+            Handler::Inquiry
+            | Handler::ReadBuffer
+            | Handler::ReportLuns
+            | Handler::ReportTargetPortGroups
+            | Handler::RequestSense
+            | Handler::SetTargetPortGroups
+            | Handler::WriteBuffer => true,
+            Handler::LogSelect
+            | Handler::LogSense
+            | Handler::ModeSelect
+            | Handler::ModeSense
+            | Handler::PersistentReserveIn
+            | Handler::PersistentReserveOut
+            | Handler::ReadCapacity10
+            | Handler::ReadCapacity16
+            | Handler::ReceiveDiagnostic
+            | Handler::Release
+            | Handler::ReplicationIn
+            | Handler::ReplicationOut
+            | Handler::ReportOpcodes
+            | Handler::ReportTaskManagement
+            | Handler::ReportTimestamp
+            | Handler::SendDiagnostic => self != Self::Unavailable,
+            _ => false,
+        };
+        match self.sense() {
+            Some(sense) if !goes => Err(sense.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The state of the group, and whether an initiator has set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PortGroup {
+    pub(crate) state: AccessState,
+    set_by_command: bool,
+}
+
+impl PortGroup {
+    /// SET TARGET PORT GROUPS; `true` when the state is another one now.
+    pub(crate) fn set(&mut self, state: AccessState) -> bool {
+        self.set_by_command = true;
+        std::mem::replace(&mut self.state, state) != state
+    }
+
+    /// REPORT TARGET PORT GROUPS: the group with the port of this nexus, which is the only one of its target; PARAMETER DATA
+    /// FORMAT 1h adds the extended header.
+    pub(crate) fn report(self, cdb: &[u8], port: &TargetPort) -> Result<Answer, Failure> {
+        let mut data = vec![0; HEADER];
+        match cdb[1] >> 5 {
+            0 => {}
+            // Without IMPLICIT TRANSITION TIME: there are no transitions to wait for.
+            1 => data.extend([0x10, 0, 0, 0]),
+            _ => return Err(Sense::invalid_cdb_field(1, Some(7)).into()),
+        }
+        data.extend([self.state as u8, SUPPORTED]);
+        data.extend(TARGET_PORT_GROUP.to_be_bytes());
+        let status = if self.set_by_command {
+            ALTERED_BY_COMMAND
+        } else {
+            0
+        };
+        data.extend([0, status, 0, 1, 0, 0]);
+        data.extend(port.relative_id.to_be_bytes());
+        let length = (data.len() - HEADER) as u32;
+        data[..HEADER].copy_from_slice(&length.to_be_bytes());
+        Ok(Answer::data(data, field(cdb, 6..10) as usize))
+    }
+}
+
+/// Reads a SET TARGET PORT GROUPS; `None` when its list names no group. Of two states for the group the last one counts.
+pub(crate) fn parse_set(cdb: &[u8], data_out: &[u8]) -> Result<Option<AccessState>, Failure> {
+    let length = list_length(cdb);
+    if length == 0 {
+        return Ok(None);
+    }
+    if length < HEADER || !(length - HEADER).is_multiple_of(DESCRIPTOR) {
+        return Err(Sense::invalid_cdb_field(6, Some(7)).into());
+    }
+    let too_short = Failure::from(Sense::illegal(sense_codes::PARAMETER_LIST_LENGTH_ERROR));
+    let list = data_out.get(..length).ok_or(too_short)?;
+    let mut wanted = None;
+    for (index, descriptor) in list[HEADER..].chunks(DESCRIPTOR).enumerate() {
+        let at = HEADER + index * DESCRIPTOR;
+        let state = AccessState::from_code(descriptor[0] & 0x0F);
+        // Pointers are 16 bits wide: one that cannot point so far points as far as it can.
+        let pointer = |byte: usize| u16::try_from(byte).unwrap_or(u16::MAX);
+        let state = state.ok_or_else(|| Sense::invalid_parameter(pointer(at), Some(3)))?;
+        if field(descriptor, 2..4) != u64::from(TARGET_PORT_GROUP) {
+            return Err(Sense::invalid_parameter(pointer(at + 2), None).into());
+        }
+        wanted = Some(state);
+    }
+    Ok(wanted)
+}
+
+/// PARAMETER LIST LENGTH.
+pub(crate) fn list_length(cdb: &[u8]) -> usize {
+    field(cdb, 6..10) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(list: &[u8]) -> Result<Option<AccessState>, Failure> {
+        let mut cdb = [0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        cdb[9] = list.len() as u8;
+        parse_set(&cdb, list)
+    }
+
+    #[test]
+    fn the_group_is_reported_with_either_header() {
+        let port = TargetPort {
+            name: "iqn.t".into(),
+            portal_group: 1,
+            relative_id: 2,
+        };
+        let cdb = |format: u8| [0xA3, format << 5 | 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
+        let mut group = PortGroup::default();
+        let short = group.report(&cdb(0), &port).unwrap().data_in;
+        assert_eq!(short, [0, 0, 0, 12, 0, 0x0F, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
+        let long = group.report(&cdb(1), &port).unwrap().data_in;
+        assert_eq!(long[..8], [0, 0, 0, 16, 0x10, 0, 0, 0]);
+        assert_eq!(long[8..], short[4..]);
+        assert!(group.report(&cdb(2), &port).is_err());
+
+        assert!(group.set(AccessState::Standby) && !group.set(AccessState::Standby));
+        let data = group.report(&cdb(0), &port).unwrap().data_in;
+        assert_eq!(data[4..12], [2, 0x0F, 0, 1, 0, ALTERED_BY_COMMAND, 0, 1]);
+    }
+
+    #[test]
+    fn states_that_are_not_there_are_refused_where_they_stand() {
+        assert_eq!(set(&[]), Ok(None));
+        assert_eq!(set(&[0, 0, 0, 0]), Ok(None));
+        assert_eq!(set(&[0, 0, 0, 0, 0, 0, 0, 1]), Ok(Some(AccessState::Optimized)));
+        let twice = [0, 0, 0, 0, 2, 0, 0, 1, 1, 0, 0, 1];
+        assert_eq!(set(&twice), Ok(Some(AccessState::NonOptimized)));
+        for state in [0x4, 0x5, 0xE, 0xF] {
+            let wrong = Sense::invalid_parameter(8, Some(3)).into();
+            assert_eq!(set(&[0, 0, 0, 0, 0, 0, 0, 1, state, 0, 0, 1]), Err(wrong));
+        }
+        let another_group = Sense::invalid_parameter(6, None).into();
+        assert_eq!(set(&[0, 0, 0, 0, 0, 0, 0, 2]), Err(another_group));
+        for length in [1, 3, 5, 7] {
+            let wrong = Sense::invalid_cdb_field(6, Some(7)).into();
+            assert_eq!(set(&vec![0; length]), Err(wrong));
+        }
+        let cdb = [0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0];
+        let short = Sense::illegal(sense_codes::PARAMETER_LIST_LENGTH_ERROR).into();
+        assert_eq!(parse_set(&cdb, &[0; 7]), Err(short));
+    }
+
+    #[test]
+    fn fewer_commands_go_the_less_the_port_is_there() {
+        let goes = |state: AccessState| {
+            [
+                Handler::Inquiry,
+                Handler::ModeSense,
+                Handler::ReadCapacity10,
+                Handler::Read,
+            ]
+            .map(|handler| state.check(handler).is_ok())
+        };
+        assert_eq!(goes(AccessState::Optimized), [true; 4]);
+        assert_eq!(goes(AccessState::NonOptimized), [true; 4]);
+        assert_eq!(goes(AccessState::Standby), [true, true, true, false]);
+        assert_eq!(goes(AccessState::Unavailable), [true, false, false, false]);
+    }
+}
