@@ -17,7 +17,7 @@ use crate::{
     disk::Disk,
     gate::Gate,
     identities::IdentityStore,
-    media::{FileMedia, Media, MemoryMedia, OpenError, QuotaMedia},
+    media::{DirectMedia, FileMedia, Media, MemoryMedia, OpenError, QuotaMedia},
     volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
 
@@ -51,6 +51,8 @@ pub struct VolumeConfig {
 pub enum Backing {
     /// A file or a block device.
     File(PathBuf),
+    /// The same, past the page cache (O_DIRECT).
+    Direct(PathBuf),
     /// Memory: gone with the process.
     Memory,
 }
@@ -63,6 +65,7 @@ pub fn open_volume(config: VolumeConfig, identities: &IdentityStore) -> Result<A
     }
     let media: Arc<dyn Media> = match &config.backing {
         Backing::File(path) => Arc::new(FileMedia::open(path, config.size)?),
+        Backing::Direct(path) => Arc::new(DirectMedia::open(path, config.size, config.block_size)?),
         Backing::Memory => Arc::new(MemoryMedia::new(config.size.ok_or(OpenError::MemoryNeedsSize)?)),
     };
     PlainVolume::on_media(config, media, identities)

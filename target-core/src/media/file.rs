@@ -1,8 +1,8 @@
 //! A sparse file or a block device as a store.
 //!
-//! Only buffered I/O: the page cache serves reads that hit it inline (`preadv2` with `RWF_NOWAIT`), and takes
-//! writes. Nothing here needs `ioctl`: `fallocate` punches and zeroes block devices too, and `copy_file_range`
-//! shares blocks where the file system can.
+//! Buffered I/O: the page cache serves reads that hit it inline (`preadv2` with `RWF_NOWAIT`), and takes
+//! writes. ([`super::direct`] goes past it, over a file that was opened here for that.) Nothing here needs `ioctl`:
+//! `fallocate` punches and zeroes block devices too, and `copy_file_range` shares blocks where the file system can.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,14 +16,17 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, SeekFrom},
+    fs::{FallocateFlags, OFlags, SeekFrom},
     io::{Errno, ReadWriteFlags},
 };
 
 use scsi_model::logical_block_provisioning::Space;
 
 use super::{Media, OpenError, locking::lock_exclusively};
-use crate::volume::{Extent, Fast, IoError};
+use crate::{
+    buffer::Buffer,
+    volume::{Extent, Fast, IoError},
+};
 
 /// File systems that hold their files in memory (statfs magic numbers of tmpfs and ramfs).
 const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
@@ -45,7 +48,12 @@ impl FileMedia {
     /// Opens and locks `path`. A file that is missing (or empty) is made sparse with `length` bytes; one that is
     /// there must have that size, and has the say when `length` is `None`.
     pub fn open(path: &Path, length: Option<u64>) -> Result<Self, OpenError> {
-        let (file, block_device) = open_file(path, length.is_some())?;
+        Self::open_with(path, length, OFlags::empty())
+    }
+
+    /// The same, with more flags for `open(2)`.
+    pub(super) fn open_with(path: &Path, length: Option<u64>, flags: OFlags) -> Result<Self, OpenError> {
+        let (file, block_device) = open_file(path, length.is_some(), flags)?;
         lock_exclusively(&file, path)?;
         let mut found =
             size_of(&file, block_device).map_err(|error| system(path, "read the size of", error))?;
@@ -83,31 +91,24 @@ impl FileMedia {
         &self.path
     }
 
-    fn write_zeros(&self, offset: u64, length: u64) -> Result<(), IoError> {
-        const ZEROS: &[u8] = &[0; 256 << 10];
-        let end = offset + length;
-        let mut at = offset;
-        while at < end {
-            let piece = ZEROS.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-            self.write_at(at, &ZEROS[..piece], false)?;
-            at += piece as u64;
-        }
-        Ok(())
-    }
-
-    fn allocate(&self, mode: FallocateFlags, offset: u64, length: u64) -> Result<(), IoError> {
+    /// `fallocate`; `false`: not for this file system, device or alignment.
+    pub(super) fn allocate(&self, mode: FallocateFlags, offset: u64, length: u64) -> Result<bool, IoError> {
         if length == 0 {
-            return Ok(());
+            return Ok(true);
         }
         loop {
-            return match rustix::fs::fallocate(&self.file, mode, offset, length) {
-                Ok(()) => Ok(()),
+            return match rustix::fs::fallocate(&self.file, mode | FallocateFlags::KEEP_SIZE, offset, length) {
+                Ok(()) => Ok(true),
                 Err(Errno::INTR) => continue,
-                // Not for this file system, device or alignment.
-                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV) => self.write_zeros(offset, length),
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV) => Ok(false),
                 Err(error) => Err(write_error(offset, error)),
             };
         }
+    }
+
+    /// On tmpfs: every call is a memory copy.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.in_memory
     }
 
     /// First byte of data (or of a hole) from `offset` on; `None` beyond the last one.
@@ -262,19 +263,17 @@ impl Media for FileMedia {
     }
 
     fn punch(&self, offset: u64, length: u64) -> Result<(), IoError> {
-        self.allocate(
-            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-            offset,
-            length,
-        )
+        if self.allocate(FallocateFlags::PUNCH_HOLE, offset, length)? {
+            return Ok(());
+        }
+        write_zeros(self, offset, length)
     }
 
     fn zero(&self, offset: u64, length: u64) -> Result<(), IoError> {
-        self.allocate(
-            FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
-            offset,
-            length,
-        )
+        if self.allocate(FallocateFlags::ZERO_RANGE, offset, length)? {
+            return Ok(());
+        }
+        write_zeros(self, offset, length)
     }
 
     fn extents(&self, offset: u64, limit: usize) -> Result<Vec<Extent>, IoError> {
@@ -322,8 +321,22 @@ impl Media for FileMedia {
     }
 }
 
+/// What `fallocate` cannot do for a store.
+pub(super) fn write_zeros(media: &dyn Media, offset: u64, length: u64) -> Result<(), IoError> {
+    const PIECE: u64 = 256 << 10;
+    let zeros = Buffer::zeroed(length.min(PIECE) as usize);
+    let end = offset + length;
+    let mut at = offset;
+    while at < end {
+        let piece = (end - at).min(PIECE);
+        media.write_at(at, &zeros[..piece as usize], false)?;
+        at += piece;
+    }
+    Ok(())
+}
+
 /// Opens a regular file or a block device; the latter exclusively, so that a mounted one is refused.
-fn open_file(path: &Path, may_create: bool) -> Result<(File, bool), OpenError> {
+fn open_file(path: &Path, may_create: bool, mut flags: OFlags) -> Result<(File, bool), OpenError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     let kind = match std::fs::metadata(path) {
@@ -343,15 +356,24 @@ fn open_file(path: &Path, may_create: bool) -> Result<(File, bool), OpenError> {
         });
     }
     if block_device {
-        options.custom_flags(rustix::fs::OFlags::EXCL.bits().cast_signed());
+        flags |= OFlags::EXCL;
     } else if may_create {
         options.create(true);
     }
+    options.custom_flags(flags.bits().cast_signed());
     match options.open(path) {
         Ok(file) => Ok((file, block_device)),
         Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Err(OpenError::InUse {
             path: path.to_owned(),
         }),
+        Err(error)
+            if flags.contains(OFlags::DIRECT)
+                && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
+        {
+            Err(OpenError::NotDirect {
+                path: path.to_owned(),
+            })
+        }
         Err(error) => Err(system(path, "open", error)),
     }
 }

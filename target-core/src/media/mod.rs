@@ -1,8 +1,10 @@
-//! What volumes are stored on: a sparse file or a block device ([`mod@file`]), or memory ([`memory`]).
+//! What volumes are stored on: a sparse file or a block device ([`mod@file`], past the page cache [`direct`]), or
+//! memory ([`memory`]).
 //!
 //! [`Media`] is the set of blocking calls one store understands. [`crate::disk::Disk`] makes it asynchronous: it
 //! decides what is done inline and what goes to threads, and keeps the memory of a failed flush.
 
+pub mod direct;
 pub mod file;
 pub(crate) mod locking;
 pub mod memory;
@@ -18,6 +20,7 @@ use crate::{
     volume::{Extent, Fast, IoError},
 };
 
+pub use direct::DirectMedia;
 pub use file::FileMedia;
 pub use memory::{Faults, MemoryMedia};
 pub use quota::QuotaMedia;
@@ -187,6 +190,24 @@ pub enum OpenError {
     NotStorage {
         /// What was opened.
         path: PathBuf,
+    },
+    /// `direct` where there is no O_DIRECT.
+    #[error("{path} is on a file system without direct I/O: leave `direct` out")]
+    NotDirect {
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// `direct` with blocks smaller than what the device reads and writes.
+    #[error(
+        "{path} takes direct I/O in units of {unit} bytes, but its volume has blocks of {block_size}: block_size = 4096 is needed, or no `direct`"
+    )]
+    DirectBlockSize {
+        /// What was opened.
+        path: PathBuf,
+        /// Bytes.
+        unit: u32,
+        /// Logical block size.
+        block_size: u32,
     },
     /// The block size is none of those supported.
     #[error(

@@ -16,12 +16,33 @@ fn stores() -> Vec<(&'static str, Arc<dyn Media>, Option<tempfile::TempDir>)> {
         ("file", Arc::new(file), Some(directory)),
         ("memory", Arc::new(MemoryMedia::new(LENGTH)), None),
     ];
+    if let Some((media, directory)) = direct() {
+        stores.push(("direct", Arc::new(media), Some(directory)));
+    }
     // tmpfs refuses RWF_NOWAIT and some fallocate modes.
     if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
         let file = FileMedia::open(&directory.path().join("disk.img"), Some(LENGTH)).unwrap();
         stores.push(("tmpfs", Arc::new(file), Some(directory)));
     }
     stores
+}
+
+/// Where this machine has a file system with O_DIRECT.
+fn direct() -> Option<(DirectMedia, tempfile::TempDir)> {
+    let places = [
+        std::env::temp_dir(),
+        "/var/tmp".into(),
+        env!("CARGO_MANIFEST_DIR").into(),
+    ];
+    let found = places.into_iter().find_map(|place| {
+        let directory = tempfile::tempdir_in(place).ok()?;
+        let media = DirectMedia::open(&directory.path().join("disk.img"), Some(LENGTH), 4096).ok()?;
+        Some((media, directory))
+    });
+    if found.is_none() {
+        eprintln!("NOT RUN with O_DIRECT: no directory here has it");
+    }
+    found
 }
 
 fn content(media: &dyn Media) -> Vec<u8> {
@@ -59,7 +80,7 @@ fn what_is_written_can_be_read_inline_when_cached() {
                 result.unwrap();
                 assert!(buffer.iter().all(|&byte| byte == 7), "{name}");
             }
-            Fast::Later => assert_eq!(name, "file", "only a disk may have to wait"),
+            Fast::Later => assert!(matches!(name, "file" | "direct"), "only a disk may have to wait"),
         }
     }
 }
@@ -194,6 +215,82 @@ fn sixteen_tebibytes_of_memory_cost_what_is_written() {
     assert_eq!(media.allocated_bytes(), 0);
 }
 
+#[test]
+fn past_the_page_cache_anything_unaligned_is_bounced() {
+    let Some((media, _directory)) = direct() else {
+        return;
+    };
+    let unit = media.unit();
+    let mut model = vec![0_u8; LENGTH as usize];
+    // Memory, offset and length, each aligned and not; inside a unit, over two, over more than a piece is long.
+    let memory: Vec<u8> = (0..=255).cycle().take(LENGTH as usize).collect();
+    for (offset, length) in [
+        (0, unit),
+        (unit, 3 * unit),
+        (5, 10),
+        (unit - 1, 2),
+        (unit + 7, 2 * unit),
+        (4 * unit, 100),
+        (9 * unit + 3, unit - 3),
+        (LENGTH - 1, 1),
+        (1, LENGTH - 2),
+        (0, LENGTH),
+    ] {
+        for skew in [0, 1, 48] {
+            let length = length.min(LENGTH - skew as u64) as usize;
+            let data = &memory[skew..skew + length];
+            media.write_at(offset, data, skew == 1).unwrap();
+            model[offset as usize..offset as usize + length].copy_from_slice(data);
+            assert!(content(&media) == model, "{length} at {offset}, memory {skew}");
+            let mut read = vec![0xee; length + skew];
+            media.read_at(offset, &mut read[skew..]).unwrap();
+            assert!(read[skew..] == *data, "{length} at {offset}, memory {skew}");
+        }
+    }
+}
+
+#[test]
+fn writes_of_parts_of_one_unit_do_not_lose_each_other() {
+    let Some((media, _directory)) = direct() else {
+        return;
+    };
+    let (media, unit) = (&media, media.unit());
+    std::thread::scope(|threads| {
+        for part in 0..8 {
+            threads.spawn(move || {
+                for round in 1..=20 {
+                    media
+                        .write_at(part * unit / 8, &vec![round; (unit / 8) as usize], false)
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert!(content(media)[..unit as usize].iter().all(|&byte| byte == 20));
+}
+
+#[test]
+fn direct_is_refused_where_it_cannot_be_had() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap());
+    let path = directory.path().join("disk.img");
+    let here = rustix::fs::statfs(directory.path()).unwrap().f_type;
+    if here == 0x0102_1994 {
+        let refused = DirectMedia::open(&path, Some(LENGTH), 4096).unwrap_err();
+        assert!(matches!(refused, OpenError::NotDirect { .. }), "{refused}");
+    }
+    if let Some((media, directory)) = direct() {
+        let path = directory.path().join("disk.img");
+        let twice = DirectMedia::open(&path, Some(LENGTH), 4096).unwrap_err();
+        assert!(matches!(twice, OpenError::InUse { .. }), "{twice}");
+        drop(media);
+        let small = DirectMedia::open(&path, Some(LENGTH), 256).unwrap_err();
+        assert!(
+            matches!(small, OpenError::DirectBlockSize { block_size: 256, .. }),
+            "{small}"
+        );
+    }
+}
+
 /// `HOLDFAST_TEST_BLOCK_DEVICE` names a device of 1 MiB whose content may be lost. `./test devices` makes a loop device
 /// and runs this on it.
 #[test]
@@ -202,17 +299,30 @@ fn a_block_device_is_a_store() {
     let path = PathBuf::from(std::env::var_os("HOLDFAST_TEST_BLOCK_DEVICE").unwrap());
     let mismatch = FileMedia::open(&path, Some(2 * LENGTH)).unwrap_err();
     assert!(matches!(mismatch, OpenError::SizeMismatch { found: LENGTH, .. }));
-    let device = FileMedia::open(&path, None).unwrap();
+    behaves_like_a_device(&path, &FileMedia::open(&path, None).unwrap());
+    let direct = DirectMedia::open(&path, None, 4096).unwrap();
+    behaves_like_a_device(&path, &direct);
+    let unit = direct.unit();
+    drop(direct);
+    assert_eq!(
+        DirectMedia::open(&path, None, 512).is_ok(),
+        unit == 512,
+        "the device's unit is {unit}"
+    );
+}
+
+fn behaves_like_a_device(path: &std::path::Path, device: &dyn Media) {
     assert_eq!(device.length(), LENGTH);
     assert!(matches!(
-        FileMedia::open(&path, None),
+        FileMedia::open(path, None),
         Err(OpenError::InUse { .. })
     ));
     device.write_at(0, &vec![5; LENGTH as usize], true).unwrap();
     device.punch(0, 65536).unwrap();
     device.zero(65536, 512).unwrap();
+    device.write_at(70_001, &[5; 3], false).unwrap();
     device.flush().unwrap();
-    let all = content(&device);
+    let all = content(device);
     assert!(all[..66048].iter().all(|&byte| byte == 0) && all[66048..].iter().all(|&byte| byte == 5));
     assert_eq!(
         device.extents(0, 4).unwrap(),
@@ -223,7 +333,7 @@ fn a_block_device_is_a_store() {
         }]
     );
     let memory = MemoryMedia::new(LENGTH);
-    copy_range(&device, &memory, 0, LENGTH).unwrap();
+    copy_range(device, &memory, 0, LENGTH).unwrap();
     assert!(content(&memory) == all);
     assert!(device.set_length(2 * LENGTH).is_err());
 }

@@ -38,6 +38,9 @@ pub struct VolumeCreate {
     /// Keep it in memory: for tests, lost at the end.
     #[serde(default)]
     pub memory: bool,
+    /// Past the page cache (O_DIRECT).
+    #[serde(default)]
+    pub direct: bool,
     /// 512 or 4096.
     #[serde(default = "default_block_size")]
     pub block_size: u32,

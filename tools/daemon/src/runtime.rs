@@ -174,6 +174,7 @@ impl Runtime {
             size: wanted.size.map(RawSize::Text),
             file,
             memory: wanted.memory,
+            direct: wanted.direct,
             block_size: wanted.block_size,
             physical_block_size: wanted.physical_block_size,
             removable: wanted.removable,

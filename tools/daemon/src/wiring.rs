@@ -47,6 +47,7 @@ pub(crate) fn open_volume(
         mirror_class: volume.mirror,
         size: volume.size,
         backing: match &volume.media {
+            Media::File(path) if volume.direct => Backing::Direct(path.clone()),
             Media::File(path) => Backing::File(path.clone()),
             Media::Memory => Backing::Memory,
         },

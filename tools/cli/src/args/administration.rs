@@ -48,6 +48,9 @@ pub(crate) struct VolumeCreateArgs {
     /// Keep it in memory: lost when the daemon ends.
     #[arg(long, requires = "size")]
     pub(crate) memory: bool,
+    /// Past the page cache of the daemon's machine (O_DIRECT).
+    #[arg(long, conflicts_with = "memory")]
+    pub(crate) direct: bool,
     /// Bytes per logical block: 512 or 4096.
     #[arg(long, default_value_t = 512)]
     pub(crate) block_size: u32,

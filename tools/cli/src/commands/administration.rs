@@ -67,6 +67,7 @@ fn create(args: &VolumeCreateArgs) -> Result<VolumeCreate, Failure> {
         size: args.size.map(|size| size.to_string()),
         file,
         memory: args.memory,
+        direct: args.direct,
         block_size: args.block_size,
         physical_block_size: args.physical_block_size,
         removable: args.removable,

@@ -158,6 +158,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) size: Option<u64>,
     /// What it lives on.
     pub(crate) media: Media,
+    /// Past the page cache.
+    pub(crate) direct: bool,
     /// Bytes per logical block.
     pub(crate) block_size: u32,
     /// Bytes per physical block.

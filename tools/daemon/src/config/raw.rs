@@ -103,6 +103,8 @@ pub(crate) struct RawVolume {
     pub(crate) file: Option<String>,
     #[serde(default)]
     pub(crate) memory: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) direct: bool,
     #[serde(default = "sector")]
     pub(crate) block_size: u32,
     #[serde(skip_serializing_if = "Option::is_none")]

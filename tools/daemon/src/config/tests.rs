@@ -16,6 +16,7 @@ name = "prod"
 size = "10GiB"
 file = "/srv/prod.img"
 quota = "6GiB"
+direct = true
 naa = "60248460000000010000000000000002"
 eui64 = "0248460000000007"
 uuid = "0F8FAD5B-d9cb-469f-a165-70867728950e"
@@ -86,6 +87,7 @@ fn everything_is_taken_over() {
     );
     assert!(prod.thin && !prod.mirror && !prod.removable);
     assert_eq!((prod.quota, config.volumes[&2].quota), (Some(6 << 30), None));
+    assert!(prod.direct && !config.volumes[&2].direct);
     assert_eq!(prod.naa.unwrap()[..4], [0x60, 0x24, 0x84, 0x60]);
     assert_eq!(prod.designators.eui64, Some([2, 0x48, 0x46, 0, 0, 0, 0, 7]));
     assert_eq!(prod.designators.uuid.unwrap()[..4], [0x0f, 0x8f, 0xad, 0x5b]);
@@ -339,6 +341,11 @@ fn volumes() {
         "\"standard\" or \"mirror\"",
     );
     one_fault(&with("10GiB", "10 parsecs"), "volume[1].size", "is no size");
+    one_fault(
+        &with("memory = true", "memory = true\ndirect = true"),
+        "volume[2].direct",
+        "a file or a block device",
+    );
     one_fault(
         &with("thin = false", "thin = false\nquota = \"1GiB\""),
         "volume[2].quota",

@@ -423,12 +423,19 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
             format!("{physical_block_size} is not accepted: 512 or 4096, and not less than block_size, is");
         problems.add(format!("{key}.physical_block_size"), text);
     }
+    if raw.direct && raw.memory {
+        problems.add(
+            format!("{key}.direct"),
+            "is accepted for a file or a block device only",
+        );
+    }
     VolumeConfig {
         number: raw.number,
         name: raw.name.clone(),
         mirror,
         size: volume_size(key, raw, problems),
         media: media(key, raw, problems),
+        direct: raw.direct,
         block_size,
         physical_block_size,
         removable: raw.removable,

@@ -296,6 +296,7 @@ impl Generations {
             size: Some(bytes.to_string()),
             file: Some(name.to_owned()),
             memory: false,
+            direct: false,
             block_size: standard.block_size,
             physical_block_size: Some(standard.physical_block_size),
             removable: false,
