@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Condvar, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -267,6 +267,8 @@ pub struct Faults {
     flush_fails: AtomicBool,
     lacks_space_below: AtomicBool,
     slow: AtomicBool,
+    holds_writes: Mutex<bool>,
+    released: Condvar,
 }
 
 impl Faults {
@@ -300,6 +302,13 @@ impl Faults {
         self.slow.store(slow, Ordering::Relaxed);
     }
 
+    /// Writes wait while set, as on a disk that hangs; the store is slow from then on, so that nobody waits inline.
+    pub fn hold_writes(&self, hold: bool) {
+        self.be_slow(true);
+        *lock(&self.holds_writes) = hold;
+        self.released.notify_all();
+    }
+
     /// Reads and writes work again.
     pub fn heal(&self) {
         lock(&self.reads).clear();
@@ -320,6 +329,8 @@ impl Faults {
     }
 
     fn writing(&self, offset: u64, length: u64) -> Result<(), IoError> {
+        let held = self.released.wait_while(lock(&self.holds_writes), |held| *held);
+        drop(held.unwrap_or_else(PoisonError::into_inner));
         if let Some(offset) = first_bad(&lock(&self.writes), offset, length) {
             return Err(IoError::Write {
                 offset,

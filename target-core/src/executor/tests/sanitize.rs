@@ -48,9 +48,8 @@ async fn overwriting_reaches_every_block_and_erasing_leaves_holes() {
 async fn meanwhile_the_unit_tells_how_far_it_is() {
     let rig = Rig::new();
     let (a, b) = (rig.nexus("iqn.a").await, rig.nexus("iqn.b").await);
-    rig.faults[0].be_slow(true);
+    rig.faults[0].hold_writes(true);
     assert_eq!(sanitize(&a, OVERWRITE | IMMED, &[31, 0, 0, 1, 9]).await.status, 0);
-    // The task in the background has not run: this test has one thread.
     for nexus in [&a, &b] {
         assert_eq!(
             sense(&run(nexus, 0, &read(0, 1), &[]).await),
@@ -60,6 +59,7 @@ async fn meanwhile_the_unit_tells_how_far_it_is() {
     }
     assert!(rig.units[0].is_reserved());
     a.logical_unit_reset([0; 8]).unwrap();
+    rig.faults[0].hold_writes(false);
     let mut progress = 0;
     loop {
         let told = run(&b, 0, &[0x03, 0, 0, 0, 252, 0], &[]).await.data_in;
@@ -118,7 +118,9 @@ async fn a_daemon_that_stopped_in_the_middle_starts_with_the_unit_failed() {
         };
         target.attach(port, 1)
     };
-    let nexus = attach(volume(1).0);
+    let (hung, faults) = volume(1);
+    faults.hold_writes(true);
+    let nexus = attach(hung);
     run(&nexus, 0, &[0; 6], &[]).await;
     assert_eq!(
         sanitize(&nexus, OVERWRITE | IMMED | AUSE, &[1, 0, 0, 1, 9])
@@ -161,7 +163,7 @@ fn a_format_makes_zeros_and_one_cut_short_is_told() {
         let nexus = attach();
         run(&nexus, 0, &[0; 6], &[]).await;
         assert_eq!(run(&nexus, 0, &write(5, 1), &[8; BLOCK]).await.status, 0);
-        faults.be_slow(true);
+        faults.hold_writes(true);
         let immediate = ([0x04, 0x10, 0, 0, 0, 0], [0, 0x02, 0, 0]);
         assert_eq!(run(&nexus, 0, &immediate.0, &immediate.1).await.status, 0);
         assert_eq!(
@@ -169,6 +171,7 @@ fn a_format_makes_zeros_and_one_cut_short_is_told() {
             Some((2, 0x04, 0x04))
         );
     });
+    faults.hold_writes(false);
     // Stored before it was answered, and not done.
     daemon().block_on(async {
         let nexus = attach();
