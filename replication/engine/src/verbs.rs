@@ -238,6 +238,13 @@ impl Engine {
     ) -> Result<(), Why> {
         let pair = &self.pairs[&id];
         let primary = pair.meta.primary;
+        // Part of one image and part of another would take the place of the only copy.
+        if pair.meta.inconsistent || self.volume(id.0).config.inconsistent {
+            return conflict(format!(
+                "volume {} holds no image: a copy into it was cut short; establish the pair again, or cancel it",
+                id.0.0
+            ));
+        }
         let standard = self.volume(primary);
         if let Some(above) = standard.above
             && self.pairs[&PairId(primary)].meta.state.keeps_two_legs()

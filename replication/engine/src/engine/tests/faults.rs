@@ -217,6 +217,38 @@ fn a_pair_can_be_left_to_wait_for_a_command() {
     }
 }
 
+/// A mirror that a fault left half copied is part old and part new: no restore puts that in the place of the primary, not even
+/// after a SPLIT has given it to hosts.
+#[test]
+fn a_half_copied_mirror_is_not_restored_from() {
+    let manual = Limits {
+        auto_resume: false,
+        ..limits()
+    };
+    let mut room = Room::with_limits(71, 2, manual);
+    room.unwritable.insert(VolumeId(2));
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle_effects();
+    assert_eq!(room.state(2), PairState::Suspended);
+    room.unwritable.clear();
+    let before = room.disks[&VolumeId(1)].clone();
+    for state in [PairState::Suspended, PairState::Split] {
+        assert_eq!(room.state(2), state);
+        for verb in [RESTORE, PROTECTED, FULL_PROTECTED] {
+            let refused = room.verb(verb, &[(1, 2)]).unwrap_err();
+            assert!(refused.why.to_string().contains("no image"), "{refused:?}");
+        }
+        room.crash();
+        room.verb(SPLIT, &[(1, 2)]).unwrap();
+    }
+    assert_eq!(room.disks[&VolumeId(1)], before);
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    room.settle();
+    room.verb(RESTORE, &[(1, 2)]).unwrap();
+}
+
 /// S48: the second of two equal commands changes nothing and writes nothing.
 #[test]
 fn a_no_op_writes_nothing() {
