@@ -231,7 +231,7 @@ impl Session {
         self.send_async(at, message);
     }
 
-    fn send_async(&mut self, at: usize, mut message: AsyncMessage) {
+    pub(crate) fn send_async(&mut self, at: usize, mut message: AsyncMessage) {
         message.initiator_task_tag = RESERVED_TAG.into();
         self.links[at].send_status(&self.window, message, &[]);
     }

@@ -42,7 +42,7 @@ pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
 /// Names a connection within its session. Never used again, other than a CID: a task keeps the one it came by, and is
 /// not mistaken for one of the connection that came after with the same CID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct LinkId(u32);
 
 impl LinkId {

@@ -4,7 +4,8 @@
 use std::{convert::Infallible, sync::Arc};
 
 use iscsi_proto::{
-    bhs::{Header, TaskManagementRequest, TaskManagementResponse},
+    bhs::{AsyncMessage, Header, TaskManagementRequest, TaskManagementResponse},
+    negotiation::TaskReporting,
     reject::RejectReason,
     session::is_before,
     task_management::{TaskManagementFunction as Function, TaskManagementOutcome as Outcome},
@@ -257,12 +258,30 @@ impl Session {
     /// Ends tasks of this session as another one asks. If that cleared the task set, and took tasks of this one with it, this one
     /// hears of it: COMMANDS CLEARED BY ANOTHER INITIATOR (SAM-5 5.14, 7.5). A reset is told by the unit itself.
     pub(crate) fn abort_for_another(&mut self, scope: &AbortScope, fence: &Fence, cleared: bool) {
+        if self.parameters.task_reporting == TaskReporting::FastAbort {
+            self.announce_end_of_tasks(scope);
+        }
         if let (true, AbortScope::Unit(unit), Some(nexus)) = (cleared, scope, &self.nexus)
             && self.tasks.any(|facts| scope.covers(facts, nexus))
         {
             nexus.commands_cleared(unit);
         }
         self.abort(scope, fence);
+    }
+
+    /// Fast abort (RFC 7143 4.2.3.4): each connection is told of each unit whose tasks on it end (asynchronous event 5), so that the
+    /// initiator sends no more data for them. What it has sent is dropped when it comes, acknowledged or not: transfer
+    /// tags are not given out again.
+    fn announce_end_of_tasks(&mut self, scope: &AbortScope) {
+        let Some(nexus) = self.nexus.clone() else { return };
+        for (link, lun) in self.tasks.places(|facts| scope.covers(facts, &nexus)) {
+            if let Some(at) = self.at(link) {
+                let mut message = AsyncMessage::new();
+                message.event = AsyncMessage::TASKS_END;
+                message.lun = lun;
+                self.send_async(at, message);
+            }
+        }
     }
 
     fn abort_elsewhere(&self, scope: &AbortScope, fence: &Fence, cleared: bool) {

@@ -1,6 +1,6 @@
 //! The tasks of a session that are not done yet: initiator task tag to what is known about it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use iscsi_proto::data_flow::WriteFlow;
@@ -62,6 +62,11 @@ impl Task {
             Self::Executing(task) => &task.facts,
         }
     }
+
+    /// It is to end without an answer.
+    fn is_aborted(&self) -> bool {
+        matches!(self, Self::Executing(task) if !task.fences.is_empty())
+    }
 }
 
 /// The tasks, and who waits for memory.
@@ -97,10 +102,15 @@ impl Tasks {
 
     /// Is one of the tasks that are not aborted such?
     pub(crate) fn any(&self, is_such: impl Fn(&CommandFacts) -> bool) -> bool {
-        self.by_tag.values().any(|task| {
-            let aborted = matches!(task, Task::Executing(task) if !task.fences.is_empty());
-            !aborted && is_such(task.facts())
-        })
+        let mut tasks = self.by_tag.values();
+        tasks.any(|task| !task.is_aborted() && is_such(task.facts()))
+    }
+
+    /// The connections and units of those tasks that are not aborted and such, each pair once.
+    pub(crate) fn places(&self, is_such: impl Fn(&CommandFacts) -> bool) -> BTreeSet<(LinkId, [u8; 8])> {
+        let tasks = self.by_tag.values().filter(|task| !task.is_aborted());
+        let such = tasks.map(Task::facts).filter(|facts| is_such(facts));
+        such.map(|facts| (facts.link, facts.lun)).collect()
     }
 
     /// How many immediate commands are not done.

@@ -286,6 +286,7 @@ impl Task {
             Action::PopulateToken(plan) => Ok(Outcome::Answer(self.populate_token(plan))),
             Action::WriteUsingToken(plan) => Ok(Outcome::Answer(self.write_using_token(plan).await)),
             Action::ReportTimestamp { allocation_length } => Ok(report_timestamp(allocation_length)),
+            Action::ReportTokens { allocation_length } => Ok(self.report_tokens(allocation_length)),
             Action::LogSense(request) => self.log_sense(request).await,
             Action::ResetStatistics => Ok(self.reset_statistics()),
             Action::Control(call) => Ok(Outcome::Answer(self.control(call).await)),

@@ -158,6 +158,15 @@ impl TokenTable {
         Ok(token.clone())
     }
 
+    /// The tokens made on this volume that stand for something still.
+    pub(crate) fn of(&self, volume: &Arc<Watched>) -> Vec<Arc<Token>> {
+        let tokens = lock(&self.tokens);
+        let of_volume = tokens
+            .values()
+            .filter(|token| Arc::ptr_eq(&token.volume, volume) && !token.is_over());
+        of_volume.cloned().collect()
+    }
+
     /// The token ends.
     pub(crate) fn delete(&self, body: &[u8; TOKEN_BYTES]) {
         lock(&self.tokens).remove(&secret_of(body));
@@ -192,6 +201,11 @@ impl Token {
         } else {
             Ok(())
         }
+    }
+
+    /// As its holder knows it.
+    pub(crate) fn body(&self) -> &[u8; TOKEN_BYTES] {
+        &self.body
     }
 
     /// Bytes it stands for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iscsi_proto::{
     bhs::{self, Header, ScsiCommand, opcode},
-    negotiation::Offer,
+    negotiation::{Offer, TaskReporting},
 };
 use tokio::time::{sleep, timeout};
 
@@ -36,10 +36,16 @@ async fn with_a_read_waiting(rig: &Rig, name: &str, lun: u8) -> (Initiator, u32)
     let mut initiator = rig.login(name).await;
     while initiator.read(lun, &[0; 6], 0).await.status != 0 {}
     rig.volume.hold();
+    let tag = leave_a_read(&mut initiator, lun).await;
+    (initiator, tag)
+}
+
+/// A read that waits for the volume, which is held.
+async fn leave_a_read(initiator: &mut Initiator, lun: u8) -> u32 {
     let header = initiator.command(lun, &READ_BLOCK_0, ScsiCommand::READ, 512);
     initiator.send(&header, &[]).await;
     assert_eq!(initiator.ping(b"taken").await, b"taken");
-    (initiator, header.initiator_task_tag.get())
+    header.initiator_task_tag.get()
 }
 
 /// Sees to it that the answer to a function does not come before the task has ended, and nothing else comes.
@@ -94,6 +100,61 @@ async fn a_reset_ends_the_tasks_of_other_sessions_under_their_own_lun() {
         (2, 6, 0x29),
         "and the other one hears of it"
     );
+    rig.stop().await;
+}
+
+/// RFC 7143 4.2.3.4, 11.9.1: where fast abort is agreed on, who loses tasks is told of the unit under its own LUN, once for all of
+/// them, before they have ended; the answer does not wait for the acknowledgement, which is not answered.
+#[tokio::test]
+async fn fast_abort_is_told_to_those_who_agreed_on_it() {
+    let rig = Rig::start_with(|config| config.tuning.offer.max_connections = 1);
+    let fast = Offer {
+        task_reporting: vec![TaskReporting::FastAbort],
+        ..Offer::default()
+    };
+    let mut resetter = rig.login_with("iqn.test:a", fast.clone()).await;
+    let mut idle = rig.login_with("iqn.test:b", fast.clone()).await;
+    let mut plain = rig.login("iqn.test:c").await;
+    let mut other = rig.login_with(OTHER, fast).await;
+    for initiator in [&mut resetter, &mut idle, &mut plain] {
+        while initiator.read(0, &[0; 6], 0).await.status != 0 {}
+    }
+    while other.read(OTHER_LUN, &[0; 6], 0).await.status != 0 {}
+    rig.volume.hold();
+    leave_a_read(&mut plain, 0).await;
+    leave_a_read(&mut other, OTHER_LUN).await;
+    leave_a_read(&mut other, OTHER_LUN).await;
+
+    let tag = resetter
+        .send_task_management(LOGICAL_UNIT_RESET, 0, u32::MAX)
+        .await;
+    let pdu = other.receive().await;
+    assert_eq!(
+        (pdu.bhs.opcode(), pdu.bhs.initiator_task_tag()),
+        (opcode::ASYNC_MESSAGE, bhs::RESERVED_TAG)
+    );
+    let message = pdu.bhs.view::<bhs::AsyncMessage>();
+    assert_eq!(
+        (message.event, message.lun),
+        (5, [0, OTHER_LUN, 0, 0, 0, 0, 0, 0])
+    );
+    rig.volume.let_go();
+    let pdu = resetter.receive().await;
+    assert_eq!(
+        (pdu.bhs.opcode(), pdu.bhs.initiator_task_tag()),
+        (opcode::TASK_MANAGEMENT_RESPONSE, tag)
+    );
+    let mut acknowledgement = bhs::NopOut::new();
+    acknowledgement.opcode |= bhs::IMMEDIATE;
+    acknowledgement.lun = [0, OTHER_LUN, 0, 0, 0, 0, 0, 0];
+    acknowledgement.initiator_task_tag = bhs::RESERVED_TAG.into();
+    acknowledgement.target_transfer_tag = bhs::RESERVED_TAG.into();
+    acknowledgement.cmd_sn = other.cmd_sn.into();
+    acknowledgement.exp_stat_sn = other.exp_stat_sn.into();
+    other.send(&acknowledgement, &[]).await;
+    for initiator in [&mut resetter, &mut idle, &mut plain, &mut other] {
+        assert_eq!(initiator.ping(b"nothing else").await, b"nothing else");
+    }
     rig.stop().await;
 }
 

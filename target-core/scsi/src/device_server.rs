@@ -240,6 +240,10 @@ impl DeviceServer {
                 let data = self.state(nexus)?.operations.report(cdb, tokens, format)?;
                 Answer::data(data, copy_allocation_length(cdb))
             }
+            Handler::ReportTokens => {
+                let allocation_length = copy_allocation_length(cdb) as u32;
+                return Ok(Plan::of(Action::ReportTokens { allocation_length }));
+            }
             Handler::CopyAbort => {
                 self.state_mut(nexus)?.operations.abort(cdb)?;
                 Answer::good()

@@ -165,6 +165,11 @@ pub enum Action {
     PopulateToken(PopulateToken),
     /// WRITE USING TOKEN: write what the token stands for, with the same calls around it.
     WriteUsingToken(WriteUsingToken),
+    /// REPORT ALL ROD TOKENS: of the tokens made on this unit that stand for something, as [`crate::rod_tokens::report`].
+    ReportTokens {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
     /// LOG SENSE: gather the facts, then answer with `DeviceServer::log_sense`.
     LogSense(LogRequest),
     /// LOG SELECT: the counters of page 19h start at zero again.

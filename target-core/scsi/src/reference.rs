@@ -278,7 +278,8 @@ with it to any unit that it may write to, through any target of the daemon. Toke
 end when they are not used for their inactivity timeout. The well-known token of zeros (type FFFF0001h) always works.
 
 IMMED is refused: EXTENDED COPY and the two commands of tokens end when they are done. Meanwhile other commands of that initiator may
-ask for their status, or abort them. REPORT ALL ROD TOKENS is not there: it would show one initiator the tokens of others.
+ask for their status, or abort them. REPORT ALL ROD TOKENS lists the management tokens of what was made on the unit, by whomever, and still stands for something: they say what there is,
+and cannot be used as tokens.
 
 ## Asymmetric access
 

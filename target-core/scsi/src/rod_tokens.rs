@@ -16,6 +16,8 @@ use crate::{
 
 /// Bytes of a token.
 pub const TOKEN_BYTES: usize = 512;
+/// Bytes of a ROD management token.
+const MANAGEMENT_TOKEN_BYTES: usize = 96;
 /// MAXIMUM RANGE DESCRIPTORS.
 pub(crate) const MAX_RANGES: usize = 64;
 /// MAXIMUM TOKEN TRANSFER SIZE: what is copied in the few seconds that initiators wait.
@@ -214,6 +216,16 @@ pub fn encode_token(secret: &[u8; 32], identity: &UnitIdentity, bytes: u64) -> [
     token
 }
 
+/// REPORT ALL ROD TOKENS parameter data (SPC-4 6.31): the management token of each, which is how it begins. Of the secret that has
+/// a quarter, so that who sees a management token cannot use the token.
+pub fn report<'a>(tokens: impl Iterator<Item = &'a [u8; TOKEN_BYTES]>) -> Vec<u8> {
+    let mut data = vec![0; 8];
+    data.extend(tokens.flat_map(|token| &token[..MANAGEMENT_TOKEN_BYTES]));
+    let available = (data.len() - 4) as u32;
+    data[..4].copy_from_slice(&available.to_be_bytes());
+    data
+}
+
 /// The secret in a token.
 pub fn secret_of(token: &[u8; TOKEN_BYTES]) -> [u8; 32] {
     std::array::from_fn(|index| {
@@ -342,6 +354,14 @@ mod tests {
         let secret = std::array::from_fn(|index| index as u8 + 1);
         let token = encode_token(&secret, &identity, 4096);
         assert_eq!(secret_of(&token), secret);
+        assert_eq!(report([].into_iter()), [0, 0, 0, 4, 0, 0, 0, 0]);
+        let listed = report([&token, &token].into_iter());
+        assert_eq!((listed.len(), listed[3]), (8 + 2 * 96, 196));
+        assert_eq!(listed[8..104], token[..96]);
+        let told = secret
+            .windows(9)
+            .any(|part| listed.windows(9).any(|bytes| bytes == part));
+        assert!(!told, "no more than eight bytes of the secret are in it");
         assert_eq!(source_of(&token), Ok(TokenSource::Token(Box::new(token))));
         let with = |at: usize, value: u8| {
             let mut token = token;

@@ -326,9 +326,9 @@ pub(crate) fn operating_parameters() -> Vec<u8> {
 /// operations, held data.
 pub(crate) fn vpd_descriptors(block_size: u32) -> Vec<u8> {
     let mut data = rod_tokens::vpd_descriptors(block_size);
-    data.extend([0x00, 0x01, 0, 0x10, 0x0E]);
+    data.extend([0x00, 0x01, 0, 0x10, 0x0F]);
     data.extend([0x83, 5, 0x00, 0x01, 0x10, 0x11, 0x1C]);
-    data.extend([0x84, 5, 0x00, 0x03, 0x04, 0x05, 0x07, 0]);
+    data.extend([0x84, 6, 0x00, 0x03, 0x04, 0x05, 0x07, 0x08]);
 
     data.extend([0x00, 0x04, 0, 0x1C, 0, 0, 0, 0]);
     data.extend((MAX_TARGETS as u16).to_be_bytes());

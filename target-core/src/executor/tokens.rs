@@ -5,12 +5,12 @@ use std::time::Duration;
 use scsi_model::{
     copy_operations::Ended,
     plan::{Answer, ByteRange},
-    rod_tokens::{PopulateToken, TokenSource, WriteUsingToken},
+    rod_tokens::{self, PopulateToken, TokenSource, WriteUsingToken},
     sense::{Sense, SenseKey},
     sense_codes,
 };
 
-use super::{Task, sense_of};
+use super::{Outcome, Task, sense_of};
 use crate::tokens::{Content, Token, TokenFailure};
 
 const POPULATE_TOKEN: u8 = 0x10;
@@ -50,6 +50,12 @@ impl Task {
         };
         self.unit
             .with_device(|device| device.end_operation(nexus, list_id, end))
+    }
+
+    pub(super) fn report_tokens(&self, allocation_length: u32) -> Outcome {
+        let tokens = self.unit.tokens().of(self.unit.watched());
+        let data = rod_tokens::report(tokens.iter().map(|token| token.body()));
+        Outcome::Answer(Answer::data(data, allocation_length as usize))
     }
 
     pub(super) async fn write_using_token(&self, plan: WriteUsingToken) -> Answer {

@@ -47,7 +47,7 @@ fn extension_keys_are_not_understood() {
     }
 }
 
-/// 13.23: response fences are promised only where there is one connection to a session; fast abort is not done, and not promised.
+/// 13.23: response fences, and fast abort with them, are promised only where there is one connection to a session.
 #[test]
 fn task_reporting_is_what_is_done() {
     let offer = "TaskReporting=FastAbort,ResponseFence,RFC3720";
@@ -62,7 +62,7 @@ fn task_reporting_is_what_is_done() {
         let text = format!("{NAMES} {offer}");
         Wire::connect(daemon.port()).login(1 << 2, &text).2
     };
-    assert!(answer_of(1).contains("TaskReporting=ResponseFence "));
+    assert!(answer_of(1).contains("TaskReporting=FastAbort "));
     assert!(answer_of(4).contains("TaskReporting=RFC3720 "));
 }
 

@@ -135,7 +135,7 @@ headers! {
         total_ahs_length: u8,
         /// DataSegmentLength: sense data for event 0.
         data_segment_length: U24,
-        /// Logical unit number for event 0.
+        /// Logical unit number for events 0 and 5.
         lun: [u8; 8],
         /// FFFFFFFFh.
         initiator_task_tag: U32,
@@ -208,4 +208,6 @@ impl AsyncMessage {
     pub const DROP_CONNECTION: u8 = 2;
     /// Event 3: the target drops all connections of the session.
     pub const DROP_SESSION: u8 = 3;
+    /// Event 5: all tasks of the unit `lun` are being ended; only where FastAbort is agreed on.
+    pub const TASKS_END: u8 = 5;
 }

@@ -69,7 +69,11 @@ impl Default for Offer {
             data_pdu_in_order: true,
             data_sequence_in_order: true,
             error_recovery_level: 0,
-            task_reporting: vec![TaskReporting::Rfc3720, TaskReporting::ResponseFence],
+            task_reporting: vec![
+                TaskReporting::Rfc3720,
+                TaskReporting::ResponseFence,
+                TaskReporting::FastAbort,
+            ],
             protocol_level: 2,
         }
     }

@@ -60,7 +60,7 @@ fn each_rule_makes_its_result() {
     assert_eq!(answer("HeaderDigest=None,CRC32C"), "HeaderDigest=None");
     assert_eq!(
         answer("TaskReporting=FastAbort,ResponseFence,RFC3720"),
-        "TaskReporting=ResponseFence"
+        "TaskReporting=FastAbort"
     );
     assert_eq!(answer("iSCSIProtocolLevel=31"), "iSCSIProtocolLevel=2");
 }
@@ -78,7 +78,7 @@ fn what_cannot_be_a_value_is_rejected() {
         "DefaultTime2Wait=3601",
         "HeaderDigest=crc32c",
         "HeaderDigest=",
-        "TaskReporting=FastAbort",
+        "TaskReporting=SlowAbort",
         "iSCSIProtocolLevel=32",
         "IFMarker=No",
         "OFMarkInt=2048~8192",
@@ -231,7 +231,7 @@ fn an_answer_must_be_one_that_the_offer_allows() {
         ("ErrorRecoveryLevel=2", Key::ErrorRecoveryLevel),
         ("HeaderDigest=CRC32C,None", Key::HeaderDigest),
         ("MaxOutstandingR2T=zero", Key::MaxOutstandingR2T),
-        ("TaskReporting=FastAbort", Key::TaskReporting),
+        ("TaskReporting=SlowAbort", Key::TaskReporting),
     ] {
         assert_eq!(
             talk(&mut offered(), text),

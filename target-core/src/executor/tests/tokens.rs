@@ -130,6 +130,38 @@ async fn a_token_keeps_its_content_whatever_is_written() {
     }
 }
 
+/// SPC-4 6.31: each unit tells of its own, for as long as they stand for something, and nobody can use what it tells.
+#[tokio::test]
+async fn tokens_are_reported_but_not_given_away() {
+    let rig = Rig::new();
+    shared(&rig);
+    let nexus = rig.nexus("iqn.a").await;
+    let report = async |lun: u8, length: u8| {
+        let cdb = [0x84, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, length, 0, 0];
+        run(&nexus, lun, &cdb, &[]).await.data_in
+    };
+    assert_eq!(report(0, 0).await[..], [0, 0, 0, 4, 0, 0, 0, 0]);
+    let tokens = [
+        token_of(&nexus, &[(10, 2)]).await,
+        token_of(&nexus, &[(20, 1)]).await,
+    ];
+    let told = report(0, 0).await;
+    assert_eq!((told.len(), told[3]), (8 + 2 * 96, 196));
+    for token in &tokens {
+        assert!(told[8..].chunks(96).any(|one| *one == token[..96]));
+    }
+    assert_eq!(report(5, 0).await.len(), 8, "they are not of that unit");
+
+    let mut forged = vec![0; TOKEN_BYTES];
+    forged[..96].copy_from_slice(&told[8..104]);
+    let used = write_using(&nexus, 5, (2, 0, &forged), &[(0, 1)]).await;
+    assert_eq!(sense(&used), Some((5, 0x23, 4)));
+
+    let erase = [0x48, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(run(&nexus, 0, &erase, &[]).await.status, 0);
+    assert_eq!(report(0, 0).await.len(), 8, "they are revoked");
+}
+
 #[tokio::test]
 async fn what_replaces_or_wipes_the_unit_revokes_its_tokens() {
     let rig = Rig::new();
