@@ -18,9 +18,10 @@ use arc_swap::ArcSwap;
 use replication_engine::{
     Engine, EngineConfig, Limits,
     command::{Command, PairView, Refused, Side, Summary, VolumeSpec, Why},
-    effects::Input,
-    ids::{ByteRange, CommandId, PairId, VolumeId},
+    effects::{Found, Input},
+    ids::{ByteRange, CheckId, CommandId, PairId, VolumeId},
     state::PairState,
+    track::TrackRange,
 };
 use target_core::{
     plain::PlainVolume,
@@ -58,6 +59,9 @@ pub struct Array {
     pub(crate) ops: OpTable,
     pub(crate) commands: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Summary, Refused>>>>,
     next_command: AtomicU64,
+    pub(crate) checks: Mutex<BTreeMap<CheckId, oneshot::Sender<Found>>>,
+    /// Mirrors of pairs whose copy compares digests first; until it has ended, or this array has.
+    pub(crate) checksummed: Mutex<BTreeSet<VolumeId>>,
     /// Held by whoever changes which way the I/O of a volume goes, or which volumes there are.
     pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) events: EventLog,
@@ -94,6 +98,8 @@ impl Default for Tuning {
 
 /// Ticks while the engine is busy.
 const BUSY_TICK: Duration = Duration::from_millis(100);
+/// Between two looks at a pair that a command is about to change.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Ticks otherwise.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -160,6 +166,8 @@ impl Array {
                 ops: OpTable::new(),
                 commands: Mutex::default(),
                 next_command: AtomicU64::new(0),
+                checks: Mutex::default(),
+                checksummed: Mutex::default(),
                 membership: tokio::sync::Mutex::default(),
                 events: EventLog::new(),
                 changes: watch::Sender::new(()),
@@ -303,6 +311,7 @@ impl Array {
             self.stopped.store(true, Ordering::Release);
         }
         lock(&self.commands).clear();
+        lock(&self.checks).clear();
         for op in self.ops.drain() {
             op.finish(Err(IoError::Internal("the array is shutting down".into())));
         }
@@ -377,6 +386,24 @@ impl Array {
             member: 0,
             why: Why::Journal,
         }))
+    }
+
+    /// Has the engine look whether both volumes of a pair hold the same in these tracks, with nothing under way there.
+    pub(crate) async fn check(self: &Arc<Self>, pair: PairId, tracks: TrackRange) -> Found {
+        loop {
+            let id = CheckId(self.next_command.fetch_add(1, Ordering::Relaxed));
+            let (answer, answered) = oneshot::channel();
+            lock(&self.checks).insert(id, answer);
+            self.feed([Input::Check { id, pair, tracks }]);
+            if self.is_stopped() {
+                lock(&self.checks).remove(&id);
+            }
+            match answered.await {
+                Ok(Found::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                Ok(found) => return found,
+                Err(_) => return Found::Unreadable,
+            }
+        }
     }
 
     /// The journal has outgrown its file.

@@ -14,7 +14,7 @@ use target_core::{
     volume::{Extent, IoError},
 };
 
-use crate::leg::Leg;
+use crate::{compare, leg::Leg};
 
 /// Most bytes in memory for one copy.
 const PIECE: u64 = 1 << 20;
@@ -73,6 +73,35 @@ pub(crate) async fn copy(
         }
     }
     Ok(copied)
+}
+
+/// Copies of the range only the pieces that are not the same already, by their digests. What else is written to with the first
+/// destination is kept equal to it, and has what it has.
+pub(crate) async fn copy_differing(
+    (from, source): (VolumeId, Leg),
+    to: Vec<(VolumeId, Leg)>,
+    range: ByteRange,
+    piece: u64,
+) -> Result<Copied, CopyFailure> {
+    let Some((first, destination)) = to.first() else {
+        return Ok(Copied::default());
+    };
+    let runs = compare::differing([&source, destination], range, piece).await;
+    let runs = runs.map_err(|(which, error)| {
+        if which == 1 {
+            return write_failed(*first, error);
+        }
+        CopyFailure {
+            outcome: Outcome::ReadFailed,
+            volume: from,
+            error,
+        }
+    })?;
+    let mut all = Copied::default();
+    for run in runs {
+        all.data += copy((from, source.clone()), to.clone(), run).await?.data;
+    }
+    Ok(all)
 }
 
 enum Failed {

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use replication_engine::ids::ByteRange;
 use target_core::{
     buffer::Buffer,
     disk::Disk,
     volume::{Extent, Fast, IoFuture},
 };
 
-use crate::remote::FarVolume;
+use crate::{
+    digest::{self, Digest},
+    remote::FarVolume,
+};
 
 /// See the module's page.
 #[derive(Clone)]
@@ -53,6 +57,25 @@ impl Leg {
         match self {
             Self::Near(disk) => disk.zero(offset, length, unmap, false),
             Self::Far(far) => far.zero(offset, length, unmap),
+        }
+    }
+
+    /// The digest of each piece of a range of at most [`STEP`](crate::compare::STEP) bytes.
+    pub(crate) fn digests(&self, range: ByteRange, piece: u64) -> IoFuture<Vec<Digest>> {
+        match self {
+            Self::Near(disk) => {
+                let disk = Arc::clone(disk);
+                Box::pin(async move {
+                    let length = range.end - range.start;
+                    let extents = disk.extents(range.start, 1).await?;
+                    if digest::is_hole(extents.first(), range.start, length) {
+                        return Ok(digest::of_zeros(length as usize, piece as usize));
+                    }
+                    let read = disk.read(range.start, Buffer::new(length as usize)).await?;
+                    digest::of_pieces(read, piece as usize).await
+                })
+            }
+            Self::Far(far) => far.digests(range, piece),
         }
     }
 

@@ -333,7 +333,7 @@ impl Volume for PairedVolume {
 }
 
 impl PairedVolume {
-    async fn read_either_way(&self, offset: u64, buffer: Buffer) -> Result<Buffer, IoError> {
+    pub(crate) async fn read_either_way(&self, offset: u64, buffer: Buffer) -> Result<Buffer, IoError> {
         let (pass, array) = self.enter().await?;
         let Some(array) = array else {
             return Arc::clone(&self.plain).read(offset, buffer).await;

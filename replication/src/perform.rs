@@ -16,6 +16,7 @@ use replication_engine::{
     effects::{Effect, Effects, HostError, HostIo, Input, Outcome},
     events::Event,
     ids::{ByteRange, CommandId, OpId, Token, VolumeId},
+    state::PairState,
 };
 use target_core::{
     scsi_model::control::VolumeNumber,
@@ -24,7 +25,7 @@ use target_core::{
 
 use crate::{
     array::Array,
-    copy_worker,
+    compare, copy_worker,
     events::event_of,
     leg::Leg,
     lock,
@@ -185,6 +186,17 @@ impl Array {
                 to,
                 range,
             } => self.perform_copy(token, from, &to, range, inputs),
+            Effect::Compare {
+                token,
+                volumes,
+                range,
+            } => self.perform_compare(token, volumes, range, inputs),
+            Effect::Checked { id, found } => {
+                if let Some(asked) = lock(&self.checks).remove(&id) {
+                    // Who asked may have gone.
+                    let _ = asked.send(found);
+                }
+            }
             Effect::Flush { token, volume } => self.perform_flush(token, volume, inputs),
             Effect::Reply { op, result } => {
                 if let Some(op) = self.ops.remove(op) {
@@ -306,7 +318,13 @@ impl Array {
             destinations.push((*volume, disk));
         }
         self.job(token, async move |array| {
-            match copy_worker::copy((from, source), destinations, range).await {
+            let copied = if array.is_checksummed(from, &destinations) {
+                let piece = u64::from(array.track_size());
+                copy_worker::copy_differing((from, source), destinations, range, piece).await
+            } else {
+                copy_worker::copy((from, source), destinations, range).await
+            };
+            match copied {
                 Ok(copied) if copied.data == range.end - range.start => Outcome::Ok,
                 Ok(copied) => Outcome::Sparse {
                     holes: range.end - range.start - copied.data,
@@ -315,6 +333,29 @@ impl Array {
                 Err(failure) => {
                     array.note_failure(failure.volume, &failure.error);
                     failure.outcome
+                }
+            }
+        });
+    }
+
+    fn perform_compare(
+        self: &Arc<Self>,
+        token: Token,
+        volumes: [VolumeId; 2],
+        range: ByteRange,
+        inputs: &mut Vec<Input>,
+    ) {
+        let [Some(one), Some(other)] = volumes.map(|volume| self.leg(volume)) else {
+            return done(token, Outcome::ReadFailed, inputs);
+        };
+        let piece = u64::from(self.track_size());
+        self.job(token, async move |array| {
+            match compare::differing([&one, &other], range, piece).await {
+                Ok(runs) if runs.is_empty() => Outcome::Ok,
+                Ok(_) => Outcome::Differs,
+                Err((which, error)) => {
+                    array.note_failure(volumes[which], &error);
+                    Outcome::ReadFailed
                 }
             }
         });
@@ -357,7 +398,7 @@ impl Array {
         });
     }
 
-    fn leg(&self, volume: VolumeId) -> Option<Leg> {
+    pub(crate) fn leg(&self, volume: VolumeId) -> Option<Leg> {
         if volume.is_foreign() {
             return self.remote.far(volume).map(Leg::Far);
         }
@@ -380,7 +421,19 @@ impl Array {
         Outcome::WriteFailed(volume)
     }
 
+    /// Is this a copy of a pair whose copies send only what differs? A mirror names its pair.
+    fn is_checksummed(&self, from: VolumeId, to: &[(VolumeId, Leg)]) -> bool {
+        let checksummed = lock(&self.checksummed);
+        checksummed.contains(&from) || to.first().is_some_and(|(to, _)| checksummed.contains(to))
+    }
+
     pub(crate) fn note_event(&self, event: &Event) {
+        // The copy that compared is over.
+        if let Event::State { mirror, to, .. } = event
+            && !(to.is_copying() || *to == PairState::Suspended)
+        {
+            lock(&self.checksummed).remove(mirror);
+        }
         self.events
             .push(event_of(event, |volume| self.remote.name(volume)));
         self.note_change();

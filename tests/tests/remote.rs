@@ -1,13 +1,16 @@
 //! Remote pairs between two real daemons, over a link that is cut, with hosts on both.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::FileExt as _,
+    time::{Duration, Instant},
+};
 
 use holdfast_tests::{
     Daemon, DaemonConfig, commands,
     commands::Command,
     initiator::{Completion, GOOD, Initiator, Manner},
     stamps::SECTOR,
-    systems::Systems,
+    systems::{self, Systems},
 };
 
 /// 2h/04h/03h: the volume does not answer hosts.
@@ -164,6 +167,67 @@ fn a_backup_at_the_far_site() {
         "{}",
         refused.said()
     );
+}
+
+/// 2h/04h/01h: writes are refused until the far side is back.
+const BECOMING_READY: (u8, u8, u8) = (2, 4, 1);
+
+/// S58, S76: a mirror that must not be missed; both sides compared; and a pair that is made again sends only what differs.
+#[test]
+fn a_mirror_that_is_needed_compared_and_made_again() {
+    let systems = remote("sync");
+    let (a, b) = (&systems.a, &systems.b);
+    a.holdfast_ok(&["on-link-loss", "refuse", "1", "HF-B:1"]);
+    assert_eq!(a.pair("1", "1")["on_link_loss"], "refuse");
+    systems.part();
+    until_state(a, "suspended");
+    assert_eq!(write(a, 0, 0, 8).sense_code(), BECOMING_READY);
+    holds(a, 0, 0, 7);
+    systems.mend();
+    until_state(a, "duplex");
+    for block in 0..32 {
+        assert_eq!(write(a, 0, block, 8 + block as u8).status, GOOD);
+    }
+    until_state(b, "duplex");
+
+    assert!(a.holdfast_ok(&["verify", "--deep"]).contains("no difference"));
+    let image = std::fs::OpenOptions::new()
+        .write(true)
+        .open(b.path("prod.img"))
+        .expect("the far image");
+    image
+        .write_all_at(&[99; 512], 5 * 65_536)
+        .expect("the disk lies from now on");
+    let found = a.holdfast(&["--json", "verify", "--deep", "1", "HF-B:1"]);
+    assert_eq!(found.code(), 4, "{}", found.said());
+    assert!(
+        found.stdout.contains(r#""differing":[{"first":5,"tracks":1}]"#),
+        "{}",
+        found.said()
+    );
+    a.holdfast_ok(&["verify", "--deep", "--repair"]);
+    until_state(a, "duplex");
+    a.holdfast_ok(&["verify", "--deep"]);
+
+    a.holdfast_ok(&["cancel", "1", "1"]);
+    assert_eq!(write(a, 0, 3, 99).status, GOOD);
+    let sent = || systems::link(a)["peers"][0]["sent"].as_u64().expect("a number");
+    let before = sent();
+    a.holdfast_ok(&[
+        "establish",
+        "1",
+        "HF-B:1",
+        "--mode",
+        "sync",
+        "--checksum",
+        "--wait",
+    ]);
+    let sent = sent() - before;
+    // 2 MiB of data on either side, of which one track of 64 KiB differs.
+    assert!((65_536..200_000).contains(&sent), "{sent} bytes were sent");
+    a.holdfast_ok(&["swap", "1", "1"]);
+    holds(b, 0, 3, 99);
+    holds(b, 0, 31, 39);
 }
 
 /// The far site is lost, then this one; the far volume goes on alone, and this one follows or waits.

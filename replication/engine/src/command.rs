@@ -75,6 +75,8 @@ pub enum RemoteAct {
     /// Leader, apart: these tracks were changed on the far side, which has kept the marks. They count as the mirror's changes from
     /// now on.
     Adopt(Vec<TrackRange>),
+    /// Established, and not with a foreign primary: these tracks were found to differ. They are copied to the mirror, in COPY.
+    Owe(Vec<TrackRange>),
     /// Follower, established: the leader begins to copy; the mirror holds no moment's image until it arrives.
     Depart,
     /// Follower, established: the leader says that the mirror is equal now.

@@ -137,7 +137,7 @@ impl Engine {
         match &mut job.work {
             Work::Host(_, flight) => *flight = HostFlight::Crossing(crossing),
             Work::Copy { flight, .. } => *flight = Some(crossing),
-            Work::Repair { .. } => {}
+            Work::Repair { .. } | Work::Check { .. } => {}
         }
         Next::Keep
     }
@@ -167,7 +167,7 @@ impl Engine {
                 }
                 Crossed::Done
             }
-            Some(Outcome::ReadFailed | Outcome::Declined) => {
+            Some(Outcome::ReadFailed | Outcome::Declined | Outcome::Differs) => {
                 let current = current.is_some();
                 // What a lost link stops is `link`'s affair: a protected restore waits.
                 if current && self.is_within_reach(crossing.from) {

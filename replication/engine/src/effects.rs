@@ -5,8 +5,9 @@
 
 use crate::{
     command::{Command, Refused, Summary},
-    ids::{ByteRange, CommandId, OpId, Tick, Token, VolumeId},
+    ids::{ByteRange, CheckId, CommandId, OpId, PairId, Tick, Token, VolumeId},
     journal::Record,
+    track::TrackRange,
 };
 
 /// What a host asks of a volume that is in a pair.
@@ -38,6 +39,8 @@ pub enum Outcome {
     ReadFailed,
     /// Writing (or flushing) this volume failed.
     WriteFailed(VolumeId),
+    /// [`Effect::Compare`] found that the two are not the same.
+    Differs,
     /// [`Effect::Prepare`] ended with the shell's refusal (a miscompare): nothing may be written.
     Declined,
 }
@@ -75,6 +78,15 @@ pub enum Input {
         command: Command,
         /// Wall clock, Unix milliseconds: for the record, never for a decision.
         now_ms: u64,
+    },
+    /// Do the two volumes of a pair hold the same in these tracks? Answered by [`Effect::Checked`] ([`crate::check`]).
+    Check {
+        /// Its name until the answer.
+        id: CheckId,
+        /// The pair.
+        pair: PairId,
+        /// Where.
+        tracks: TrackRange,
     },
     /// An effect with a token ended.
     Done {
@@ -135,6 +147,22 @@ pub enum Effect {
         to: Vec<VolumeId>,
         /// Where.
         range: ByteRange,
+    },
+    /// Compare `range` of two volumes. Ends `Ok`, `Differs` or `ReadFailed`.
+    Compare {
+        /// Comes back in [`Input::Done`].
+        token: Token,
+        /// The two.
+        volumes: [VolumeId; 2],
+        /// Where.
+        range: ByteRange,
+    },
+    /// A check ended; its name is free.
+    Checked {
+        /// Which.
+        id: CheckId,
+        /// What came out.
+        found: Found,
     },
     /// Make everything written to this volume so far stable.
     Flush {
@@ -199,6 +227,21 @@ pub enum HostError {
     Journal,
     /// The far side of a pair whose policy is to refuse writes without it is away (2h/04h/01h). Nobody counts on what was written.
     MirrorAway,
+}
+
+/// What came out of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Both hold the same.
+    Equal,
+    /// They do not, and no mark says so.
+    Different,
+    /// They need not: a mark says so, or the pair is not in a state in which they would.
+    Marked,
+    /// A command is about to change the pair: ask again.
+    Busy,
+    /// One of them could not be read.
+    Unreadable,
 }
 
 /// One step's time and effects: the caller's buffer, reused.

@@ -227,6 +227,7 @@ impl Engine {
             Input::Command { id, command, now_ms } => {
                 self.commands.push_back(Pending { id, command, now_ms });
             }
+            Input::Check { id, pair, tracks } => self.check_begin(id, pair, tracks, out),
             Input::Link { volume, up } => self.link(volume, up, out),
             Input::Done { token, outcome } => self.done(token, outcome, out),
             Input::Passed => {}

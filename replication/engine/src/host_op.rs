@@ -297,7 +297,7 @@ impl Engine {
         match job.failures.pop().map(|(_, outcome)| outcome) {
             None | Some(Outcome::Ok | Outcome::Sparse { .. }) => self.issue_writes(job, op, plan, out),
             Some(Outcome::Declined) => end(op, Err(HostError::Declined), out),
-            Some(Outcome::ReadFailed | Outcome::WriteFailed(_)) => {
+            Some(Outcome::ReadFailed | Outcome::WriteFailed(_) | Outcome::Differs) => {
                 match self.twin(op.volume, job.tracks).filter(|_| twin.is_none()) {
                     Some((_, twin)) => self.prepare(job, op, plan, Some(twin), out),
                     None => end(op, Err(HostError::Read), out),

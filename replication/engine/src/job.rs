@@ -10,7 +10,7 @@ use crate::{
     engine::Engine,
     family::Family,
     host_op::{HostFlight, HostOp},
-    ids::{ByteRange, CommandId, PairId, Region, Token, VolumeId},
+    ids::{ByteRange, CheckId, CommandId, PairId, Region, Token, VolumeId},
     track::TrackRange,
     track_lock::{LockId, Mode},
 };
@@ -58,6 +58,8 @@ pub(crate) enum Work {
         range: ByteRange,
         flying: bool,
     },
+    /// Are the two sides of the pair the same here?
+    Check { id: CheckId, pair: PairId, flying: bool },
 }
 
 /// A job.
@@ -179,6 +181,7 @@ impl Engine {
             Work::Host(..) => self.advance_host(&mut job, out),
             Work::Copy { .. } => self.advance_copy(&mut job, out),
             Work::Repair { .. } => self.advance_repair(&mut job, out),
+            Work::Check { .. } => self.advance_check(&mut job, out),
         };
         match next {
             Next::Keep => {

@@ -11,6 +11,7 @@
 //! | changes of state | `commands`, `validation`, `verbs`, `change`, `gates`, `faults`, `resume`, `recovery` |
 
 pub mod bitmap;
+pub mod check;
 pub mod command;
 pub mod effects;
 pub mod engine;

@@ -114,14 +114,35 @@ impl Engine {
                 if !matches!(meta.state, PairState::Split | PairState::Suspended) {
                     return conflict(format!("a pair that is {} adopts no changes", meta.state));
                 }
-                let tracks = self.volume(primary).geometry.tracks();
-                if changed.iter().any(|run| run.end > tracks) {
+                self.changed_there(id, changed, &mut accepted)?;
+            }
+            RemoteAct::Owe(differing) => {
+                let equal = matches!(
+                    meta.state,
+                    PairState::Copy | PairState::Duplex | PairState::Restored
+                );
+                if !equal || primary.is_foreign() {
                     return conflict(format!(
-                        "the volume has {tracks} tracks, not as many as the far side says"
+                        "the pair is {}: what differs is copied in one that is established, where it is led",
+                        meta.state
                     ));
                 }
-                let runs = changed.iter().filter(|run| !run.is_empty());
-                accepted.decided.adopted.extend(runs.map(|run| (id, *run)));
+                self.changed_there(id, differing, &mut accepted)?;
+                if !accepted.decided.adopted.is_empty() {
+                    accepted.summary.tracks = differing.iter().map(|run| run.len()).sum();
+                    accepted.decided.pairs.push(PairChange {
+                        pair: id,
+                        meta: PairMeta {
+                            state: PairState::Copy,
+                            mirror_ready: false,
+                            inconsistent: true,
+                            reason: 0,
+                            resumes: false,
+                            ..meta
+                        },
+                        change: Change::OweUnion,
+                    });
+                }
             }
             RemoteAct::Depart | RemoteAct::Arrive if !self.follows(mirror) => {
                 return conflict(format!("the pair is {} and follows nobody", meta.state));
@@ -208,6 +229,18 @@ impl Engine {
             RemoteAct::Swap { alone } => self.swap(id, meta, *alone, &mut accepted)?,
         }
         Ok(accepted)
+    }
+
+    fn changed_there(&self, id: PairId, changed: &[TrackRange], accepted: &mut Accepted) -> Result<(), Why> {
+        let tracks = self.volume(id.0).geometry.tracks();
+        if changed.iter().any(|run| run.end > tracks) {
+            return conflict(format!(
+                "the volume has {tracks} tracks, not as many as the far side says"
+            ));
+        }
+        let runs = changed.iter().filter(|run| !run.is_empty());
+        accepted.decided.adopted.extend(runs.map(|run| (id, *run)));
+        Ok(())
     }
 
     fn swap(&self, id: PairId, meta: PairMeta, alone: bool, accepted: &mut Accepted) -> Result<(), Why> {

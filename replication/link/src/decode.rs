@@ -122,6 +122,15 @@ fn request(kind: Kind, flags: u8, take: &mut Take) -> Result<Request, FrameError
                 length,
             }
         }
+        Kind::Digest => Request::Digest {
+            pair,
+            epoch,
+            volume,
+            offset: take.u64()?,
+            length: take.u32()?,
+            piece: take.u32()?,
+            ordered,
+        },
         Kind::Zero => Request::Zero {
             pair,
             epoch,
@@ -181,6 +190,7 @@ fn response(kind: Kind, take: &mut Take) -> Result<Response, FrameError> {
         }
         Kind::PairState => Response::PairState(pair_report(take)?),
         Kind::Forwarded => Response::Forwarded(take.rest()),
+        Kind::Digests => Response::Digests(take.rest()),
         Kind::Failed => {
             let code = take.u16()?;
             let code = FailureCode::ALL.into_iter().find(|known| *known as u16 == code);

@@ -141,6 +141,21 @@ pub(crate) fn request(request: &Request) -> (u8, Put, Bytes) {
                 .u64(order.from);
         }
         Request::Forward(command) => data = command.clone(),
+        Request::Digest {
+            pair,
+            epoch,
+            volume,
+            offset,
+            length,
+            piece,
+            ordered,
+        } => {
+            place(&mut put, *pair, *epoch, *volume)
+                .u64(*offset)
+                .u32(*length)
+                .u32(*piece);
+            flags = ordered_flag(*ordered);
+        }
     }
     (flags, put, data)
 }
@@ -173,7 +188,7 @@ pub(crate) fn response(response: &Response) -> (Put, Bytes) {
                 .u128(volume.boot)
                 .bytes(volume.name.as_bytes());
         }
-        Response::Data(read) | Response::Forwarded(read) => data = read.clone(),
+        Response::Data(read) | Response::Forwarded(read) | Response::Digests(read) => data = read.clone(),
         Response::Extent { mapped, length } => {
             put.u8(u8::from(*mapped)).zeros(7).u64(*length);
         }

@@ -18,6 +18,13 @@ pub const ORDERED: u8 = 1;
 /// ZERO: the range may become a hole.
 pub const UNMAP: u8 = 2;
 
+/// Bytes of one digest: SHA-256.
+pub const DIGEST_BYTES: usize = 32;
+/// The most digests in one frame.
+pub const MAX_DIGESTS: usize = 2048;
+/// The most bytes that one request asks digests of.
+pub const MAX_DIGESTED: usize = 1 << 20;
+
 const MAGIC: [u8; 4] = *b"HFLK";
 const CRC_AT: usize = HEADER_BYTES - 4;
 
@@ -53,6 +60,8 @@ pub enum Kind {
     Pair = 22,
     /// A replication command for the system on the other side.
     Forward = 23,
+    /// What are the digests of these bytes?
+    Digest = 24,
     /// Answers Describe.
     Described = 32,
     /// Answers Read: the bytes.
@@ -69,10 +78,12 @@ pub enum Kind {
     Done = 38,
     /// Answers any request: it was not done.
     Failed = 39,
+    /// Answers Digest.
+    Digests = 40,
 }
 
 /// Every kind, with the least and the most bytes of its payload and the flags it may carry.
-const KINDS: [(Kind, usize, usize, u8); 22] = [
+const KINDS: [(Kind, usize, usize, u8); 24] = [
     (Kind::Hello, 88, 88, 0),
     (Kind::HelloAck, 88, 88, 0),
     (Kind::Refuse, 8, 8, 0),
@@ -87,6 +98,7 @@ const KINDS: [(Kind, usize, usize, u8); 22] = [
     (Kind::Extents, 40, 40, 0),
     (Kind::Pair, 56, 56, 0),
     (Kind::Forward, 1, 64 << 10, 0),
+    (Kind::Digest, 48, 48, ORDERED),
     (Kind::Described, 41, 104, 0),
     (Kind::Data, 1, MAX_DATA, 0),
     (Kind::Hole, 0, 0, 0),
@@ -95,6 +107,7 @@ const KINDS: [(Kind, usize, usize, u8); 22] = [
     (Kind::Forwarded, 0, MAX_DATA, 0),
     (Kind::Done, 0, 0, 0),
     (Kind::Failed, 4, 4 + 512, 0),
+    (Kind::Digests, DIGEST_BYTES, DIGEST_BYTES * MAX_DIGESTS, 0),
 ];
 
 impl Kind {

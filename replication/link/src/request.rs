@@ -2,7 +2,7 @@
 
 use crate::{
     frame::FrameError,
-    header::{Kind, MAX_DATA},
+    header::{DIGEST_BYTES, Kind, MAX_DATA, MAX_DIGESTED, MAX_DIGESTS},
 };
 use bytes::Bytes;
 use scsi_model::control::CopyMode;
@@ -87,6 +87,23 @@ pub enum Request {
     Pair(PairOrder),
     /// A replication command to be executed there; the bytes are the two executors' business. 1 byte to [`MAX_FORWARD`].
     Forward(Bytes),
+    /// The digest of each piece of a range.
+    Digest {
+        /// The pair.
+        pair: u128,
+        /// Its epoch.
+        epoch: u64,
+        /// The volume of the system asked.
+        volume: u32,
+        /// First byte.
+        offset: u64,
+        /// Bytes: 1 to [`MAX_DIGESTED`].
+        length: u32,
+        /// Bytes a piece; the last one may be shorter. At most [`MAX_DIGESTS`] pieces.
+        piece: u32,
+        /// As for [`Request::Write`].
+        ordered: bool,
+    },
 }
 
 /// How a request names a volume of the system asked.
@@ -178,6 +195,7 @@ impl Request {
             Self::Extents { .. } => Kind::Extents,
             Self::Pair(_) => Kind::Pair,
             Self::Forward(_) => Kind::Forward,
+            Self::Digest { .. } => Kind::Digest,
         }
     }
 
@@ -185,7 +203,9 @@ impl Request {
     pub fn ordered(&self) -> bool {
         matches!(
             self,
-            Self::Write { ordered: true, .. } | Self::Zero { ordered: true, .. }
+            Self::Write { ordered: true, .. }
+                | Self::Zero { ordered: true, .. }
+                | Self::Digest { ordered: true, .. }
         )
     }
 
@@ -199,6 +219,10 @@ impl Request {
                 Self::Read { length, .. } => u64::from(*length),
                 Self::Pair(_) => 64 << 10,
                 Self::Forward(command) => (command.len() + MAX_DATA) as u64,
+                // The bytes are in memory there while they are digested.
+                Self::Digest { length, piece, .. } => {
+                    u64::from(*length) + u64::from(digests(*length, *piece)) * DIGEST_BYTES as u64
+                }
                 Self::Describe(_) | Self::Zero { .. } | Self::Flush { .. } | Self::Extents { .. } => 0,
             }
     }
@@ -211,6 +235,7 @@ impl Request {
             Self::Extents { .. } => Expects::Only(Kind::Extent),
             Self::Pair(_) => Expects::Only(Kind::PairState),
             Self::Forward(_) => Expects::Only(Kind::Forwarded),
+            Self::Digest { length, piece, .. } => Expects::Digests(digests(*length, *piece)),
             Self::Write { .. } | Self::Zero { .. } | Self::Flush { .. } => Expects::Only(Kind::Done),
         }
     }
@@ -227,11 +252,22 @@ impl Request {
         match self {
             Self::Write { offset, data, .. } => range(*offset, data.len() as u64),
             Self::Zero { offset, length, .. } => range(*offset, *length),
+            Self::Digest { length, .. } if *length as usize > MAX_DIGESTED => Err(FrameError::Field {
+                kind,
+                field: "length",
+            }),
+            Self::Digest { length, piece, .. }
+                if *piece == 0 || digests(*length, *piece) as usize > MAX_DIGESTS =>
+            {
+                Err(FrameError::Field { kind, field: "piece" })
+            }
             Self::Read { length, .. } if *length as usize > MAX_DATA => Err(FrameError::Field {
                 kind,
                 field: "length",
             }),
-            Self::Read { offset, length, .. } => range(*offset, u64::from(*length)),
+            Self::Read { offset, length, .. } | Self::Digest { offset, length, .. } => {
+                range(*offset, u64::from(*length))
+            }
             Self::Describe(VolumeName::Name(name)) if name.is_empty() || name.len() > NAME_BYTES => {
                 Err(FrameError::Field { kind, field: "name" })
             }
@@ -244,11 +280,18 @@ impl Request {
     }
 }
 
+/// Pieces of a range; a piece of 0 bytes, which is refused, is taken for 1.
+fn digests(length: u32, piece: u32) -> u32 {
+    length.div_ceil(piece.max(1))
+}
+
 /// What may answer a request, beside Failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expects {
     /// Data of this many bytes, or a hole.
     Bytes(u32),
+    /// So many digests.
+    Digests(u32),
     /// This kind.
     Only(Kind),
 }
@@ -259,6 +302,7 @@ impl Expects {
         match (self, kind) {
             (_, Kind::Failed) | (Self::Bytes(_), Kind::Hole) => true,
             (Self::Bytes(length), Kind::Data) => data == length as usize,
+            (Self::Digests(count), Kind::Digests) => data == count as usize * DIGEST_BYTES,
             (Self::Only(expected), _) => kind == expected,
             _ => false,
         }

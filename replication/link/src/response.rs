@@ -1,6 +1,9 @@
 //! What answers a request.
 
-use crate::{frame::FrameError, header::Kind};
+use crate::{
+    frame::FrameError,
+    header::{DIGEST_BYTES, Kind},
+};
 use bytes::Bytes;
 
 /// The most bytes of a failure's message.
@@ -37,6 +40,8 @@ pub enum Response {
     PairState(PairReport),
     /// What the executor answered to a forwarded command.
     Forwarded(Bytes),
+    /// The digest of each piece asked for, [`DIGEST_BYTES`] each, one behind the other.
+    Digests(Bytes),
 }
 
 /// What a volume is.
@@ -177,12 +182,21 @@ impl Response {
             Self::Extent { .. } => Kind::Extent,
             Self::PairState(_) => Kind::PairState,
             Self::Forwarded(_) => Kind::Forwarded,
+            Self::Digests(_) => Kind::Digests,
         }
     }
 
     /// Fields that lengths alone do not check.
     pub(crate) fn check(&self) -> Result<(), FrameError> {
         let kind = self.kind();
+        if let Self::Digests(digests) = self
+            && !digests.len().is_multiple_of(DIGEST_BYTES)
+        {
+            return Err(FrameError::Field {
+                kind,
+                field: "digests",
+            });
+        }
         let Self::PairState(report) = self else {
             return Ok(());
         };

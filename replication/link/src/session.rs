@@ -380,7 +380,7 @@ impl<T> Session<T> {
     fn take_response(&mut self, id: u64, response: Response) -> Result<Event<T>, Ended> {
         let kind = response.kind();
         let data = match &response {
-            Response::Data(data) => data.len(),
+            Response::Data(data) | Response::Digests(data) => data.len(),
             _ => 0,
         };
         match self.asked.get(&id) {

@@ -223,7 +223,11 @@ impl World {
             }
             Effect::Reply { op, result } => self.reply(op, result),
             Effect::Answer { id, result } => self.answer(id, &result),
-            Effect::Ready { .. } | Effect::Member { .. } | Effect::Event(_) => Ok(()),
+            Effect::Ready { .. }
+            | Effect::Member { .. }
+            | Effect::Compare { .. }
+            | Effect::Checked { .. }
+            | Effect::Event(_) => Ok(()),
         }
     }
 

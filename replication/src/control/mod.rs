@@ -1,10 +1,11 @@
 //! The one executor of replication requests: [`Request`] in, [`Reply`] or [`Refusal`] out, wherever it came from (a
 //! C0h/C1h CDB, the admin socket, the command line).
 //!
-//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`reports`] answers the IN requests from the engine's views,
+//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`deep`] compares both sides of a pair, [`reports`] answers the IN requests from the engine's views,
 //! [`refusals`] says in names and sentences why something is not done.
 
 mod backup;
+mod deep;
 mod out;
 mod refusals;
 mod remote;
@@ -21,6 +22,8 @@ use target_core::{
 };
 
 use crate::array::Array;
+
+pub use deep::DeepSlice;
 
 /// Most members of a LIST (docs/control-cdb.md, FLAGS).
 pub const MOST_MEMBERS: usize = 1024;

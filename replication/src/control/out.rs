@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use replication_engine::command::{self, Command, PairView, Summary, Verb};
+use replication_engine::{
+    command::{self, Command, PairView, Summary, Verb},
+    ids::VolumeId,
+};
 use target_core::scsi_model::control::{
     Condition, Flags, OutVerb, Preview, Refusal, RefusalKind, VolumeNumber, VolumePair,
 };
@@ -11,7 +14,7 @@ use super::{
     MOST_MEMBERS, id, is,
     refusals::{list_parameter, refusal},
 };
-use crate::array::Array;
+use crate::{array::Array, lock};
 
 /// Byte of the CDB that holds FLAGS.
 const FLAGS_BYTE: u16 = 2;
@@ -85,10 +88,30 @@ impl Array {
                 }
             }
         };
+        let checksummed: Vec<_> = pairs.iter().map(|(_, mirror)| id(*mirror)).collect();
+        let compare = flags.checksum && !dry_run;
+        if compare {
+            self.compare_in(&checksummed, true);
+        }
         self.command(command).await.map_err(|refused| {
+            if compare {
+                self.compare_in(&checksummed, false);
+            }
             let refusal = self.explain(&refused.why);
             of_member(refusal, refused.member, pairs.len())
         })
+    }
+
+    /// The copies of these mirrors' pairs compare digests, if they are to.
+    pub(super) fn compare_in(&self, mirrors: &[VolumeId], compare: bool) {
+        let mut checksummed = lock(&self.checksummed);
+        for mirror in mirrors {
+            if compare {
+                checksummed.insert(*mirror);
+            } else {
+                checksummed.remove(mirror);
+            }
+        }
     }
 
     /// The same question with no change, answered in tracks and bytes.
@@ -206,6 +229,7 @@ fn engine_verb(verb: &OutVerb, flags: Flags) -> Planned {
         strict_hold,
         force,
         remote: _,
+        checksum: _,
     } = flags;
     Planned::Pair(match verb {
         OutVerb::Establish { .. } => Verb::Establish { full },
@@ -230,10 +254,10 @@ fn engine_verb(verb: &OutVerb, flags: Flags) -> Planned {
 /// 24h/00h for a flag that the verb does not take.
 fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
     let taken: &[&str] = match verb {
-        OutVerb::Establish { .. } => &["full", "remote"],
+        OutVerb::Establish { .. } => &["full", "remote", "checksum"],
         // FORCE stops a protected restore (docs/pairs.md, the transition table).
         OutVerb::Split => &["instant", "strict-hold", "force", "remote"],
-        OutVerb::Restore => &["full", "protected"],
+        OutVerb::Restore => &["full", "protected", "checksum"],
         OutVerb::Cancel | OutVerb::Swap => &["force"],
         OutVerb::Config(_) | OutVerb::Suspend | OutVerb::OnLinkLoss(_) => &[],
     };
@@ -244,8 +268,9 @@ fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
         (flags.strict_hold, "strict-hold"),
         (flags.remote, "remote"),
         (flags.force, "force"),
+        (flags.checksum, "checksum"),
     ];
-    for (bit, (set, name)) in (0u8..).zip(given) {
+    for (at, (set, name)) in given.into_iter().enumerate() {
         if set && !taken.contains(&name) {
             let accepted = if taken.is_empty() {
                 "none".to_owned()
@@ -256,11 +281,13 @@ fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
                 "{} does not take the flag {name}; it takes: {accepted}",
                 verb.name()
             );
+            let (byte, bit) = if name == "checksum" {
+                (FLAGS_BYTE + 1, 4)
+            } else {
+                (FLAGS_BYTE, at as u8)
+            };
             return Err(refusal(
-                RefusalKind::InvalidField {
-                    byte: FLAGS_BYTE,
-                    bit: Some(bit),
-                },
+                RefusalKind::InvalidField { byte, bit: Some(bit) },
                 message,
             ));
         }
@@ -289,15 +316,16 @@ mod tests {
             strict_hold: index == 3,
             remote: index == 4,
             force: index == 5,
+            checksum: index == 6,
         };
         let accepted = |verb: &OutVerb| {
-            (0..6)
+            (0..7)
                 .filter(|bit| check_flags(verb, all(*bit)).is_ok())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(accepted(&OutVerb::Establish { remote: None }), [0, 4]);
+        assert_eq!(accepted(&OutVerb::Establish { remote: None }), [0, 4, 6]);
         assert_eq!(accepted(&OutVerb::Split), [1, 3, 4, 5]);
-        assert_eq!(accepted(&OutVerb::Restore), [0, 2]);
+        assert_eq!(accepted(&OutVerb::Restore), [0, 2, 6]);
         assert_eq!(accepted(&OutVerb::Config(Condition::Hold)), [0; 0]);
         assert_eq!(accepted(&OutVerb::Cancel), [5]);
         assert_eq!(accepted(&OutVerb::Swap), [5]);

@@ -89,6 +89,7 @@ impl Array {
             .map_err(|error| of_peer(&error))?;
         self.enter(&pair).map_err(internal)?;
         self.relink(&pair);
+        self.compare_in(&[pair.foreign_id()], flags.checksum);
         let command = Command::Pair {
             verb: Verb::Establish { full: true },
             members: vec![pair.volumes()],
@@ -166,7 +167,8 @@ impl Array {
             }
             OutVerb::Establish { .. } => {
                 let full = Verb::Establish { full: flags.full };
-                self.copy_remote(pair, full, Action::Establish, dry_run).await
+                self.copy_remote(pair, full, Action::Establish, (flags.checksum, dry_run))
+                    .await
             }
             OutVerb::Restore => {
                 let (full, protected) = (flags.full, flags.protected);
@@ -175,7 +177,8 @@ impl Array {
                 } else {
                     Action::Restore
                 };
-                self.copy_remote(pair, Verb::Restore { full, protected }, action, dry_run)
+                let verb = Verb::Restore { full, protected };
+                self.copy_remote(pair, verb, action, (flags.checksum, dry_run))
                     .await
             }
             OutVerb::Split => self.split_remote(pair, flags, dry_run).await,
@@ -201,7 +204,7 @@ impl Array {
         pair: &RemotePair,
         verb: Verb,
         action: Action,
-        dry_run: bool,
+        (checksum, dry_run): (bool, bool),
     ) -> Result<Summary, Refusal> {
         let command = |dry_run| Command::Pair {
             verb,
@@ -224,6 +227,9 @@ impl Array {
         } else if verb == (Verb::Establish { full: true }) {
             self.order(pair, action).await.map_err(|error| of_peer(&error))?;
             self.following(pair);
+        }
+        if checksum {
+            self.compare_in(&[pair.foreign_id()], true);
         }
         self.run_command(command(false)).await
     }

@@ -15,8 +15,14 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use link_proto::{FailureCode, Request, Response, header::MAX_DATA};
-use replication_engine::{effects::Input, ids::VolumeId};
+use link_proto::{
+    FailureCode, Request, Response,
+    header::{DIGEST_BYTES, MAX_DATA},
+};
+use replication_engine::{
+    effects::Input,
+    ids::{ByteRange, VolumeId},
+};
 use target_core::{
     buffer::Buffer,
     scsi_model::control::{CopyMode, SystemId},
@@ -26,6 +32,7 @@ use tokio::sync::Notify;
 
 use crate::{
     array::Array,
+    digest::Digest,
     lock,
     remote::{NoPath, Paths, RemotePair},
 };
@@ -186,6 +193,35 @@ impl FarVolume {
                         mapped,
                     }])
                 }
+                Ok(other) => Err(failed(far.told(&other))),
+                Err(error) => Err(failed(far.link_lost(&error))),
+            }
+        })
+    }
+
+    /// Digests made there; in async mode behind all that is on its way. What the far side does not do is an error, and
+    /// the link serves on.
+    pub(crate) fn digests(self: &Arc<Self>, range: ByteRange, piece: u64) -> IoFuture<Vec<Digest>> {
+        let offset = range.start;
+        let request = Request::Digest {
+            pair: self.pair,
+            epoch: self.epoch(),
+            volume: self.number,
+            offset,
+            length: (range.end - range.start) as u32,
+            piece: piece as u32,
+            ordered: self.is_async(),
+        };
+        let answer = self.paths.request(&self.peer, request);
+        let far = Arc::clone(self);
+        Box::pin(async move {
+            let failed = |reason| IoError::Read { offset, reason };
+            match answer.await {
+                Ok(Response::Digests(digests)) => {
+                    let whole = digests.chunks_exact(DIGEST_BYTES);
+                    Ok(whole.filter_map(|digest| digest.try_into().ok()).collect())
+                }
+                Ok(Response::Failed { message, .. }) => Err(failed(format!("{}: {message}", far.peer))),
                 Ok(other) => Err(failed(far.told(&other))),
                 Err(error) => Err(failed(far.link_lost(&error))),
             }

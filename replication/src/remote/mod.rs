@@ -178,7 +178,7 @@ impl Remote {
         lock(&self.said).remove(&foreign);
     }
 
-    fn is_linked(&self, foreign: VolumeId) -> bool {
+    pub(crate) fn is_linked(&self, foreign: VolumeId) -> bool {
         lock(&self.linked).contains(&foreign)
     }
 

@@ -25,7 +25,12 @@ use target_core::{
 };
 
 use super::RemotePair;
-use crate::{array::Array, lock, paired_volume::PairedVolume};
+use crate::{
+    array::Array,
+    digest::{self, Digest},
+    lock,
+    paired_volume::PairedVolume,
+};
 
 /// The answer to a peer.
 pub type ServeFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -143,10 +148,45 @@ impl Array {
                     },
                 ))
             }
+            Request::Digest {
+                pair,
+                epoch,
+                volume,
+                offset,
+                length,
+                piece,
+                ..
+            } => {
+                let volume = self.followed(peer, (pair, epoch, volume), (offset, u64::from(length)))?;
+                let digests = self.digests(&volume, offset, (length as usize, piece as usize));
+                let digests = digests.await.map_err(|error| refused_io(&error))?;
+                Ok(Response::Digests(digests.concat().into()))
+            }
             Request::Describe(_) | Request::Pair(_) | Request::Forward(_) => {
                 Err((FailureCode::Internal, "this is no request for data".to_owned()))
             }
         }
+    }
+
+    /// Of what the leader would read; or, when the volume is its hosts', of what they read. Then the marks say what they changed,
+    /// and the leader asks for them after this.
+    async fn digests(
+        &self,
+        volume: &PairedVolume,
+        offset: u64,
+        (length, piece): (usize, usize),
+    ) -> Result<Vec<Digest>, IoError> {
+        let extents = volume.extents_by_link(self, offset).await?;
+        if digest::is_hole(extents.first(), offset, length as u64) {
+            return Ok(digest::of_zeros(length, piece));
+        }
+        let buffer = Buffer::new(length);
+        let read = if lock(&self.engine).follows(volume.id()) {
+            volume.read_by_link(offset, buffer).await?
+        } else {
+            volume.read_either_way(offset, buffer).await?
+        };
+        digest::of_pieces(read, piece).await
     }
 
     /// The volume of a pair that this system follows in, if the leader means the same.

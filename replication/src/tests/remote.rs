@@ -1,11 +1,12 @@
 //! Remote pairs: two arrays in one process, over a wire that can be cut.
 
 mod chaos;
+mod deep;
 mod policy;
 
 use std::sync::{
     Mutex, Weak,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use link_proto::{Request, Response};
@@ -22,6 +23,8 @@ struct Wire {
     up: Arc<AtomicBool>,
     cuts: watch::Receiver<()>,
     requests: mpsc::UnboundedSender<(Request, oneshot::Sender<Response>)>,
+    /// Bytes of data that were sent, and asked for.
+    counts: [Arc<AtomicU64>; 2],
 }
 
 impl Paths for Wire {
@@ -33,6 +36,11 @@ impl Paths for Wire {
         if !self.is_up(peer) {
             return Box::pin(std::future::ready(Err(gone())));
         }
+        match &request {
+            Request::Write { data, .. } => self.counts[0].fetch_add(data.len() as u64, Ordering::Relaxed),
+            Request::Read { length, .. } => self.counts[1].fetch_add(u64::from(*length), Ordering::Relaxed),
+            _ => 0,
+        };
         let (answer, answered) = oneshot::channel();
         let _ = self.requests.send((request, answer));
         Box::pin(async move {
@@ -87,6 +95,9 @@ struct Systems {
     slots: [Slot; 2],
     up: Arc<AtomicBool>,
     cuts: watch::Sender<()>,
+    /// Bytes of data that went over the wires, by writes and by reads.
+    written: Arc<AtomicU64>,
+    read: Arc<AtomicU64>,
 }
 
 fn id(text: &str) -> SystemId {
@@ -109,6 +120,8 @@ impl Systems {
             slots: Default::default(),
             up: Arc::new(AtomicBool::new(true)),
             cuts: watch::Sender::new(()),
+            written: Arc::default(),
+            read: Arc::default(),
         };
         systems.connect_near();
         systems.connect_far();
@@ -131,6 +144,7 @@ impl Systems {
             up: Arc::clone(&self.up),
             cuts: self.cuts.subscribe(),
             requests: serve(Arc::clone(&self.slots[there]), id(from)),
+            counts: [Arc::clone(&self.written), Arc::clone(&self.read)],
         })
     }
 

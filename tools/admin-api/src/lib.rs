@@ -38,6 +38,7 @@ pub mod query;
 pub mod size;
 pub mod state;
 pub mod time;
+pub mod verify;
 pub mod volumes;
 
 pub use admin::{
@@ -54,4 +55,5 @@ pub use period::Period;
 pub use query::{QueryDocument, QueryPair, QueryVolume};
 pub use size::Size;
 pub use state::PairState;
+pub use verify::{DeepAnswer, DeepRequest, DeepRun};
 pub use volumes::{LunMap, VolumeDocument, VolumesDocument};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     EngineConfig, Limits, Mutation,
     command::{Command, Condition, Refused, Summary, Verb, VolumeSpec},
-    effects::{Effect, Effects, HostError, HostIo, Input, Outcome},
+    effects::{Effect, Effects, Found, HostError, HostIo, Input, Outcome},
     engine::Engine,
     events::Event,
     ids::{ByteRange, CommandId, OpId, PairId, Tick, VolumeId},
@@ -61,6 +61,8 @@ pub(super) struct Room {
     pub(super) readies: Vec<(VolumeId, bool)>,
     pub(super) members: BTreeSet<VolumeId>,
     pub(super) events: Vec<Event>,
+    /// What came out of checks.
+    pub(super) found: Vec<Found>,
     /// Every effect that is to be performed, in the order they were asked for.
     pub(super) issued: Effects,
     limits: Limits,
@@ -124,6 +126,7 @@ impl Room {
             readies: Vec::new(),
             members: BTreeSet::new(),
             events: Vec::new(),
+            found: Vec::new(),
             issued: Vec::new(),
             limits,
             names: 0,
@@ -181,6 +184,7 @@ impl Room {
                     self.members.remove(&volume);
                 }
                 Effect::Event(event) => self.events.push(event),
+                Effect::Checked { found, .. } => self.found.push(found),
                 effect => {
                     self.issued.push(effect.clone());
                     self.pending.push(effect);
@@ -461,6 +465,17 @@ impl Room {
                 // Often wrong, as a hint may be.
                 let ahead = range.start % 3 * 100;
                 (token, Outcome::Sparse { holes: 0, ahead })
+            }
+            Effect::Compare {
+                token,
+                volumes: [a, b],
+                range,
+            } => {
+                if self.unreadable.contains(&a) || self.unreadable.contains(&b) {
+                    return Some((token, Outcome::ReadFailed));
+                }
+                let same = self.disks[&a][span(range)] == self.disks[&b][span(range)];
+                (token, if same { Outcome::Ok } else { Outcome::Differs })
             }
             Effect::Flush { token, volume } => {
                 let broken = self.unwritable.contains(&volume);

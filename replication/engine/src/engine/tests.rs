@@ -1,6 +1,7 @@
 //! The engine as a whole, with every effect performed in any order.
 
 mod cells;
+mod checks;
 mod faults;
 mod mirrors;
 mod ordering;

@@ -139,6 +139,23 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             }
         ),
         bytes(200).prop_map(Request::Forward),
+        (
+            any::<(u128, u64, u32, bool)>(),
+            0..u64::MAX >> 1,
+            1..=1024_u32,
+            512..=4096_u32
+        )
+            .prop_map(
+                |((pair, epoch, volume, ordered), offset, tenths, piece)| Request::Digest {
+                    pair,
+                    epoch,
+                    volume,
+                    offset,
+                    length: tenths * 1024,
+                    piece,
+                    ordered,
+                }
+            ),
     ]
 }
 
@@ -194,6 +211,7 @@ fn response() -> impl Strategy<Value = Response> {
         (any::<bool>(), any::<u64>()).prop_map(|(mapped, length)| Response::Extent { mapped, length }),
         report().prop_map(Response::PairState),
         bytes(300).prop_map(Response::Forwarded),
+        bytes(9).prop_map(|bytes| Response::Digests(bytes.repeat(32).into())),
     ]
 }
 
@@ -278,7 +296,7 @@ fn values_that_are_not_accepted_are_refused_by_name() {
     let samples = samples();
     let find = |kind: Kind| &samples.iter().find(|(named, _)| *named == kind).unwrap().1;
     let field = |kind, field| FrameError::Field { kind, field };
-    let cases: [(Kind, usize, &[u8], FrameError); 20] = [
+    let cases: [(Kind, usize, &[u8], FrameError); 23] = [
         (Kind::Hello, 0, &[0, 0], field(Kind::Hello, "versions")),
         (Kind::Hello, 0, &[9, 0], field(Kind::Hello, "versions")),
         (Kind::Hello, 8, &[0; 4], field(Kind::Hello, "window")),
@@ -328,6 +346,9 @@ fn values_that_are_not_accepted_are_refused_by_name() {
             },
         ),
         (Kind::Read, 40, &[1, 0, 16, 0], field(Kind::Read, "length")),
+        (Kind::Digest, 40, &[0, 0, 65, 0], field(Kind::Digest, "length")),
+        (Kind::Digest, 44, &[0; 4], field(Kind::Digest, "piece")),
+        (Kind::Digest, 44, &[1, 0, 0, 0], field(Kind::Digest, "piece")),
         (Kind::Pair, 24, &[9], field(Kind::Pair, "action")),
         (Kind::Pair, 25, &[2], field(Kind::Pair, "mode")),
         (Kind::Failed, 0, &[0], field(Kind::Failed, "code")),
@@ -587,6 +608,15 @@ fn samples() -> Vec<(Kind, Message)> {
         },
         Request::Pair(order),
         Request::Forward(Bytes::from_static(b"split")),
+        Request::Digest {
+            pair,
+            epoch,
+            volume,
+            offset,
+            length: 0x2_0000,
+            piece: 0x1_0000,
+            ordered: true,
+        },
     ];
     let responses = [
         Response::Described(description),
@@ -600,6 +630,7 @@ fn samples() -> Vec<(Kind, Message)> {
         Response::Forwarded(Bytes::from_static(b"done")),
         Response::Done,
         Response::failed(FailureCode::WrongEpoch, "epoch 4"),
+        Response::Digests(Bytes::from((0..64).collect::<Vec<u8>>())),
     ];
     let mut samples = vec![
         (Kind::Hello, Message::Hello(hello)),

@@ -74,7 +74,7 @@ impl Run {
 
     async fn step(&mut self) {
         let state = self.state().await;
-        let what = self.dice.below(25);
+        let what = self.dice.below(26);
         self.trace
             .push(format!("{what} in {state}, link {}", self.is_up()));
         match what {
@@ -90,6 +90,7 @@ impl Run {
             19 | 20 => self.establish(state).await,
             21 => self.restore(state).await,
             22 => self.change_policy().await,
+            23 => self.verify().await,
             _ => self.backup().await,
         }
         if self.dice.below(4) == 0 {
@@ -193,11 +194,28 @@ impl Run {
         }
     }
 
+    /// No disk lies here: what has no mark is the same, whatever was cut and killed.
+    async fn verify(&mut self) {
+        let pair = (VolumeNumber(1), VolumeNumber(1));
+        let mut from = Some(0);
+        while let Some(track) = from {
+            let Ok(slice) = self.systems.near.array.verify_deep(pair, track, false).await else {
+                return;
+            };
+            assert!(slice.differing.is_empty(), "{slice:?}");
+            from = slice.next;
+        }
+    }
+
     async fn establish(&mut self, state: PairState) {
+        let flags = Flags {
+            checksum: self.dice.below(2) == 0,
+            ..Flags::default()
+        };
         let done = self
             .systems
             .near
-            .out(OutVerb::Establish { remote: None }, Flags::default(), &[(1, 1)]);
+            .out(OutVerb::Establish { remote: None }, flags, &[(1, 1)]);
         if done.await.is_ok() && matches!(state, PairState::Split | PairState::Suspended) {
             self.far = None;
         }

@@ -40,6 +40,8 @@ const PROTECTED: u8 = 1 << 2;
 const STRICT_HOLD: u8 = 1 << 3;
 const REMOTE: u8 = 1 << 4;
 const FORCE: u8 = 1 << 5;
+/// Byte 3 of ESTABLISH and RESTORE.
+const CHECKSUM: u8 = 1 << 4;
 const DRY_RUN: u8 = 1 << 6;
 const LIST: u8 = 1 << 7;
 
@@ -169,7 +171,10 @@ fn decode_out(cdb: &[u8], list: &[u8], here: VolumeNumber) -> Result<Request, Fa
     }
     Ok(Request::Out {
         verb,
-        flags: decode_flags(bits),
+        flags: Flags {
+            checksum: cdb[3] & CHECKSUM != 0,
+            ..decode_flags(bits)
+        },
         members,
         dry_run: bits & DRY_RUN != 0,
     })
@@ -209,6 +214,7 @@ fn decode_flags(bits: u8) -> Flags {
         strict_hold: bits & STRICT_HOLD != 0,
         remote: bits & REMOTE != 0,
         force: bits & FORCE != 0,
+        checksum: false,
     }
 }
 

@@ -165,6 +165,15 @@ pub struct Flags {
     pub remote: bool,
     /// Bit 5: do it although a host may be hurt.
     pub force: bool,
+    /// Byte 3, bit 4: of what is to be copied, send only what digests say is different.
+    #[serde(skip_serializing_if = "is_not")]
+    pub checksum: bool,
+}
+
+/// A flag that came later is not written where it is not set.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// Which pairs an IN command is about.

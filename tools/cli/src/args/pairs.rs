@@ -45,6 +45,9 @@ pub(crate) struct EstablishArgs {
     /// Copy every track, not only those that differ.
     #[arg(long)]
     pub(crate) full: bool,
+    /// Compare digests first, and send only what is different.
+    #[arg(long)]
+    pub(crate) checksum: bool,
     /// Mode of a new remote pair.
     #[arg(long, value_enum)]
     pub(crate) mode: Option<Mode>,
@@ -136,6 +139,9 @@ pub(crate) struct RestoreOptions {
     /// Keep the mirror split and never write to it (TimeFinder: -protect).
     #[arg(long)]
     pub(crate) protected: bool,
+    /// Compare digests first, and send only what is different.
+    #[arg(long)]
+    pub(crate) checksum: bool,
 }
 
 impl RestoreOptions {
@@ -143,6 +149,7 @@ impl RestoreOptions {
         Flags {
             full: self.full,
             protected: self.protected,
+            checksum: self.checksum,
             ..Flags::default()
         }
     }
@@ -231,6 +238,12 @@ pub(crate) struct VerifyArgs {
     /// Wait this long at most.
     #[arg(long, value_name = "SECS", requires = "wait", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+    /// Compare what both sides hold, while hosts go on, and mark what differs without a mark in pairs that are apart.
+    #[arg(long, conflicts_with_all = ["state", "wait"])]
+    pub(crate) deep: bool,
+    /// Copy what differs in established pairs from the primary to the mirror.
+    #[arg(long, requires = "deep")]
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug, Args)]

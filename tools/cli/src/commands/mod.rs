@@ -2,6 +2,7 @@
 
 mod administration;
 mod backup;
+mod deep;
 mod generations;
 mod link;
 mod pairs;

@@ -67,6 +67,7 @@ pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArg
     let flags = Flags {
         full: args.full,
         remote: remote.is_some(),
+        checksum: args.checksum,
         ..Flags::default()
     };
     let members = vec![VolumePair {

@@ -30,6 +30,9 @@ struct VerifyDocument {
 }
 
 pub(super) fn verify(system: &mut System, output: Output, args: &VerifyArgs) -> Result<(), Failure> {
+    if args.deep {
+        return super::deep::verify(system, output, args);
+    }
     let pairs = system.selector(args.primary.as_ref(), args.mirror.as_ref())?;
     let state = args.state.map(PairState::code);
     let (summary, timed_out) = if args.wait {

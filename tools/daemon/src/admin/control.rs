@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use admin_api::{ControlAnswer, ControlRequest, WaitAnswer, WaitRequest};
+use admin_api::{ControlAnswer, ControlRequest, DeepAnswer, DeepRequest, DeepRun, WaitAnswer, WaitRequest};
 use axum::{
     Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use target_core::{control::ArrayControl as _, scsi_model::control::Refusal};
+use target_core::{
+    control::ArrayControl as _,
+    scsi_model::control::{Refusal, VolumeNumber},
+};
 
 use super::problem::Document;
 use crate::service::Service;
@@ -51,6 +54,33 @@ pub(super) async fn wait(
             Err(refusal) => refused(refusal),
         },
         () = service.stopping() => super::problem::Failed::conflict("the daemon is stopping").into_response(),
+    }
+}
+
+pub(super) async fn verify_deep(
+    State(service): State<Arc<Service>>,
+    Document(request): Document<DeepRequest>,
+) -> Response {
+    let pair = (VolumeNumber(request.primary), VolumeNumber(request.mirror));
+    match service
+        .array
+        .verify_deep(pair, request.from, request.repair)
+        .await
+    {
+        Ok(slice) => Json(DeepAnswer {
+            tracks: slice.tracks,
+            next: slice.next,
+            compared: slice.compared,
+            marked: slice.marked,
+            differing: slice
+                .differing
+                .into_iter()
+                .map(|(first, tracks)| DeepRun { first, tracks })
+                .collect(),
+            repaired: slice.repaired,
+        })
+        .into_response(),
+        Err(refusal) => super::problem::Failed::conflict(refusal.message).into_response(),
     }
 }
 

@@ -39,6 +39,7 @@ fn acting() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/control", post(control::control))
         .route("/v1/wait", post(control::wait))
+        .route("/v1/verify/deep", post(control::verify_deep))
         .route("/v1/volume/create", post(changes::create))
         .route("/v1/volume/delete", post(changes::delete))
         .route("/v1/volume/resize", post(changes::resize))

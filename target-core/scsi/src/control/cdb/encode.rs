@@ -1,7 +1,7 @@
 //! [`Request`] to CDB, for the command line.
 
 use super::{
-    ANY_SETTLED, CONTINUE, DRY_RUN, EVERYTHING, FORCE, FULL, INSTANT, LIST, PROTECTED, REMOTE,
+    ANY_SETTLED, CHECKSUM, CONTINUE, DRY_RUN, EVERYTHING, FORCE, FULL, INSTANT, LIST, PROTECTED, REMOTE,
     REPLICATION_IN, REPLICATION_OUT, STRICT_HOLD, THIS_OR_ANY,
 };
 use crate::control::{
@@ -85,7 +85,7 @@ fn encode_out(
     cdb[0] = REPLICATION_OUT;
     cdb[1] = action;
     cdb[2] = encode_flags(flags);
-    cdb[3] = condition;
+    cdb[3] = condition | if flags.checksum { CHECKSUM } else { 0 };
     if let [only] = members {
         encode_pair(cdb, only);
     } else {

@@ -211,6 +211,7 @@ fn flags() -> impl Strategy<Value = Flags> {
         strict_hold,
         remote: false,
         force,
+        checksum: false,
     })
 }
 
