@@ -31,7 +31,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Array {
-    /// Each member: a volume of this system that leads a remote pair, and a mirror of the far volume, by its number there.
+    /// Each member: a volume of this system that leads a remote pair, and a mirror of the far volume, by its number there; or one that leads
+    /// none, and a local mirror of it, which is split at the same instant.
     pub(super) async fn backup(
         self: &Arc<Self>,
         members: &[VolumePair],
@@ -39,8 +40,16 @@ impl Array {
     ) -> Result<Summary, Refusal> {
         let _order = self.remote_orders().await;
         let mut pairs = Vec::new();
-        let mut there = Vec::new();
+        let (mut there, mut locals) = (Vec::new(), Vec::new());
         for member in members {
+            let leads = |pair: &RemotePair| pair.leads && pair.local == member.primary;
+            if let Some(mirror) = member.mirror
+                && self.is_local_pair(member.primary, mirror)
+                && !self.remote.pairs().iter().any(leads)
+            {
+                locals.push((VolumeId(member.primary.0), VolumeId(mirror.0)));
+                continue;
+            }
             let pair = self.pair_to_back_up(member.primary)?;
             let Some(mirror) = member.mirror else {
                 let message = "the mirror at the far site is named by its number there";
@@ -53,7 +62,7 @@ impl Array {
             pairs.push(pair);
         }
         let Some(first) = pairs.first().cloned() else {
-            let message = "no volume was named";
+            let message = "no volume was named that is mirrored to another system";
             return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
         };
         if pairs.iter().any(|pair| pair.peer != first.peer) {
@@ -63,6 +72,12 @@ impl Array {
         for pair in &pairs {
             self.compare_now(pair).await.map_err(|error| of_peer(&error))?;
         }
+        let split = Verb::Split {
+            instant: false,
+            strict_hold: false,
+            force: false,
+        };
+        self.run_command(all(split, &pairs, &locals, true)).await?;
         // Would the peer do it? Nothing is held back for a refusal.
         self.forward(&first, &there, true).await?;
         if dry_run {
@@ -72,7 +87,11 @@ impl Array {
         }
         self.set_in_backup(&pairs, true)?;
         let begun = Instant::now();
-        let taken = self.take_image(&pairs, &first, &there).await;
+        let was_apart = self.apart(&locals);
+        let taken = self.take_image(&pairs, &locals, (&first, &there)).await;
+        if taken.is_err() {
+            self.unsplit(&locals, &was_apart).await;
+        }
         let resumed = self.resume(&pairs).await;
         let held = begun.elapsed();
         if let Ok(settled) = &resumed {
@@ -130,15 +149,15 @@ impl Array {
     async fn take_image(
         self: &Arc<Self>,
         pairs: &[RemotePair],
-        first: &RemotePair,
-        there: &[VolumePair],
+        locals: &[(VolumeId, VolumeId)],
+        (first, there): (&RemotePair, &[VolumePair]),
     ) -> Result<Summary, Refusal> {
         let split = Verb::Split {
             instant: false,
             strict_hold: false,
             force: false,
         };
-        let summary = self.run_command(all(split, pairs)).await?;
+        let summary = self.run_command(all(split, pairs, locals, false)).await?;
         let mut changes = self.changes();
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -189,9 +208,42 @@ impl Array {
         }
         let establish = Verb::Establish { full: false };
         if !settled.is_empty() {
-            self.run_command(all(establish, &settled)).await?;
+            self.run_command(all(establish, &settled, &[], false)).await?;
         }
         Ok(settled)
+    }
+
+    /// Those of the local pairs that are apart already, whose mirrors keep what they have.
+    fn apart(&self, locals: &[(VolumeId, VolumeId)]) -> Vec<VolumeId> {
+        let mirrors = locals.iter().map(|(_, mirror)| *mirror);
+        mirrors
+            .filter(|mirror| {
+                self.view_of(*mirror)
+                    .is_some_and(|view| !view.state.keeps_two_legs())
+            })
+            .collect()
+    }
+
+    /// The image did not come to be: local mirrors that were split for it follow again.
+    async fn unsplit(self: &Arc<Self>, locals: &[(VolumeId, VolumeId)], was_apart: &[VolumeId]) {
+        let locals: Vec<_> = locals
+            .iter()
+            .copied()
+            .filter(|(_, mirror)| !was_apart.contains(mirror))
+            .filter(|(_, mirror)| {
+                self.view_of(*mirror)
+                    .is_some_and(|view| view.state == PairState::Split)
+            })
+            .collect();
+        let establish = Verb::Establish { full: false };
+        if !locals.is_empty()
+            && let Err(refused) = self.run_command(all(establish, &[], &locals, false)).await
+        {
+            tracing::warn!(
+                "a local mirror stays split after a backup that failed: {}",
+                refused.message
+            );
+        }
     }
 
     async fn forward(
@@ -230,13 +282,11 @@ impl Array {
     }
 }
 
-fn all(verb: Verb, pairs: &[RemotePair]) -> Command {
+fn all(verb: Verb, pairs: &[RemotePair], locals: &[(VolumeId, VolumeId)], dry_run: bool) -> Command {
+    let remote = pairs.iter().map(RemotePair::volumes);
     Command::Pair {
         verb,
-        members: pairs
-            .iter()
-            .map(RemotePair::volumes)
-            .collect::<Vec<(VolumeId, VolumeId)>>(),
-        dry_run: false,
+        members: remote.chain(locals.iter().copied()).collect(),
+        dry_run,
     }
 }

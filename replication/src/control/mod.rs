@@ -1,11 +1,12 @@
 //! The one executor of replication requests: [`Request`] in, [`Reply`] or [`Refusal`] out, wherever it came from (a
 //! C0h/C1h CDB, the admin socket, the command line).
 //!
-//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`deep`] compares both sides of a pair, [`reports`] answers the IN requests from the engine's views,
+//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`list`] those for several of them, [`deep`] compares both sides of a pair, [`reports`] answers the IN requests from the engine's views,
 //! [`refusals`] says in names and sentences why something is not done.
 
 mod backup;
 mod deep;
+mod list;
 mod out;
 mod refusals;
 mod remote;

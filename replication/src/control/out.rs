@@ -166,12 +166,22 @@ impl Array {
             if self.is_local_pair(primary, mirror) && !id(mirror).is_foreign() && !id(primary).is_foreign() {
                 continue;
             }
+            if self.is_ambiguous(primary, mirror) {
+                let message = format!(
+                    "several systems have a volume {} in a pair with volume {}: name it by its handle (SYSTEM:VOL on the command line)",
+                    mirror.0, primary.0
+                );
+                return Some(Err(refusal(RefusalKind::NoSuchPair, message)));
+            }
             let Some(pair) = self.remote_pair(primary, mirror) else {
                 continue;
             };
             if members.len() > 1 {
-                let message = "a remote pair is commanded by itself, not in a list";
-                return Some(Err(refusal(RefusalKind::State, message)));
+                let all: Result<Vec<_>, _> = members.iter().map(|member| self.resolve(member)).collect();
+                return Some(match all {
+                    Ok(all) => self.out_list(verb, flags, &all, dry_run).await,
+                    Err(refusal) => Err(refusal),
+                });
             }
             return Some(self.out_remote(verb, flags, &pair, dry_run).await);
         }
@@ -183,7 +193,7 @@ impl Array {
     }
 
     /// A mirror that is about to stop answering hosts must not be reserved by one (S94).
-    fn check_in_use(
+    pub(super) fn check_in_use(
         &self,
         verb: Verb,
         (primary, mirror): (VolumeNumber, VolumeNumber),
@@ -296,7 +306,7 @@ fn check_flags(verb: &OutVerb, flags: Flags) -> Result<(), Refusal> {
 }
 
 /// Says which member of a list was refused.
-fn of_member(mut refusal: Refusal, index: usize, members: usize) -> Refusal {
+pub(super) fn of_member(mut refusal: Refusal, index: usize, members: usize) -> Refusal {
     if members > 1 {
         refusal.member = Some(index as u16);
     }

@@ -240,6 +240,26 @@ impl Array {
         flags: Flags,
         dry_run: bool,
     ) -> Result<Summary, Refusal> {
+        self.may_be_split(pair, flags)?;
+        let command = Command::Pair {
+            verb: Verb::Split {
+                instant: false,
+                strict_hold: flags.strict_hold,
+                force: flags.force,
+            },
+            members: vec![pair.volumes()],
+            dry_run,
+        };
+        let summary = self.run_command(command).await?;
+        if !dry_run {
+            // So that the mirror is ready when the command has ended, if there is nothing left to copy.
+            self.tell_now(pair).await;
+        }
+        Ok(summary)
+    }
+
+    /// What SPLIT of a remote pair is refused for, besides what the engine says.
+    pub(super) fn may_be_split(&self, pair: &RemotePair, flags: Flags) -> Result<(), Refusal> {
         if flags.instant {
             let message = "the mirror is on another system: it is ready when the copy has ended, not at once";
             return Err(refusal(
@@ -258,21 +278,7 @@ impl Array {
             );
             return Err(refusal(RefusalKind::State, message));
         }
-        let command = Command::Pair {
-            verb: Verb::Split {
-                instant: false,
-                strict_hold: flags.strict_hold,
-                force: flags.force,
-            },
-            members: vec![pair.volumes()],
-            dry_run,
-        };
-        let summary = self.run_command(command).await?;
-        if !dry_run {
-            // So that the mirror is ready when the command has ended, if there is nothing left to copy.
-            self.tell_now(pair).await;
-        }
-        Ok(summary)
+        Ok(())
     }
 
     async fn cancel_remote(
@@ -420,7 +426,7 @@ impl Array {
             .map_err(|refused| self.explain(&refused.why))
     }
 
-    fn must_be_up(&self, pair: &RemotePair) -> Result<(), Refusal> {
+    pub(super) fn must_be_up(&self, pair: &RemotePair) -> Result<(), Refusal> {
         if self.remote.is_up(&pair.peer) {
             return Ok(());
         }
@@ -429,9 +435,21 @@ impl Array {
     }
 
     /// A remote pair by the numbers that users give: the volume of this system, and that of the other.
+    /// `None` also when several are called so: [`Self::is_ambiguous`].
     pub(super) fn remote_pair(&self, primary: VolumeNumber, mirror: VolumeNumber) -> Option<RemotePair> {
+        let mut called = self.remote_pairs_called(primary, mirror);
+        (called.len() == 1).then(|| called.remove(0))
+    }
+
+    /// Do these numbers mean several remote pairs?
+    pub(super) fn is_ambiguous(&self, primary: VolumeNumber, mirror: VolumeNumber) -> bool {
+        self.remote_pairs_called(primary, mirror).len() > 1
+    }
+
+    fn remote_pairs_called(&self, primary: VolumeNumber, mirror: VolumeNumber) -> Vec<RemotePair> {
         let foreign = |number: VolumeNumber| VolumeId(number.0).is_foreign();
-        self.remote.pairs().into_iter().find(|pair| {
+        let mut pairs = self.remote.pairs();
+        pairs.retain(|pair| {
             let (p, m) = pair.volumes();
             let far = |id: VolumeId| {
                 if id.is_foreign() {
@@ -448,7 +466,8 @@ impl Array {
                 }
             };
             asked(primary, p) && asked(mirror, m)
-        })
+        });
+        pairs
     }
 
     /// Is there a local pair of these volumes?

@@ -190,6 +190,11 @@ impl Remote {
         lock(&self.told).insert(foreign, told);
     }
 
+    /// The follower is told its state anew.
+    pub(crate) fn forget_told(&self, foreign: VolumeId) {
+        lock(&self.told).remove(&foreign);
+    }
+
     /// What both sides know of each other is out of date.
     pub(crate) fn unlink(&self, array: &Array, foreign: VolumeId, reason: &str) {
         if lock(&self.linked).remove(&foreign) {

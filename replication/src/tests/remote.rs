@@ -3,6 +3,7 @@
 mod chaos;
 mod deep;
 mod policy;
+mod three;
 
 use std::sync::{
     Mutex, Weak,

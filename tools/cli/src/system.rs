@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use admin_api::{QueryDocument, WaitAnswer};
+use admin_api::{QueryDocument, QueryPair, WaitAnswer};
 use scsi_model::control::{
     PairSelector, Reply, Request, SystemId, VolumeDescriptor, VolumeNumber, VolumePair,
 };
@@ -192,13 +192,16 @@ impl System {
             FarVolume::Here(name) => return self.number(name),
             FarVolume::There(system, number) => (system, *number),
         };
-        let pairs = self.query(PairSelector::OfPrimary(primary))?.pairs;
-        let known = |peer: &Option<String>| peer.as_deref() == Some(system.as_str());
-        if pairs
-            .iter()
-            .any(|pair| pair.mirror.number == number && known(&pair.peer))
-        {
-            return Ok(VolumeNumber(number));
+        let pairs = self.query(PairSelector::All)?.pairs;
+        let called = |pair: &&QueryPair| pair.mirror.number == number && pair.primary.number == primary.0;
+        let known = |pair: &&QueryPair| {
+            called(pair) && pair.role == "primary" && pair.peer.as_deref() == Some(system.as_str())
+        };
+        if let Some(pair) = pairs.iter().find(known) {
+            // Several systems may have a volume of that number.
+            let alone = pairs.iter().filter(called).count() == 1;
+            let handle = pair.handle.filter(|_| !alone);
+            return Ok(VolumeNumber(handle.unwrap_or(number)));
         }
         let primary = self.called(primary);
         Err(Failure::Failed(format!(

@@ -340,8 +340,10 @@ async fn run(seed: u64, mode: CopyMode) {
         .is_err()
     {
         panic!(
-            "seed {seed} {mode:?} hangs: {:#?}",
-            run.trace.iter().rev().take(5).collect::<Vec<_>>()
+            "seed {seed} {mode:?} hangs: {:?} {:?} {:#?}",
+            run.systems.near.array.pairs(),
+            run.systems.far.array.pairs(),
+            run.trace.iter().rev().take(60).collect::<Vec<_>>()
         );
     }
 }

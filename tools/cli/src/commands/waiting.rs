@@ -16,10 +16,10 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 
 /// Is this one of them?
 pub(super) fn among(pair: &QueryPair, members: &[(VolumeNumber, VolumeNumber)]) -> bool {
-    members.contains(&(
-        VolumeNumber(pair.primary.number),
-        VolumeNumber(pair.mirror.number),
-    ))
+    let primary = VolumeNumber(pair.primary.number);
+    let mirror = [Some(pair.mirror.number), pair.handle];
+    let mut mirror = mirror.into_iter().flatten();
+    mirror.any(|mirror| members.contains(&(primary, VolumeNumber(mirror))))
 }
 
 /// Waits until no copy of these pairs runs; fails unless each is then in one of the states.
