@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -26,6 +27,7 @@ use target_core::{
 use tokio::sync::mpsc;
 
 use crate::{
+    at_once::AtOnce,
     link::{Link, LinkId},
     session::Session,
     sessions::Event,
@@ -61,6 +63,11 @@ impl Session {
         let link = &mut self.links[at];
         link.counters.commands += 1;
         let link = link.id;
+        let data = pdu.slice(frame.data.clone());
+        let tried = self.answer_at_once(at, frame, header, &data);
+        if tried == AtOnce::Answered {
+            return Ok(());
+        }
         let facts = match self.facts(link, pdu, frame, header) {
             Ok(facts) => facts,
             Err(why) => {
@@ -70,11 +77,11 @@ impl Session {
                 return Err(why);
             }
         };
-        let data = pdu.slice(frame.data.clone());
+        let waits = tried == AtOnce::Waits;
         if facts.write {
-            self.begin_write(facts, data, header.is_final());
+            self.begin_write(facts, data, header.is_final(), waits);
         } else if data.is_empty() {
-            self.execute(facts, data);
+            self.execute(facts, data, waits);
         } else {
             self.fail(&facts, Misbehaviour::DataWithoutWrite(data.len() as u32));
         }
@@ -126,7 +133,7 @@ impl Session {
         })
     }
 
-    fn begin_write(&mut self, facts: CommandFacts, immediate: Bytes, is_final: bool) {
+    fn begin_write(&mut self, facts: CommandFacts, immediate: Bytes, is_final: bool, waits: bool) {
         let flow = match WriteFlow::begin(facts.expected, immediate.len() as u32, is_final, &self.limits) {
             Ok(flow) => flow,
             Err(why) => return self.fail(&facts, why),
@@ -138,7 +145,7 @@ impl Session {
             } else {
                 immediate
             };
-            return self.execute(facts, data);
+            return self.execute(facts, data, waits);
         }
         if facts.expected > self.shared.config.load().tuning.longest_write {
             // It would have to be held in memory as a whole.
@@ -153,10 +160,10 @@ impl Session {
         });
     }
 
-    /// Executes a command whose data is complete.
-    pub(crate) fn execute(&mut self, facts: CommandFacts, data_out: Bytes) {
+    /// Executes a command whose data is complete. `waits`: it is known not to end at once.
+    pub(crate) fn execute(&mut self, facts: CommandFacts, data_out: Bytes, waits: bool) {
         let Some(nexus) = &self.nexus else { return };
-        match begin(nexus, &facts, data_out) {
+        match begin(nexus, &facts, data_out, waits) {
             Execution::Done(response) => self.respond(&facts, response),
             Execution::Later(mut future) => match poll_once(&mut future) {
                 FirstPoll::Ended(response) => self.respond(&facts, response),
@@ -362,14 +369,19 @@ pub(crate) fn carrying(
     header
 }
 
-fn begin(nexus: &std::sync::Arc<Nexus>, facts: &CommandFacts, data_out: Bytes) -> Execution {
-    nexus.execute(ScsiCommand {
+fn begin(nexus: &Arc<Nexus>, facts: &CommandFacts, data_out: Bytes, waits: bool) -> Execution {
+    let command = ScsiCommand {
         lun: facts.lun,
         cdb: facts.cdb.clone(),
         attribute: facts.attribute,
         data_out,
         data_in_limit: facts.read_expected,
-    })
+    };
+    if waits {
+        nexus.execute_waiting(command)
+    } else {
+        nexus.execute(command)
+    }
 }
 
 /// A command in progress.
@@ -451,7 +463,8 @@ impl Residuals {
     }
 }
 
-fn in_flags(residual: Residual, overflow: u8, underflow: u8) -> u8 {
+/// The flag that says what kind of residual it is.
+pub(crate) fn in_flags(residual: Residual, overflow: u8, underflow: u8) -> u8 {
     match residual {
         Residual::None => 0,
         Residual::Overflow(_) => overflow,

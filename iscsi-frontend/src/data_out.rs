@@ -137,7 +137,7 @@ impl Session {
             let data = task
                 .buffer
                 .map_or_else(Bytes::new, target_core::buffer::Buffer::freeze);
-            self.execute(task.facts, data);
+            self.execute(task.facts, data, false);
             self.grant_buffers();
         }
     }

@@ -301,10 +301,11 @@ impl Link {
         self.out.push_copied(&header, &[]);
     }
 
-    /// Gives the large buffer back when it was not needed since the last look.
+    /// Gives the large buffers back when they were not needed since the last look.
     pub(crate) fn give_back(&mut self, now: Duration) {
         if now >= self.now + LOOK {
             self.receive.shrink();
+            self.out.shrink();
         }
     }
 

@@ -50,6 +50,43 @@ pub struct ScsiResponse {
     pub data_out_length: u64,
 }
 
+/// Where a transport wants the data of a read that is at hand: among what it sends next.
+pub trait Room {
+    /// A place for exactly `length` bytes, or `None` when there is none for so many. Nothing comes of it unless the read says that
+    /// it is done.
+    fn room(&mut self, length: usize) -> Option<&mut [u8]>;
+}
+
+/// What came of a read that was to be done at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAtOnce {
+    /// It is done, with status GOOD. Its data lies in the [`Room`].
+    Done {
+        /// Bytes for the initiator, from the start of the room.
+        length: u32,
+        /// Bytes the command has to give before the limit cut it: for the residual.
+        data_in_length: u64,
+    },
+    /// Its data is not at hand: [`Nexus::execute_waiting`](crate::target::Nexus::execute_waiting).
+    Waits,
+    /// It is no plain read, or there was no room: [`Nexus::execute`](crate::target::Nexus::execute).
+    Other,
+}
+
+/// What came of a write that was to be done at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAtOnce {
+    /// It is done, with status GOOD.
+    Done {
+        /// Bytes the CDB asked the initiator to send: for the residual.
+        data_out_length: u64,
+    },
+    /// It would wait: [`Nexus::execute_waiting`](crate::target::Nexus::execute_waiting).
+    Waits,
+    /// It is no plain write: [`Nexus::execute`](crate::target::Nexus::execute).
+    Other,
+}
+
 /// A command in progress.
 pub enum Execution {
     /// It is done: the data was at hand.

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use scsi_model::{
     device_server::Kept,
     fast_path,
-    plan::{Action, Answer},
+    plan::{Action, Answer, Plan},
     reports,
     sense::{Sense, SenseKey},
     sense_codes,
@@ -32,7 +32,7 @@ use scsi_model::{
 
 use crate::{
     buffer::Buffer,
-    command::{Execution, ScsiCommand, ScsiResponse},
+    command::{Execution, ReadAtOnce, Room, ScsiCommand, ScsiResponse, WriteAtOnce},
     gate::OwnedPass,
     logical_unit::{ItlNexus, LogicalUnit, Planned},
     lun_map::{LunMap, MappedUnit},
@@ -66,21 +66,8 @@ enum Outcome {
 pub(crate) fn execute_inline(seen: &MappedUnit, command: &ScsiCommand) -> Option<ScsiResponse> {
     // The order matters: in the gate first, then the look at the flag.
     let _inside = seen.itl.tasks.enter()?;
-    if !seen.itl.is_calm() {
-        return None;
-    }
+    let (plan, block_size) = plan_inline(seen, &command.cdb, command.data_out.len())?;
     let volume = seen.unit.volume();
-    let (plan, block_size) = seen.unit.with_identity(|identity| {
-        let facts = UnitFacts {
-            identity,
-            ready: volume.ready(),
-            read_only: seen.read_only,
-            luns: &[],
-            control: ControlAccess::None,
-        };
-        let plan = fast_path::plan(&command.cdb, command.data_out.len(), &facts)?;
-        Some((plan, identity.block_size))
-    })?;
     match plan.action {
         Action::Read {
             offset,
@@ -106,6 +93,81 @@ pub(crate) fn execute_inline(seen: &MappedUnit, command: &ScsiCommand) -> Option
         }
         _ => None,
     }
+}
+
+/// As [`execute_inline`], for a READ whose data is to go to a place of the transport's.
+pub(crate) fn read_at_once(seen: &MappedUnit, cdb: &[u8], limit: u32, room: &mut dyn Room) -> ReadAtOnce {
+    let Some(_inside) = seen.itl.tasks.enter() else {
+        return ReadAtOnce::Other;
+    };
+    let Some((plan, block_size)) = plan_inline(seen, cdb, 0) else {
+        return ReadAtOnce::Other;
+    };
+    let Action::Read {
+        offset,
+        length,
+        fua: false,
+    } = plan.action
+    else {
+        return ReadAtOnce::Other;
+    };
+    let wanted = wanted(length, limit, block_size);
+    let place = match wanted {
+        0 => None,
+        _ => room.room(wanted as usize),
+    };
+    let Some(place) = place else {
+        return ReadAtOnce::Other;
+    };
+    match seen.unit.volume().try_read(offset, place) {
+        Fast::Done(Ok(())) => ReadAtOnce::Done {
+            length: wanted.min(u64::from(limit)) as u32,
+            data_in_length: length,
+        },
+        // One that failed is done again, which makes sense data of it.
+        Fast::Done(Err(_)) | Fast::Later => ReadAtOnce::Waits,
+    }
+}
+
+/// As [`execute_inline`], for a WRITE of which nothing is kept.
+pub(crate) fn write_at_once(seen: &MappedUnit, cdb: &[u8], data: &Bytes) -> WriteAtOnce {
+    let Some(_inside) = seen.itl.tasks.enter() else {
+        return WriteAtOnce::Other;
+    };
+    let Some((plan, _)) = plan_inline(seen, cdb, data.len()) else {
+        return WriteAtOnce::Other;
+    };
+    let Action::Write { offset, length, fua } = plan.action else {
+        return WriteAtOnce::Other;
+    };
+    // More data than the command writes is left to the way that cuts it.
+    if length == 0 || length != data.len() as u64 {
+        return WriteAtOnce::Other;
+    }
+    match seen.unit.volume().try_write(offset, data, fua) {
+        Fast::Done(Ok(())) => WriteAtOnce::Done {
+            data_out_length: plan.data_out_length,
+        },
+        Fast::Done(Err(_)) | Fast::Later => WriteAtOnce::Waits,
+    }
+}
+
+/// The plan of a plain READ or WRITE of a calm nexus that is inside its gate, and the block size.
+fn plan_inline(seen: &MappedUnit, cdb: &[u8], data_out_length: usize) -> Option<(Plan, u32)> {
+    if !seen.itl.is_calm() {
+        return None;
+    }
+    seen.unit.with_identity(|identity| {
+        let facts = UnitFacts {
+            identity,
+            ready: seen.unit.volume().ready(),
+            read_only: seen.read_only,
+            luns: &[],
+            control: ControlAccess::None,
+        };
+        let plan = fast_path::plan(cdb, data_out_length, &facts)?;
+        Some((plan, identity.block_size))
+    })
 }
 
 /// Begins any command. It waits while a PREEMPT AND ABORT lets this initiator's commands end, or another has the unit

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use scsi_model::{
     device_server::answer_absent_unit,
     unit::{self, NexusId, NexusPorts, TargetPort},
@@ -13,7 +14,7 @@ use scsi_model::{
 };
 
 use crate::{
-    command::{Execution, ScsiCommand},
+    command::{Execution, ReadAtOnce, Room, ScsiCommand, WriteAtOnce},
     executor,
     logical_unit::LogicalUnit,
     lun_map::{Access, LunMap},
@@ -79,15 +80,51 @@ impl Nexus {
     /// Begins a command. What can be done without waiting is done before this returns.
     pub fn execute(self: &Arc<Self>, command: ScsiCommand) -> Execution {
         let luns = self.luns.load();
-        if let Some(seen) = luns.get(command.lun) {
-            seen.itl.commands.count(&command.cdb);
-            return match executor::execute_inline(seen, &command) {
-                Some(response) => Execution::Done(response),
-                None => executor::execute(self, &luns, seen, command),
-            };
+        let Some(seen) = luns.get(command.lun) else {
+            let answer = answer_absent_unit(&command.cdb, luns.numbers());
+            return Execution::Done(executor::respond(answer, 0, command.data_in_limit));
+        };
+        seen.itl.commands.count(&command.cdb);
+        match executor::execute_inline(seen, &command) {
+            Some(response) => Execution::Done(response),
+            None => executor::execute(self, &luns, seen, command),
         }
-        let answer = answer_absent_unit(&command.cdb, luns.numbers());
-        Execution::Done(executor::respond(answer, 0, command.data_in_limit))
+    }
+
+    /// Begins a command of which is known that it waits.
+    pub fn execute_waiting(self: &Arc<Self>, command: ScsiCommand) -> Execution {
+        let luns = self.luns.load();
+        let Some(seen) = luns.get(command.lun) else {
+            return self.execute(command);
+        };
+        seen.itl.commands.count(&command.cdb);
+        executor::execute(self, &luns, seen, command)
+    }
+
+    /// Does a READ whose data is at hand, straight to where it is sent from. Unless it is done nothing has happened.
+    pub fn read_at_once(&self, lun: [u8; 8], cdb: &[u8], limit: u32, room: &mut dyn Room) -> ReadAtOnce {
+        let luns = self.luns.load();
+        let Some(seen) = luns.get(lun) else {
+            return ReadAtOnce::Other;
+        };
+        let read = executor::read_at_once(seen, cdb, limit, room);
+        if matches!(read, ReadAtOnce::Done { .. }) {
+            seen.itl.commands.count(cdb);
+        }
+        read
+    }
+
+    /// Does a WRITE that need not wait. Unless it is done nothing has happened.
+    pub fn write_at_once(&self, lun: [u8; 8], cdb: &[u8], data: &Bytes) -> WriteAtOnce {
+        let luns = self.luns.load();
+        let Some(seen) = luns.get(lun) else {
+            return WriteAtOnce::Other;
+        };
+        let written = executor::write_at_once(seen, cdb, data);
+        if matches!(written, WriteAtOnce::Done { .. }) {
+            seen.itl.commands.count(cdb);
+        }
+        written
     }
 
     /// Is there a logical unit behind this LUN for this initiator?

@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use crate::{
-    command::{Execution, ScsiCommand, ScsiResponse, TaskAttribute},
+    command::{Execution, ReadAtOnce, Room, ScsiCommand, ScsiResponse, TaskAttribute, WriteAtOnce},
     lun_map::{Access, LunEntry},
     nexus::{Nexus, TmfRefusal},
 };

@@ -315,6 +315,7 @@ impl Initiator {
     /// Answers R2Ts and collects Data-In until the command with this tag has ended.
     pub(crate) async fn end_of(&mut self, tag: u32, data_out: &[u8]) -> CommandEnd {
         let mut data = Vec::new();
+        let mut sequence = 0;
         loop {
             let pdu = self.receive().await;
             match pdu.bhs.opcode() {
@@ -331,6 +332,11 @@ impl Initiator {
                     assert_eq!(header.initiator_task_tag.get(), tag);
                     assert_eq!(header.buffer_offset.get() as usize, data.len());
                     data.extend_from_slice(&pdu.data);
+                    sequence += pdu.data.len();
+                    assert!(sequence <= self.outcome.session.max_burst_length as usize);
+                    if header.flags & FINAL != 0 {
+                        sequence = 0;
+                    }
                     if header.has_status() {
                         let residual = residual(
                             header.flags,

@@ -84,6 +84,29 @@ async fn what_was_written_is_read_whatever_was_negotiated() {
     rig.stop().await;
 }
 
+/// Short reads are answered with one Data-In, unless that would be more than a sequence may have.
+#[tokio::test]
+async fn a_read_longer_than_a_burst_is_several_sequences() {
+    let rig = Rig::start();
+    let keys = Offer {
+        max_recv_data_segment_length: 65_536,
+        first_burst_length: 4096,
+        max_burst_length: 4096,
+        ..Offer::default()
+    };
+    let mut initiator = rig.login_with("iqn.test:a", keys).await;
+    ready(&mut initiator).await;
+    let data = pattern(3, 16_384);
+    assert_eq!(initiator.write(0, &write_10(0, 32), &data).await.status, GOOD);
+    for blocks in [8_u16, 9, 32] {
+        let length = usize::from(blocks) * 512;
+        let end = initiator.read(0, &read_10(0, blocks), length as u32).await;
+        assert_eq!((end.status, end.residual), (GOOD, 0));
+        assert_eq!(end.data, data[..length], "{blocks} blocks");
+    }
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn slow_volumes_answer_the_same() {
     let rig = Rig::start();

@@ -20,6 +20,7 @@ struct Sent {
     tag: u32,
     ahs: Vec<u8>,
     data: Vec<u8>,
+    in_place: bool,
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
@@ -28,13 +29,22 @@ fn sent() -> impl Strategy<Value = Sent> {
         proptest::collection::vec(any::<u8>(), 0..20),
         (500_usize..1500, any::<u8>()).prop_map(|(length, byte)| vec![byte; length]),
     ];
-    (any::<u32>(), ahs, data).prop_map(|(tag, ahs, data)| Sent { tag, ahs, data })
+    (any::<u32>(), ahs, data, any::<bool>()).prop_map(|(tag, ahs, data, in_place)| Sent {
+        tag,
+        ahs,
+        data,
+        in_place,
+    })
 }
 
 fn push(outbound: &mut Outbound, pdu: &Sent) {
     let mut header = ScsiCommand::new();
     header.initiator_task_tag = pdu.tag.into();
-    if pdu.ahs.is_empty() {
+    if pdu.ahs.is_empty() && pdu.in_place {
+        let room = outbound.room(pdu.data.len()).unwrap();
+        room.copy_from_slice(&pdu.data);
+        outbound.push_in_place(&header, pdu.data.len());
+    } else if pdu.ahs.is_empty() {
         outbound.push(&header, Bytes::from(pdu.data.clone()));
     } else {
         outbound.push_with_ahs(&header, &pdu.ahs, &pdu.data);
@@ -162,4 +172,59 @@ fn short_responses_back_to_back_are_one_slice() {
     let mut slices = [IoSlice::new(&[]); 4];
     assert_eq!(outbound.slices(&mut slices), 1);
     assert_eq!(outbound.pending(), 32 * 56);
+}
+
+#[test]
+fn data_in_place_is_one_slice_with_its_headers() {
+    let mut outbound = Outbound::new();
+    for _ in 0..32 {
+        outbound.room(4096).unwrap().fill(7);
+        outbound.push_in_place(&NopOut::new(), 4096);
+    }
+    let mut slices = [IoSlice::new(&[]); 4];
+    assert_eq!(outbound.slices(&mut slices), 1);
+    assert_eq!(slices[0].len(), 32 * (48 + 4096));
+}
+
+/// A room that is not used leaves nothing behind, and a shorter read than asked for sends no more than it has.
+#[test]
+fn what_is_not_pushed_is_not_sent() {
+    let mut outbound = Outbound::new();
+    outbound.room(4096).unwrap().fill(9);
+    assert!(outbound.is_empty());
+    outbound.push_copied(&NopOut::new(), b"ping");
+    outbound.room(4096).unwrap().fill(8);
+    outbound.push_in_place(&NopOut::new(), 5);
+    let sent = outbound.take();
+    assert_eq!(sent.len(), 48 + 4 + 48 + 8);
+    assert_eq!(sent[48..52], *b"ping");
+    assert_eq!(sent[100..], [8, 8, 8, 8, 8, 0, 0, 0]);
+}
+
+/// A peer that never quite catches up: what has been sent is used again, and the order stays.
+#[test]
+fn a_queue_that_never_empties_stays_small() {
+    let mut outbound = Outbound::new();
+    let (mut pushed, mut seen) = (0_u8, 0_u8);
+    let mut received = Vec::new();
+    for _ in 0..100 {
+        while outbound.pending() < 80_000 {
+            let Some(room) = outbound.room(4096) else { break };
+            room.fill(pushed);
+            outbound.push_in_place(&NopOut::new(), 4096);
+            pushed = pushed.wrapping_add(1);
+        }
+        assert!(outbound.pending() > 40_000, "there always is room for what fits");
+        let mut slices = [IoSlice::new(&[]); 3];
+        let used = outbound.slices(&mut slices);
+        let there = slices[..used].iter().flat_map(|slice| slice.iter().copied());
+        received.extend(there.take(30_011));
+        let count = outbound.pending().min(30_011);
+        outbound.advance(count);
+        while received.len() >= 4144 {
+            assert!(received[48..4144].iter().all(|byte| *byte == seen));
+            received.drain(..4144);
+            seen = seen.wrapping_add(1);
+        }
+    }
 }
