@@ -5,9 +5,15 @@
 //! which have no non-blocking form: they nearly always just copy into the page cache. When one took long after all
 //! (the kernel throttles writers when too much is dirty), the disk sends writes to its threads for a while.
 //!
+//! What has to wait is asked of the kernel in batches where it has `io_uring` ([`ring`]), else handed to threads: reads that miss the
+//! cache, and all I/O past the cache. Flushes, stable writes, and what changes the shape of the store always go to threads.
+//!
 //! **A failed flush is final.** After `fdatasync` has failed the kernel drops the pages it could not write and
 //! calls them clean: a second flush would succeed although the data is lost. So the failure is remembered, and every
 //! later flush and stable write fails, until the volume is opened anew.
+
+mod kernel;
+mod ring;
 
 use std::{
     sync::{
@@ -18,6 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ring::Ring;
 use scsi_model::logical_block_provisioning::Space;
 
 use crate::{
@@ -41,6 +48,7 @@ const THREADS: usize = 32;
 pub struct Disk {
     media: Arc<dyn Media>,
     threads: Threads,
+    ring: Ring,
     flush_failure: OnceLock<String>,
     opened: Instant,
     /// Microseconds after `opened` until which writes are not made inline.
@@ -50,9 +58,14 @@ pub struct Disk {
 impl Disk {
     /// A disk on this store. `name` is for its threads' names, of which the system shows 15 characters.
     pub fn new(name: &str, media: Arc<dyn Media>) -> Arc<Self> {
+        Self::on(name, media, Ring::new())
+    }
+
+    fn on(name: &str, media: Arc<dyn Media>, ring: Ring) -> Arc<Self> {
         Arc::new(Self {
             media,
             threads: Threads::new(name, THREADS),
+            ring,
             flush_failure: OnceLock::new(),
             opened: Instant::now(),
             slow_until: AtomicU64::new(0),
@@ -79,7 +92,23 @@ impl Disk {
     }
 
     /// Fills `buffer` and gives it back.
-    pub fn read(self: &Arc<Self>, offset: u64, mut buffer: Buffer) -> IoFuture<Buffer> {
+    pub fn read(self: &Arc<Self>, offset: u64, buffer: Buffer) -> IoFuture<Buffer> {
+        let length = buffer.len();
+        match self.ring.read(&self.media, offset, buffer) {
+            Ok(done) => {
+                let disk = self.clone();
+                Box::pin(async move {
+                    match done.await {
+                        Some(buffer) => Ok(buffer),
+                        None => disk.read_on_a_thread(offset, Buffer::new(length)).await,
+                    }
+                })
+            }
+            Err(buffer) => self.read_on_a_thread(offset, buffer),
+        }
+    }
+
+    fn read_on_a_thread(&self, offset: u64, mut buffer: Buffer) -> IoFuture<Buffer> {
         let media = self.media.clone();
         Box::pin(self.threads.run(move || {
             media.read_at(offset, &mut buffer)?;
@@ -107,7 +136,22 @@ impl Disk {
     /// Writes `data`; with `fua` it is stable at the end.
     pub fn write(self: &Arc<Self>, offset: u64, data: Bytes, fua: bool) -> IoFuture<()> {
         let disk = self.clone();
-        Box::pin(self.threads.run(move || disk.write_now(offset, &data, fua)))
+        // A stable write that fails says something about all earlier ones: one place knows that.
+        let begun = (!fua)
+            .then(|| self.ring.write(&self.media, offset, &data))
+            .flatten();
+        match begun {
+            Some(done) => Box::pin(async move {
+                if done.await {
+                    return Ok(());
+                }
+                let again = disk.clone();
+                disk.threads
+                    .run(move || again.write_now(offset, &data, false))
+                    .await
+            }),
+            None => Box::pin(self.threads.run(move || disk.write_now(offset, &data, fua))),
+        }
     }
 
     /// Makes everything written so far stable.

@@ -22,7 +22,7 @@ use rustix::{
 };
 use scsi_model::logical_block_provisioning::Space;
 
-use super::{FileMedia, Media, OpenError, file::write_zeros};
+use super::{Asynchronous, FileMedia, Media, OpenError, file::write_zeros};
 use crate::{
     buffer::Buffer,
     volume::{Extent, Fast, IoError},
@@ -217,6 +217,14 @@ impl Media for DirectMedia {
 
     fn extents(&self, offset: u64, limit: usize) -> Result<Vec<Extent>, IoError> {
         self.file.extents(offset, limit)
+    }
+
+    fn asynchronous(&self) -> Option<Asynchronous<'_>> {
+        Some(Asynchronous {
+            file: self.file.file()?,
+            unit: self.unit,
+            writes: true,
+        })
     }
 
     fn space(&self) -> Option<Space> {

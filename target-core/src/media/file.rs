@@ -22,7 +22,7 @@ use rustix::{
 
 use scsi_model::logical_block_provisioning::Space;
 
-use super::{Media, OpenError, locking::lock_exclusively};
+use super::{Asynchronous, Media, OpenError, locking::lock_when_free};
 use crate::{
     buffer::Buffer,
     volume::{Extent, Fast, IoError},
@@ -54,7 +54,7 @@ impl FileMedia {
     /// The same, with more flags for `open(2)`.
     pub(super) fn open_with(path: &Path, length: Option<u64>, flags: OFlags) -> Result<Self, OpenError> {
         let (file, block_device) = open_file(path, length.is_some(), flags)?;
-        lock_exclusively(&file, path)?;
+        lock_when_free(&file, path)?;
         let mut found =
             size_of(&file, block_device).map_err(|error| system(path, "read the size of", error))?;
         if let Some(configured) = length
@@ -313,6 +313,15 @@ impl Media for FileMedia {
         Some(Space {
             available: store.f_bavail.saturating_mul(store.f_frsize),
             used: u64::try_from(file.st_blocks).unwrap_or(0) * STAT_BLOCK,
+        })
+    }
+
+    /// For reads that miss the cache. Writes nearly always end in it, without waiting.
+    fn asynchronous(&self) -> Option<Asynchronous<'_>> {
+        (!self.in_memory).then(|| Asynchronous {
+            file: self.file.as_fd(),
+            unit: 1,
+            writes: false,
         })
     }
 

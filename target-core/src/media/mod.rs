@@ -65,10 +65,26 @@ pub trait Media: Send + Sync + 'static {
         None
     }
 
+    /// How to read, and perhaps write, without a thread that waits; `None` where that gains nothing.
+    fn asynchronous(&self) -> Option<Asynchronous<'_>> {
+        None
+    }
+
     /// The file underneath, for copies inside the kernel.
     fn file(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+}
+
+/// See [`Media::asynchronous`].
+#[derive(Debug, Clone, Copy)]
+pub struct Asynchronous<'a> {
+    /// Its bytes are those of the store.
+    pub file: BorrowedFd<'a>,
+    /// Offsets, lengths and memory have to be multiples of so many bytes.
+    pub unit: u64,
+    /// Writes may go this way too.
+    pub writes: bool,
 }
 
 /// What a copy found.

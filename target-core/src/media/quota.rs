@@ -16,7 +16,7 @@ use std::{
 
 use scsi_model::logical_block_provisioning::Space;
 
-use super::Media;
+use super::{Asynchronous, Media};
 use crate::volume::{Extent, Fast, IoError};
 
 /// Blocks of file systems: what a write of one byte takes.
@@ -114,6 +114,15 @@ impl Media for QuotaMedia {
 
     fn never_waits(&self) -> bool {
         self.inner.never_waits()
+    }
+
+    /// Writes are counted on their way, by the calls of this trait.
+    fn asynchronous(&self) -> Option<Asynchronous<'_>> {
+        let inner = self.inner.asynchronous()?;
+        Some(Asynchronous {
+            writes: false,
+            ..inner
+        })
     }
 
     fn caches_writes(&self) -> bool {
