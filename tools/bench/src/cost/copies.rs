@@ -14,6 +14,12 @@ use std::process::Command;
 /// Bytes of what is copied.
 const SIZE: u64 = 1 << 30;
 
+const WAYS: [&str; 3] = [
+    "holdfast, first copy of a new pair",
+    "cp --sparse=never; sync",
+    "dd bs=1M conv=fsync",
+];
+
 /// Part 4.
 pub fn beside_cp(plan: &Plan) {
     println!(
@@ -22,12 +28,25 @@ pub fn beside_cp(plan: &Plan) {
         file_system(&plan.disk)
     );
     println!("|---|---:|---:|");
-    let ways = [
-        "holdfast, first copy of a new pair",
-        "cp --sparse=never; sync",
-        "dd bs=1M conv=fsync",
-    ];
-    let mut times: [Vec<f64>; 3] = Default::default();
+    let times = copied(plan, &WAYS);
+    for (way, time) in WAYS.iter().zip(&times) {
+        println!(
+            "| {way} | {time:.0} | {:.0} |",
+            (SIZE >> 20) as f64 / time * 1000.0
+        );
+    }
+    println!("\nholdfast / cp, by speed: {:.2}", times[1] / times[0]);
+}
+
+/// Milliseconds of the product's copy and of cp's.
+pub(crate) fn times(plan: &Plan) -> [f64; 2] {
+    let times = copied(plan, &WAYS[..2]);
+    [times[0], times[1]]
+}
+
+/// Medians in milliseconds, of these of [`WAYS`].
+fn copied(plan: &Plan, ways: &[&str]) -> Vec<f64> {
+    let mut times = vec![Vec::new(); ways.len()];
     for _ in 0..plan.rounds.min(5) {
         // A daemon a round: a mirror's file is as new as cp's.
         let daemon = Daemon::start(plan, &plan.disk, &volumes(1, 1, "1GiB"), "");
@@ -50,17 +69,24 @@ pub fn beside_cp(plan: &Plan) {
             let _ = fs::remove_file(&to);
         }
     }
-    for (way, times) in ways.iter().zip(&mut times) {
-        let time = median(times);
-        println!(
-            "| {way} | {time:.0} | {:.0} |",
-            (SIZE >> 20) as f64 / time * 1000.0
-        );
+    times.iter_mut().map(|times| median(times)).collect()
+}
+
+/// p99 in us of a host's reads: of an idle volume, and of the primary of a protected restore, with the pace of copies that is the default.
+pub(crate) fn protected(plan: &Plan) -> [f64; 2] {
+    let daemon = Daemon::start(plan, &plan.disk, &pair_and_plain("1GiB"), "");
+    for number in [1, 3] {
+        fill(&daemon.image(number));
     }
-    println!(
-        "\nholdfast / cp, by speed: {:.2}",
-        median(&mut times[1]) / median(&mut times[0])
-    );
+    // The pacer learns what hosts have without copies.
+    let alone = reads(plan, &daemon, 3);
+    daemon.out("establish", &[], &[(1, 2)]);
+    daemon.settled((1, 2));
+    daemon.out("split", &[], &[(1, 2)]);
+    daemon.settled((1, 2));
+    daemon.out("restore", &["full", "protected"], &[(1, 2)]);
+    let (busy, _) = while_copying(plan, &daemon, 1);
+    [alone, busy].map(|line| line["p99_us"].as_f64().unwrap_or(f64::NAN))
 }
 
 /// Part 7: reads of a volume that is not copied, on the same disk; then of the primary of a protected restore.

@@ -108,6 +108,15 @@ impl Daemon {
         Sess::open(&Cfg::from(&Args::parse(arguments.into_iter())), lun, 1, false).expect("a session")
     }
 
+    /// A session that only logs in, under a name of its own.
+    pub fn bare_session(&self) -> Sess {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let initiator = format!("iqn.2024-01.bench:host-{number}");
+        let arguments = ["--addr", &self.addr, "--iqn", IQN, "--initiator", &initiator].map(str::to_owned);
+        Sess::open(&Cfg::from(&Args::parse(arguments.into_iter())), number, 1, true).expect("a session")
+    }
+
     /// A load generator on a volume, which ends by itself.
     pub fn load(&self, lun: u32, arguments: &[&str], seconds: &str) -> Child {
         let own = std::env::current_exe().expect("a running program has a path");

@@ -3,8 +3,9 @@
 //! Images of 16 TiB are sparse and on tmpfs (`--dir`, a file of ext4 ends below that); state directories, and the images that are
 //! copied for the clock, are on a disk (`--disk`). What is compared is measured in the same run, in turns.
 mod commands;
-mod copies;
+pub(crate) mod copies;
 mod daemon;
+mod scale;
 mod writes;
 
 use crate::util::{Args, Hist};
@@ -24,7 +25,7 @@ pub struct Plan {
     pub seconds: String,
 }
 
-/// Runs what `--only` names (numbers 1 to 7), or everything.
+/// Runs what `--only` names (numbers 1 to 8), or everything.
 pub fn run(args: &Args) {
     let name = format!("holdfast-cost-{}", std::process::id());
     let plan = Plan {
@@ -38,7 +39,7 @@ pub fn run(args: &Args) {
         std::fs::create_dir_all(dir).expect("--dir and --disk are writable");
     }
     let _tidy = Tidy(&plan);
-    let only = args.s("only", "1,2,3,4,5,6,7");
+    let only = args.s("only", "1,2,3,4,5,6,7,8");
     for part in only.split(',') {
         match part {
             "1" => commands::latency(&plan),
@@ -48,6 +49,7 @@ pub fn run(args: &Args) {
             "5" => commands::group_split(&plan),
             "6" => commands::memory(&plan),
             "7" => copies::hosts(&plan),
+            "8" => scale::many(&plan),
             other => eprintln!("there is no part {other}"),
         }
     }
