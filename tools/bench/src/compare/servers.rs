@@ -196,6 +196,7 @@ pub(super) fn product(plan: &Plan, dir: &Path, volumes: &[Volume]) -> Server {
     let mut child = pinned("0", &plan.program.join("holdfastd"))
         .arg("--config")
         .arg(&config)
+        .env("RUST_LOG", "warn")
         .stdout(Stdio::piped())
         .spawn()
         .expect("holdfastd starts");
