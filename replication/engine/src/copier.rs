@@ -185,7 +185,7 @@ impl Engine {
             self.finish_copy(*id, out);
         }
         while let Some(id) = turn.pop_front() {
-            if self.copies_in_flight() >= self.config.limits.copies || self.pace.is_used_up(self.now) {
+            if self.pace.is_used_up(self.now) {
                 return;
             }
             if self.start_run(id) {
@@ -195,23 +195,36 @@ impl Engine {
         }
     }
 
-    fn copies_in_flight(&self) -> usize {
-        self.copying
-            .iter()
-            .filter_map(|id| self.pairs.get(id))
-            .map(|pair| pair.queue.flying.len())
-            .sum()
+    /// May a pair that has so many copies in flight have one more?
+    fn has_room(&self, id: PairId, flying: usize) -> bool {
+        let limits = self.config.limits;
+        let of = |far: bool| {
+            self.copying
+                .iter()
+                .filter_map(|other| self.pairs.get(other).map(|pair| (*other, pair)))
+                .filter(move |(other, pair)| pair.is_remote(*other) == far)
+                .flat_map(|(_, pair)| pair.queue.flying.values())
+        };
+        if self.pairs[&id].is_remote(id) {
+            // A longer run is one of a hole: nothing of it is sent.
+            let bytes = |run: &TrackRange| {
+                limits
+                    .copy_run_bytes
+                    .min(run.len() * u64::from(self.config.track_size))
+            };
+            return of(true).map(bytes).sum::<u64>() < limits.far_copy_bytes;
+        }
+        flying < limits.copies_per_pair && of(false).count() < limits.copies
     }
 
     fn start_run(&mut self, id: PairId) -> bool {
         let longest = self.run_tracks();
         let root = self.root(id.0);
-        let limits = self.config.limits;
         let Some(pair) = self.pairs.get(&id).filter(|pair| pair.meta.state.is_copying()) else {
             return false;
         };
         let shut = self.volume(pair.meta.primary).gate > 0 || !self.is_within_reach(id.0);
-        if shut || pair.queue.flying.len() >= limits.copies_per_pair || self.family(root).closed {
+        if shut || !self.has_room(id, pair.queue.flying.len()) || self.family(root).closed {
             return false;
         }
         let Some(pair) = self.pairs.get_mut(&id) else {

@@ -20,6 +20,8 @@ pub struct Limits {
     pub copies_per_pair: usize,
     /// Copies in flight for all pairs.
     pub copies: usize,
+    /// Bytes in flight for all pairs with another system, whose copies are counted by these instead: a link is as long as it is wide.
+    pub far_copy_bytes: u64,
     /// Bytes a second that the copiers of all pairs may start to copy; 0: no limit. Copies that a host waits for are
     /// not held back.
     pub pace: u64,
@@ -51,6 +53,7 @@ impl Default for Limits {
             copy_run_bytes: 1 << 20,
             copies_per_pair: 4,
             copies: 32,
+            far_copy_bytes: 16 << 20,
             pace: 0,
             latency_factor: 200,
             front: 1024,

@@ -45,6 +45,11 @@ impl Pair {
         }
     }
 
+    /// Is one of its volumes another system's?
+    pub(crate) fn is_remote(&self, id: PairId) -> bool {
+        id.0.is_foreign() || self.meta.primary.is_foreign()
+    }
+
     /// Where the copy of the pair named `id` reads.
     pub(crate) fn source(&self, id: PairId) -> VolumeId {
         if self.meta.state.restores() {

@@ -55,6 +55,7 @@ impl Profile {
             copy_run_bytes: rng.between(1, 12) * track_blocks as u64 * BLOCK,
             copies_per_pair: rng.between(1, 4) as usize,
             copies: 8,
+            far_copy_bytes: 1 << 20,
             pace: 0,
             latency_factor: 0,
             front: 16,

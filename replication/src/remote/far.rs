@@ -7,7 +7,11 @@
 //! them out one after another, so what it has is always the beginning of what was written here. How much may be on its way is
 //! limited; a write beyond that fails, which suspends the pair with marks. What was on its way and is not answered is one
 //! loss for all, told to the engine as a loss of the link: it marks every region that was written and not flushed since. A flush waits
-//! for everything on its way, and then for the far system's flush.
+//! for everything that is on its way when it begins, and then for the far system's flush; a read likewise. (Not until nothing is on its way:
+//! hosts that never pause would keep it waiting for ever.)
+//!
+//! Answers of async writes come in the order of the writes; one task for each volume takes them in that order, so that the number of
+//! those that have come says which.
 
 use std::sync::{
     Arc, Mutex, Weak,
@@ -19,22 +23,19 @@ use link_proto::{
     FailureCode, Request, Response,
     header::{DIGEST_BYTES, MAX_DATA},
 };
-use replication_engine::{
-    effects::Input,
-    ids::{ByteRange, VolumeId},
-};
+use replication_engine::ids::{ByteRange, VolumeId};
 use target_core::{
     buffer::Buffer,
     scsi_model::control::{CopyMode, SystemId},
     volume::{Extent, IoError, IoFuture},
 };
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     array::Array,
     digest::Digest,
     lock,
-    remote::{NoPath, Paths, RemotePair},
+    remote::{NoPath, PathFuture, Paths, RemotePair},
 };
 
 /// Bytes of one async pair that may be on their way.
@@ -53,10 +54,23 @@ pub(crate) struct FarVolume {
     paths: Arc<dyn Paths>,
     /// Bytes written and not answered, async only.
     on_the_way: AtomicU64,
-    arrived: Notify,
+    /// Async writes: how many were sent, and who hears of their ends.
+    sent: Mutex<Sent>,
+    /// How many of them have ended.
+    arrived: watch::Sender<u64>,
     /// Writes that were refused since the last flush, async only: the flush fails.
     lost: Mutex<Option<String>>,
 }
+
+/// Async writes, in the order in which they went out.
+#[derive(Default)]
+struct Sent {
+    count: u64,
+    ends: Option<mpsc::UnboundedSender<OnTheWay>>,
+}
+
+/// One of them: where, what it counts, and its answers.
+type OnTheWay = (u64, u64, Vec<PathFuture>);
 
 impl FarVolume {
     pub(crate) fn new(pair: &RemotePair, array: Weak<Array>, paths: Arc<dyn Paths>) -> Arc<Self> {
@@ -71,7 +85,8 @@ impl FarVolume {
             array,
             paths,
             on_the_way: AtomicU64::new(0),
-            arrived: Notify::new(),
+            sent: Mutex::default(),
+            arrived: watch::Sender::new(0),
             lost: Mutex::new(None),
         })
     }
@@ -234,61 +249,54 @@ impl FarVolume {
 
     /// Sends writes, now and in this order; the future is their end, or in async mode their beginning.
     fn send(self: &Arc<Self>, offset: u64, cost: u64, requests: Vec<Request>) -> IoFuture<()> {
-        let failed = move |reason| IoError::Write { offset, reason };
-        if self.is_async() && self.on_the_way() + cost > ON_THE_WAY {
-            let reason = format!(
-                "more than {ON_THE_WAY} bytes would be on their way to {}",
-                self.peer
-            );
-            return Box::pin(std::future::ready(Err(failed(reason))));
-        }
-        let answers: Vec<_> = requests
-            .into_iter()
-            .map(|request| self.paths.request(&self.peer, request))
-            .collect();
-        let far = Arc::clone(self);
-        let end = async move {
-            for answer in answers {
-                match answer.await {
-                    Ok(Response::Done) => {}
-                    Ok(other) => return Err(failed(far.told(&other))),
-                    Err(error) => return Err(failed(far.link_lost(&error))),
-                }
-            }
-            Ok(())
-        };
+        let ask = |request| self.paths.request(&self.peer, request);
         if !self.is_async() {
-            return Box::pin(end);
+            let answers: Vec<_> = requests.into_iter().map(ask).collect();
+            let far = Arc::clone(self);
+            return Box::pin(async move { far.end(offset, answers).await });
         }
-        self.on_the_way.fetch_add(cost, Ordering::AcqRel);
-        let far = Arc::clone(self);
+        let refused = |reason| Box::pin(std::future::ready(Err(IoError::Write { offset, reason })));
+        if self.on_the_way() + cost > ON_THE_WAY {
+            let peer = &self.peer;
+            return refused(format!(
+                "more than {ON_THE_WAY} bytes would be on their way to {peer}"
+            ));
+        }
         let Some(array) = self.array.upgrade() else {
-            return Box::pin(std::future::ready(Err(failed(
-                "the array is shutting down".into(),
-            ))));
+            return refused("the array is shutting down".to_owned());
         };
-        array.runtime.spawn(async move {
-            if let Err(error) = end.await {
-                *lock(&far.lost) = Some(error.to_string());
-                // The host has its answer: what the far side does not have is known only as "since the last flush".
-                far.lose(&error.to_string());
-            }
-            far.on_the_way.fetch_sub(cost, Ordering::AcqRel);
-            far.arrived.notify_waiters();
+        self.on_the_way.fetch_add(cost, Ordering::AcqRel);
+        let mut sent = lock(&self.sent);
+        let answers = requests.into_iter().map(ask).collect();
+        sent.count += 1;
+        let ends = sent.ends.get_or_insert_with(|| {
+            let (ends, arriving) = mpsc::unbounded_channel();
+            array.runtime.spawn(take_ends(Arc::downgrade(self), arriving));
+            ends
         });
+        // Its receiver lives as long as this volume.
+        let _ = ends.send((offset, cost, answers));
         Box::pin(std::future::ready(Ok(())))
     }
 
-    async fn all_arrived(&self) {
-        loop {
-            let arrived = self.arrived.notified();
-            tokio::pin!(arrived);
-            arrived.as_mut().enable();
-            if self.on_the_way() == 0 {
-                return;
+    async fn end(&self, offset: u64, answers: Vec<PathFuture>) -> Result<(), IoError> {
+        let failed = |reason| IoError::Write { offset, reason };
+        for answer in answers {
+            match answer.await {
+                Ok(Response::Done) => {}
+                Ok(other) => return Err(failed(self.told(&other))),
+                Err(error) => return Err(failed(self.link_lost(&error))),
             }
-            arrived.await;
         }
+        Ok(())
+    }
+
+    /// Until what is on its way now has arrived.
+    async fn all_arrived(&self) {
+        let count = lock(&self.sent).count;
+        let mut arrived = self.arrived.subscribe();
+        // It fails only without a sender, which is here.
+        let _ = arrived.wait_for(|arrived| *arrived >= count).await;
     }
 
     /// A refusal for people.
@@ -326,12 +334,22 @@ impl FarVolume {
         if let Some(array) = self.array.upgrade()
             && array.remote.far(self.id).is_some_and(is_me)
         {
-            array.remote.unlink(&array, self.id, reason);
-            array.feed([Input::Link {
-                volume: self.id,
-                up: false,
-            }]);
+            array.remote.lost(&array, self.id, reason);
         }
+    }
+}
+
+/// Takes the ends of async writes, one after another, while the volume is there.
+async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<OnTheWay>) {
+    while let Some((offset, cost, answers)) = arriving.recv().await {
+        let Some(far) = far.upgrade() else { return };
+        if let Err(error) = far.end(offset, answers).await {
+            *lock(&far.lost) = Some(error.to_string());
+            // The host has its answer: what the far side does not have is known only as "since the last flush".
+            far.lose(&error.to_string());
+        }
+        far.on_the_way.fetch_sub(cost, Ordering::AcqRel);
+        far.arrived.send_modify(|arrived| *arrived += 1);
     }
 }
 

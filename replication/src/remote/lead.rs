@@ -95,8 +95,7 @@ impl Array {
         let foreign = pair.foreign_id();
         if !self.remote.is_up(&pair.peer) {
             if self.remote.is_linked(foreign) {
-                self.remote.unlink(self, foreign, "it is down");
-                self.set_link(foreign, false);
+                self.remote.lost(self, foreign, "it is down");
             }
             return Ok(());
         }
@@ -178,11 +177,10 @@ impl Array {
         self.remote.add_far(self, pair);
         lock(&self.remote.told).remove(&foreign);
         lock(&self.remote.linked).insert(foreign);
-        self.set_link(foreign, true);
-    }
-
-    fn set_link(self: &Arc<Self>, foreign: VolumeId, up: bool) {
-        self.feed([Input::Link { volume: foreign, up }]);
+        self.feed([Input::Link {
+            volume: foreign,
+            up: true,
+        }]);
     }
 
     /// The other side has become the primary without us.

@@ -195,8 +195,24 @@ impl Remote {
         lock(&self.told).remove(&foreign);
     }
 
+    /// The link does not serve this pair any more, or not as before: the engine hears of it, and both sides compare notes anew.
+    ///
+    /// They may be about to have done so already, by another task, which tells the engine that the link is there. Whoever of the two
+    /// tells it last, notes are compared once more then: so what the engine believes never stays behind what is known here.
+    pub(crate) fn lost(&self, array: &Arc<Array>, foreign: VolumeId, reason: &str) {
+        self.unlink(array, foreign, reason);
+        array.feed([Input::Link {
+            volume: foreign,
+            up: false,
+        }]);
+        if lock(&self.linked).remove(&foreign) {
+            lock(&self.told).remove(&foreign);
+            self.wake.notify_one();
+        }
+    }
+
     /// What both sides know of each other is out of date.
-    pub(crate) fn unlink(&self, array: &Array, foreign: VolumeId, reason: &str) {
+    fn unlink(&self, array: &Array, foreign: VolumeId, reason: &str) {
         if lock(&self.linked).remove(&foreign) {
             lock(&self.told).remove(&foreign);
             let name = self.name(foreign).unwrap_or_default();
@@ -256,8 +272,7 @@ impl Array {
         let Some(array) = self.strong() else { return };
         for pair in array.remote.pairs().into_iter().filter(|pair| pair.peer == *peer) {
             let volume = pair.foreign_id();
-            array.remote.unlink(&array, volume, reason);
-            array.feed([Input::Link { volume, up: false }]);
+            array.remote.lost(&array, volume, reason);
         }
     }
 

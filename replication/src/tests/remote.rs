@@ -2,6 +2,7 @@
 
 mod chaos;
 mod deep;
+mod losses;
 mod policy;
 mod three;
 

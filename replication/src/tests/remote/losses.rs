@@ -1,0 +1,894 @@
+//! Two systems that lose power, over a link that is cut between any two messages and delivers what is not ordered in any order, under hosts
+//! that never pause. After each fault the far side is what docs/remote.md promises, or refuses to be taken over.
+//!
+//! # What must hold
+//!
+//! Each write has a number, and the moments at which it was issued and acknowledged. Let `t` be the latest moment at which a write
+//! was issued that is found at the far side: every write acknowledged before `t` must be there too, or one after it to the same
+//! block. That is what *the beginning of what was written* means, over both pairs. The same holds for the moment up to which
+//! both were equal for certain: in sync mode that of the cut that ended DUPLEX, in both modes that of a flush.
+//!
+//! Faults come from a seed; how threads take turns does not.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, AtomicUsize},
+};
+
+use target_core::{media::Media, scsi_model::control::Request as ControlRequest, volume::Extent};
+use tokio::{
+    sync::{Notify, RwLock},
+    task::JoinHandle,
+};
+
+use super::*;
+
+/// Blocks written to of each volume: two a track, tracks of all regions.
+const BLOCKS: u64 = 96;
+const BLOCK: usize = 4096;
+const WRITERS: u64 = 3;
+const LONG: Duration = Duration::from_secs(60);
+
+fn place(block: u64) -> u64 {
+    block / 2 * (10 * u64::from(TRACK)) + block % 2 * BLOCK as u64
+}
+
+struct Dice(Mutex<u64>);
+
+impl Dice {
+    fn below(&self, n: u64) -> u64 {
+        let mut state = lock(&self.0);
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 11) % n
+    }
+}
+
+/// A disk with a cache that is lost with the power.
+struct Volatile(Mutex<[Vec<u8>; 2]>);
+
+impl Volatile {
+    fn new() -> Self {
+        Self(Mutex::new([vec![0; SIZE as usize], vec![0; SIZE as usize]]))
+    }
+
+    /// Any block that was not flushed since it was written may be as it was then.
+    fn lose_power(&self, dice: &Dice) {
+        let [now, stable] = &mut *lock(&self.0);
+        let all = dice.below(3) == 0;
+        for (now, stable) in now.chunks_mut(BLOCK).zip(stable.chunks_mut(BLOCK)) {
+            if now != stable && (all || dice.below(2) == 0) {
+                now.copy_from_slice(stable);
+            } else {
+                stable.copy_from_slice(now);
+            }
+        }
+    }
+}
+
+impl Media for Volatile {
+    fn length(&self) -> u64 {
+        SIZE
+    }
+
+    fn set_length(&self, _: u64) -> Result<(), IoError> {
+        Err(IoError::Internal("it has one length".into()))
+    }
+
+    fn never_waits(&self) -> bool {
+        true
+    }
+
+    fn caches_writes(&self) -> bool {
+        true
+    }
+
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
+        Fast::Done(self.read_at(offset, buffer))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), IoError> {
+        let at = offset as usize;
+        buffer.copy_from_slice(&lock(&self.0)[0][at..at + buffer.len()]);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8], durable: bool) -> Result<(), IoError> {
+        let at = offset as usize;
+        let [now, stable] = &mut *lock(&self.0);
+        now[at..at + data.len()].copy_from_slice(data);
+        if durable {
+            stable[at..at + data.len()].copy_from_slice(data);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), IoError> {
+        let [now, stable] = &mut *lock(&self.0);
+        stable.copy_from_slice(now);
+        Ok(())
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> Result<(), IoError> {
+        self.write_at(offset, &vec![0; length as usize], false)
+    }
+
+    fn zero(&self, offset: u64, length: u64) -> Result<(), IoError> {
+        self.punch(offset, length)
+    }
+
+    fn extents(&self, offset: u64, _: usize) -> Result<Vec<Extent>, IoError> {
+        Ok(vec![Extent {
+            offset,
+            length: SIZE - offset,
+            mapped: true,
+        }])
+    }
+}
+
+type Delivery = (u64, Request, oneshot::Sender<Response>);
+
+/// Both ways of the link. A connection has a number; what belongs to an earlier one is never delivered.
+struct Link {
+    dice: Dice,
+    slots: [Slot; 2],
+    up: AtomicBool,
+    connection: AtomicU64,
+    /// Messages that still pass before it is cut.
+    left: AtomicU64,
+    cuts: watch::Sender<u64>,
+    serving: AtomicUsize,
+    served: Notify,
+    ledger: Arc<Ledger>,
+}
+
+const UNCUT: u64 = u64::MAX;
+
+impl Link {
+    fn is(&self, connection: u64) -> bool {
+        self.up.load(Ordering::SeqCst) && self.connection.load(Ordering::SeqCst) == connection
+    }
+
+    /// One more message would pass. `false`: it does not.
+    fn passes(&self, connection: u64) -> bool {
+        let fewer = |left: u64| (left != UNCUT).then(|| left.saturating_sub(1));
+        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer) == Ok(0) {
+            self.cut();
+        }
+        self.is(connection)
+    }
+
+    fn cut(&self) {
+        self.left.store(UNCUT, Ordering::SeqCst);
+        if self.is(self.connection.load(Ordering::SeqCst)) {
+            self.note_equality();
+        }
+        if self.up.swap(false, Ordering::SeqCst) {
+            let next = self.connection.fetch_add(1, Ordering::SeqCst) + 1;
+            self.cuts.send_replace(next);
+        }
+    }
+
+    /// In sync mode, what was acknowledged until now is on both sides if the pair is DUPLEX still.
+    fn note_equality(&self) {
+        let now = self.ledger.now();
+        let Some(near) = lock(&self.slots[0]).upgrade() else {
+            return;
+        };
+        for volume in [1, 2] {
+            if self.ledger.mode == CopyMode::Sync && state_of(&near, volume) == Some(PairState::Duplex) {
+                self.ledger.equal_until(volume, now);
+            }
+        }
+    }
+
+    /// Both sides hear of the cut when all that had arrived is done, and only then are connected anew.
+    async fn settle(&self) {
+        loop {
+            let served = self.served.notified();
+            tokio::pin!(served);
+            served.as_mut().enable();
+            if self.serving.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            served.await;
+        }
+        for (slot, peer) in self.slots.iter().zip(["HF-B", "HF-A"]) {
+            if let Some(array) = lock(slot).upgrade() {
+                array.link_lost(&id(peer), "it was cut");
+            }
+        }
+    }
+
+    async fn mend(&self) {
+        if self.up.load(Ordering::SeqCst) {
+            return;
+        }
+        self.settle().await;
+        self.up.store(true, Ordering::SeqCst);
+        for slot in &self.slots {
+            if let Some(array) = lock(slot).upgrade() {
+                array.link_found();
+            }
+        }
+    }
+
+    async fn deliver(
+        self: Arc<Self>,
+        to: usize,
+        from: SystemId,
+        mut arriving: mpsc::UnboundedReceiver<Delivery>,
+    ) {
+        while let Some((connection, request, answer)) = arriving.recv().await {
+            if self.dice.below(4) == 0 {
+                tokio::task::yield_now().await;
+            }
+            self.serving.fetch_add(1, Ordering::SeqCst);
+            let array = lock(&self.slots[to]).upgrade();
+            let (true, Some(array)) = (self.passes(connection), array) else {
+                self.done();
+                continue;
+            };
+            let ordered = request.ordered();
+            let serving = array.serve(&from, 7, request);
+            drop(array);
+            let link = Arc::clone(&self);
+            let end = async move {
+                if !ordered && link.dice.below(3) == 0 {
+                    tokio::time::sleep(Duration::from_micros(link.dice.below(2000))).await;
+                }
+                let response = serving.await;
+                if link.passes(connection) {
+                    let _ = answer.send(response);
+                }
+                link.done();
+            };
+            if ordered {
+                end.await;
+            } else {
+                tokio::spawn(end);
+            }
+        }
+    }
+
+    fn done(&self) {
+        if self.serving.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.served.notify_waiters();
+        }
+    }
+}
+
+struct End {
+    link: Arc<Link>,
+    requests: mpsc::UnboundedSender<Delivery>,
+}
+
+impl Paths for End {
+    fn request(&self, _: &SystemId, request: Request) -> PathFuture {
+        let gone = || NoPath("the link is cut".to_owned());
+        let mut cuts = self.link.cuts.subscribe();
+        let connection = *cuts.borrow_and_update();
+        if !self.link.is(connection) {
+            return Box::pin(std::future::ready(Err(gone())));
+        }
+        let (answer, answered) = oneshot::channel();
+        let _ = self.requests.send((connection, request, answer));
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                _ = cuts.changed() => Err(gone()),
+                response = answered => response.map_err(|_| gone()),
+            }
+        })
+    }
+
+    fn knows(&self, _: &SystemId) -> bool {
+        true
+    }
+
+    fn is_up(&self, _: &SystemId) -> bool {
+        self.link.up.load(Ordering::SeqCst)
+    }
+}
+
+/// One system: its disks outlive it.
+struct Site {
+    side: usize,
+    name: SystemId,
+    state: TempDir,
+    media: Vec<Arc<Volatile>>,
+    plain: Vec<Arc<PlainVolume>>,
+    array: Arc<Array>,
+}
+
+impl Site {
+    fn new(side: usize, name: &str) -> Self {
+        let identities = IdentityStore::ephemeral();
+        let media: Vec<_> = (0..4).map(|_| Arc::new(Volatile::new())).collect();
+        let volume = |(at, media): (usize, &Arc<Volatile>)| {
+            let config = VolumeConfig {
+                number: VolumeNumber(at as u32 + 1),
+                name: format!("vol{}", at + 1),
+                mirror_class: at > 1,
+                size: None,
+                backing: Backing::Memory,
+                block_size: 512,
+                physical_block_size: 512,
+                removable: false,
+                thin: true,
+                quota: None,
+            };
+            let media: Arc<dyn Media> = Arc::<Volatile>::clone(media);
+            PlainVolume::on_media(config, media, &identities).unwrap()
+        };
+        let plain: Vec<_> = media.iter().enumerate().map(volume).collect();
+        let state = TempDir::new().unwrap();
+        let name = id(name);
+        let array = Array::open(state.path(), name.clone(), TRACK, plain.clone()).unwrap();
+        Self {
+            side,
+            name,
+            state,
+            media,
+            plain,
+            array,
+        }
+    }
+
+    fn connect(&self, link: &Arc<Link>) {
+        let (requests, arriving) = mpsc::unbounded_channel();
+        *lock(&link.slots[self.side]) = Arc::downgrade(&self.array);
+        tokio::spawn(Arc::clone(link).deliver(1 - self.side, self.name.clone(), arriving));
+        let link = Arc::clone(link);
+        self.array.connect(Arc::new(End { link, requests }));
+    }
+
+    fn volume(&self, number: u32) -> Arc<PairedVolume> {
+        self.array.volume(VolumeNumber(number)).unwrap()
+    }
+
+    async fn out(&self, verb: OutVerb, flags: Flags, pairs: &[(u32, u32)]) -> Result<Reply, Refusal> {
+        let pair = |(primary, mirror): &(u32, u32)| VolumePair {
+            primary: VolumeNumber(*primary),
+            mirror: Some(VolumeNumber(*mirror)),
+        };
+        let members = pairs.iter().map(pair).collect();
+        let request = ControlRequest::Out {
+            verb,
+            flags,
+            members,
+            dry_run: false,
+        };
+        self.array.execute(request).await
+    }
+
+    /// Dies, with or without its power, and is started again; no link knows it yet.
+    async fn restart(&mut self, dice: Option<&Dice>) {
+        self.array.abandon().await;
+        if let Some(dice) = dice {
+            self.media.iter().for_each(|media| media.lose_power(dice));
+        }
+        self.array = Array::open(self.state.path(), self.name.clone(), TRACK, self.plain.clone()).unwrap();
+    }
+
+    /// Which write each block of a volume holds, for its hosts.
+    async fn found(&self, volume: u32) -> Option<Found> {
+        let mut found = Found::new();
+        for block in 0..BLOCKS {
+            let read = self.volume(volume).read(place(block), Buffer::new(BLOCK)).await;
+            match read {
+                Ok(data) => found.insert((volume, block), stamp(&data)),
+                Err(IoError::NotReady) => return None,
+                Err(error) => panic!("{error}"),
+            };
+        }
+        Some(found)
+    }
+}
+
+/// The remote pair of a volume.
+fn state_of(array: &Arc<Array>, volume: u32) -> Option<PairState> {
+    let remote = array.remote_pairs();
+    let pair = remote.iter().find(|pair| pair.local.0 == volume)?;
+    let views = array.pairs();
+    let view = views
+        .iter()
+        .find(|view| (view.primary, view.mirror) == pair.volumes())?;
+    Some(view.state)
+}
+
+fn data(write: usize) -> Bytes {
+    (write as u64).to_le_bytes().repeat(BLOCK / 8).into()
+}
+
+fn stamp(data: &[u8]) -> usize {
+    let (first, rest) = data.split_at(8);
+    assert!(rest.chunks(8).all(|word| word == first), "a block is torn");
+    u64::from_le_bytes(first.try_into().unwrap()) as usize
+}
+
+/// The write that each block of these volumes holds; 0 is none.
+type Found = BTreeMap<(u32, u64), usize>;
+
+#[derive(Debug, Clone, Copy)]
+struct Write {
+    place: (u32, u64),
+    issued: u64,
+    /// `u64::MAX`: never, or lost with the power of the primary, which may lose what was not flushed.
+    acked: u64,
+}
+
+/// All writes, and what is known of them.
+struct Ledger {
+    mode: CopyMode,
+    clock: AtomicU64,
+    /// By their number; the first is none.
+    writes: Mutex<Vec<Write>>,
+    /// Until when the far side had everything that was acknowledged, for volumes 1 and 2.
+    equal: [AtomicU64; 2],
+    /// Until when what was acknowledged is stable here.
+    stable: [AtomicU64; 2],
+}
+
+impl Ledger {
+    fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn equal_until(&self, volume: u32, moment: u64) {
+        self.equal[volume as usize - 1].fetch_max(moment, Ordering::SeqCst);
+    }
+
+    fn issue(&self, place: (u32, u64)) -> usize {
+        let mut writes = lock(&self.writes);
+        let (issued, acked) = (self.now(), u64::MAX);
+        writes.push(Write { place, issued, acked });
+        writes.len() - 1
+    }
+
+    fn acknowledge(&self, write: usize) {
+        let mut writes = lock(&self.writes);
+        writes[write].acked = self.now();
+    }
+
+    /// Everything acknowledged before these moments is there; the moments are given for volumes 1 and 2.
+    fn holds(&self, found: &Found, until: [u64; 2], what: &str) {
+        for (number, write) in lock(&self.writes).iter().enumerate().skip(1) {
+            let Some(held) = found.get(&write.place) else {
+                continue;
+            };
+            let missing = write.acked < until[write.place.0 as usize - 1] && *held < number;
+            assert!(
+                !missing,
+                "{what}: {:?} holds write {held}, not {number} {write:?}",
+                write.place
+            );
+        }
+    }
+
+    /// The latest moment at which something was issued that is found.
+    fn latest(&self, found: &Found) -> u64 {
+        let writes = lock(&self.writes);
+        found.values().map(|held| writes[*held].issued).max().unwrap_or(0)
+    }
+
+    /// It is the beginning of what was written, and has all that it had for certain.
+    fn is_prefix(&self, found: &Found, what: &str) {
+        let latest = self.latest(found);
+        let equal = |at: usize| self.equal[at].load(Ordering::SeqCst).max(latest);
+        self.holds(found, [equal(0), equal(1)], what);
+    }
+
+    /// Later writes than those found are nowhere.
+    fn forget_later(&self, found: &Found) {
+        for (number, write) in lock(&self.writes).iter_mut().enumerate() {
+            if found.get(&write.place).is_some_and(|held| *held < number) {
+                write.acked = u64::MAX;
+            }
+        }
+    }
+}
+
+struct Run {
+    dice: Arc<Dice>,
+    ledger: Arc<Ledger>,
+    link: Arc<Link>,
+    near: Arc<RwLock<Site>>,
+    far: Site,
+    writers: Vec<JoinHandle<()>>,
+}
+
+const BOTH: [(u32, u32); 2] = [(1, 1), (2, 2)];
+
+impl Run {
+    async fn new(seed: u64, mode: CopyMode) -> Self {
+        let dice = |n: u64| {
+            Dice(Mutex::new(
+                seed.wrapping_mul(2)
+                    .wrapping_add(n)
+                    .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                    | 1,
+            ))
+        };
+        let none = Write {
+            place: (0, 0),
+            issued: 0,
+            acked: 0,
+        };
+        let ledger = Arc::new(Ledger {
+            mode,
+            clock: AtomicU64::new(1),
+            writes: Mutex::new(vec![none]),
+            equal: Default::default(),
+            stable: Default::default(),
+        });
+        let link = Arc::new(Link {
+            dice: dice(0),
+            slots: Default::default(),
+            up: AtomicBool::new(true),
+            connection: AtomicU64::new(0),
+            left: AtomicU64::new(UNCUT),
+            cuts: watch::Sender::new(0),
+            serving: AtomicUsize::new(0),
+            served: Notify::new(),
+            ledger: Arc::clone(&ledger),
+        });
+        let (near, far) = (Site::new(0, "HF-A"), Site::new(1, "HF-B"));
+        near.connect(&link);
+        far.connect(&link);
+        for pair in BOTH {
+            let remote = Some((id("HF-B"), mode));
+            near.out(OutVerb::Establish { remote }, Flags::default(), &[pair])
+                .await
+                .unwrap();
+        }
+        let local = OutVerb::Establish { remote: None };
+        far.out(local, Flags::default(), &[(1, 3), (2, 4)]).await.unwrap();
+        let dice = Arc::new(dice(1));
+        let near = Arc::new(RwLock::new(near));
+        let writer = |number| {
+            tokio::spawn(write(
+                number,
+                Arc::clone(&dice),
+                Arc::clone(&ledger),
+                Arc::clone(&near),
+            ))
+        };
+        let mut run = Self {
+            writers: (0..WRITERS).map(writer).collect(),
+            dice,
+            ledger,
+            link,
+            near,
+            far,
+        };
+        run.until_duplex().await;
+        run
+    }
+
+    fn say(&self, what: impl Into<String>) {
+        println!("{} {}", self.ledger.now(), what.into());
+    }
+
+    async fn step(&mut self) {
+        tokio::time::sleep(Duration::from_micros(self.dice.below(20_000))).await;
+        match self.dice.below(16) {
+            0..=2 => {
+                let messages = self.dice.below(100);
+                self.say(format!("cut after {messages}"));
+                self.link.left.store(messages, Ordering::SeqCst);
+            }
+            3 => {
+                self.say("cut");
+                self.link.cut();
+            }
+            4..=7 => self.mend().await,
+            8 | 9 => self.lose_far().await,
+            10 | 11 => self.lose_near().await,
+            12 | 13 => self.flush().await,
+            _ => self.backup().await,
+        }
+    }
+
+    async fn mend(&mut self) {
+        self.say("mend");
+        self.link.mend().await;
+    }
+
+    async fn lose_far(&mut self) {
+        let power = self.dice.below(3) > 0;
+        self.say(format!("far dies, of power: {power}"));
+        self.link.cut();
+        self.far.restart(power.then_some(&*self.dice)).await;
+        self.link.settle().await;
+        self.far.connect(&self.link);
+    }
+
+    async fn lose_near(&mut self) {
+        let power = self.dice.below(3) > 0;
+        self.say(format!("near dies, of power: {power}"));
+        self.link.cut();
+        self.kill_near(power).await;
+        self.link.settle().await;
+        self.near.read().await.connect(&self.link);
+    }
+
+    /// What was stable is there; the rest may be gone.
+    async fn kill_near(&mut self, power: bool) {
+        let array = Arc::clone(&self.near.read().await.array);
+        array.abandon().await;
+        let mut near = self.near.write().await;
+        near.restart(power.then_some(&*self.dice)).await;
+        for volume in [1, 2] {
+            let found = near.found(volume).await.expect("it leads");
+            let stable = |at: usize| self.ledger.stable[at].load(Ordering::SeqCst);
+            let until = if power {
+                [stable(0), stable(1)]
+            } else {
+                [u64::MAX - 1; 2]
+            };
+            self.ledger.holds(&found, until, "the primary itself");
+            self.ledger.forget_later(&found);
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.say("flush");
+        for volume in [1, 2] {
+            let near = self.near.read().await;
+            let (now, array) = (self.ledger.now(), &near.array);
+            let equal = || state_of(array, volume) == Some(PairState::Duplex);
+            let before = equal();
+            near.volume(volume).flush().await.unwrap();
+            self.ledger.stable[volume as usize - 1].fetch_max(now, Ordering::SeqCst);
+            if before && equal() {
+                self.ledger.equal_until(volume, now);
+            }
+        }
+    }
+
+    /// Fig. 4: the image of both volumes is that of one moment of the command.
+    async fn backup(&mut self) {
+        let flags = Flags {
+            remote: true,
+            ..Flags::default()
+        };
+        let before = self.ledger.now();
+        let near = self.near.read().await;
+        let done = near.out(OutVerb::Split, flags, &[(1, 3), (2, 4)]).await;
+        drop(near);
+        let after = self.ledger.now();
+        self.say(format!("backup: {done:?}"));
+        if done.is_err() {
+            return;
+        }
+        let mut image = Found::new();
+        for volume in [3, 4] {
+            let Some(found) = self.far.found(volume).await else {
+                return;
+            };
+            image.extend(
+                found
+                    .into_iter()
+                    .map(|((_, block), held)| ((volume - 2, block), held)),
+            );
+        }
+        let latest = self.ledger.latest(&image);
+        assert!(
+            latest < after,
+            "the image holds what was written after the command"
+        );
+        self.ledger.holds(&image, [latest.max(before); 2], "the image");
+    }
+
+    /// The primary's site is lost, or only cut off; the far one takes over what it may.
+    async fn take_over(&mut self) {
+        let (dies, power) = (self.dice.below(3) > 0, self.dice.below(2) > 0);
+        self.say(format!("takeover: near dies {dies}, of power {power}"));
+        self.link.cut();
+        if dies {
+            let near = Arc::clone(&self.near);
+            near.read().await.array.abandon().await;
+        }
+        self.link.settle().await;
+        let force = Flags {
+            force: true,
+            ..Flags::default()
+        };
+        let (mut taken, mut found) = (Vec::new(), Found::new());
+        for pair in BOTH {
+            let done = self.far.out(OutVerb::Swap, force, &[pair]).await;
+            self.say(format!("takeover of {}: {done:?}", pair.0));
+            if done.is_ok() {
+                found.extend(self.far.found(pair.0).await.expect("it leads now"));
+                taken.push(pair);
+            }
+        }
+        self.ledger.is_prefix(&found, "after the takeover");
+        for volume in taken.iter().map(|pair| pair.0) {
+            let (block, write) = (self.dice.below(BLOCKS), self.ledger.issue((9, 0)));
+            self.far
+                .volume(volume)
+                .write(place(block), data(write), false)
+                .await
+                .unwrap();
+            found.insert((volume, block), write);
+        }
+        self.stop_writers().await;
+        if dies {
+            let mut near = self.near.write().await;
+            near.restart(power.then_some(&*self.dice)).await;
+            near.connect(&self.link);
+        }
+        self.mend().await;
+        for pair in &taken {
+            self.give_up_near(*pair).await;
+        }
+        self.until_duplex().await;
+        for (volume, _) in taken {
+            let now = self.far.found(volume).await.expect("it leads");
+            let before = found.range((volume, 0)..(volume + 1, 0));
+            assert!(before.eq(&now), "what was taken over has changed");
+        }
+    }
+
+    /// It follows by itself, or says that both have something.
+    async fn give_up_near(&mut self, pair: (u32, u32)) {
+        let near = self.near.read().await;
+        let leads = || {
+            let pairs = near.array.remote_pairs();
+            pairs.iter().any(|known| known.local.0 == pair.0 && known.leads)
+        };
+        let told = || {
+            let is = |text: String| text.contains("took over") && text.contains(&format!("pair {} ", pair.0));
+            near.array
+                .events()
+                .since(0)
+                .iter()
+                .any(|event| is(event.event.to_string()))
+        };
+        let until = tokio::time::Instant::now() + LONG;
+        while leads() && !told() {
+            assert!(tokio::time::Instant::now() < until, "nobody says who is right");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if leads() {
+            let force = Flags {
+                force: true,
+                ..Flags::default()
+            };
+            near.out(OutVerb::Cancel, force, &[pair]).await.unwrap();
+            self.far.out(OutVerb::Cancel, force, &[pair]).await.unwrap();
+            let remote = Some((id("HF-A"), self.ledger.mode));
+            let establish = OutVerb::Establish { remote };
+            self.far.out(establish, Flags::default(), &[pair]).await.unwrap();
+        }
+    }
+
+    async fn stop_writers(&mut self) {
+        for writer in self.writers.drain(..) {
+            writer.abort();
+            let _ = writer.await;
+        }
+    }
+
+    async fn until_duplex(&mut self) {
+        let near = Arc::clone(&self.near);
+        let equal = || async {
+            let near = near.read().await;
+            [1, 2].into_iter().all(|volume| {
+                let sides = [&near.array, &self.far.array];
+                sides
+                    .iter()
+                    .all(|array| state_of(array, volume) == Some(PairState::Duplex))
+            })
+        };
+        let until = tokio::time::Instant::now() + LONG;
+        while !equal().await {
+            assert!(tokio::time::Instant::now() < until, "it does not come to rest");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Faults have stopped: both are equal, and the leader has lost nothing.
+    async fn end(&mut self) {
+        self.link.left.store(UNCUT, Ordering::SeqCst);
+        self.mend().await;
+        if self.dice.below(2) == 0 {
+            if self.dice.below(3) > 0 {
+                self.until_duplex().await;
+                tokio::time::sleep(Duration::from_micros(self.dice.below(20_000))).await;
+            }
+            self.take_over().await;
+        } else {
+            self.until_duplex().await;
+            self.stop_writers().await;
+            self.until_duplex().await;
+            let near = self.near.read().await;
+            for volume in [1, 2] {
+                let found = near.found(volume).await.expect("it leads");
+                self.ledger.holds(&found, [u64::MAX - 1; 2], "in the end");
+            }
+        }
+        let near = self.near.read().await;
+        for volume in [1, 2] {
+            for site in [&*near, &self.far] {
+                // In async mode what is on its way arrives.
+                let _ = site.volume(volume).flush().await;
+            }
+            let at = volume as usize - 1;
+            let same = lock(&near.media[at].0)[0] == lock(&self.far.media[at].0)[0];
+            assert!(same, "the volumes {volume} differ");
+        }
+    }
+}
+
+/// What a failure is understood by.
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let near = self.near.try_read();
+        for site in near.as_deref().into_iter().chain([&self.far]) {
+            println!("{}: {:#?}", site.name, site.array.pairs());
+            for event in site.array.events().since(0).iter().rev().take(12).rev() {
+                println!("    {}", event.event);
+            }
+        }
+    }
+}
+
+/// A host: it writes its own blocks, and does not stop.
+async fn write(number: u64, dice: Arc<Dice>, ledger: Arc<Ledger>, near: Arc<RwLock<Site>>) {
+    loop {
+        let block = dice.below(BLOCKS / WRITERS) * WRITERS + number;
+        let volume = dice.below(2) as u32 + 1;
+        let site = near.read().await;
+        let write = ledger.issue((volume, block));
+        let written = site.volume(volume).write(place(block), data(write), false).await;
+        let failed = written.is_err();
+        if !failed {
+            ledger.acknowledge(write);
+        }
+        let foreign = |volume| {
+            site.array
+                .remote_pairs()
+                .iter()
+                .find(|pair| pair.local.0 == volume)
+                .map(|pair| pair.foreign)
+        };
+        // A host is no faster than a link for long.
+        let ahead = foreign(volume).map_or(0, |foreign| site.array.bytes_on_the_way(VolumeNumber(foreign)));
+        drop(site);
+        if failed || ahead > 32 * BLOCK as u64 || dice.below(8) == 0 {
+            tokio::time::sleep(Duration::from_micros(dice.below(1000))).await;
+        }
+    }
+}
+
+async fn run(seed: u64, mode: CopyMode) {
+    println!("HOLDFAST_LOSSES_SEED={seed} ({mode:?})");
+    let mut run = Run::new(seed, mode).await;
+    let whole = async {
+        for _ in 0..run.dice.below(16) {
+            run.step().await;
+        }
+        run.end().await;
+    };
+    let ended = tokio::time::timeout(2 * LONG, whole).await;
+    assert!(ended.is_ok(), "it hangs");
+}
+
+/// S50, S51, S58, S60, S61, S62, S63, S65, S74, S84: whatever dies or is cut, at any step.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_is_never_more_than_was_said() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let first = number("HOLDFAST_LOSSES_SEED").unwrap_or(1);
+    for seed in first..first + number("HOLDFAST_LOSSES_RUNS").unwrap_or(4) {
+        for mode in [CopyMode::Sync, CopyMode::Async] {
+            run(seed, mode).await;
+        }
+    }
+}
