@@ -1,11 +1,13 @@
 //! The one executor of replication requests: [`Request`] in, [`Reply`] or [`Refusal`] out, wherever it came from (a
 //! C0h/C1h CDB, the admin socket, the command line).
 //!
-//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`list`] those for several of them, [`deep`] compares both sides of a pair, [`reports`] answers the IN requests from the engine's views,
+//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`leader`] has the peer execute what only it can,
+//! [`list`] takes several pairs at once, [`deep`] compares both sides of a pair, [`reports`] answers the IN requests from the engine's views,
 //! [`refusals`] says in names and sentences why something is not done.
 
 mod backup;
 mod deep;
+mod leader;
 mod list;
 mod out;
 mod refusals;
@@ -65,7 +67,13 @@ impl Array {
             Request::Preview { verb, flags, pair } => {
                 self.preview(&verb, flags, pair).await.map(Reply::Preview)
             }
-            Request::Query(selector) => self.query(selector).map(Reply::Pairs),
+            Request::Query(selector) => {
+                let mut pairs = self.query(selector)?;
+                if matches!(selector, PairSelector::One(..)) {
+                    self.as_their_leaders_see_them(&mut pairs).await;
+                }
+                Ok(Reply::Pairs(pairs))
+            }
             Request::Verify { pairs, state } => self.verify(pairs, state).map(Reply::Verify),
             Request::Setup => Ok(Reply::Volumes(self.setup())),
             Request::ReportCapabilities => Ok(Reply::Capabilities(self.capabilities())),

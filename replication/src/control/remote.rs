@@ -149,7 +149,7 @@ impl Array {
         pair: &RemotePair,
         dry_run: bool,
     ) -> Result<Summary, Refusal> {
-        let _order = self.remote_orders().await;
+        let order = self.remote_orders().await;
         // It may have changed while others gave orders.
         let pair = &self
             .remote
@@ -158,6 +158,11 @@ impl Array {
         match verb {
             OutVerb::Swap => self.swap(pair, flags.force, dry_run).await,
             OutVerb::Cancel => self.cancel_remote(pair, flags.force, dry_run).await,
+            OutVerb::Establish { .. } | OutVerb::Split | OutVerb::Restore if !pair.leads => {
+                // The leader gives orders of its own for it, and this system must be free to take them.
+                drop(order);
+                self.ask_leader(verb, flags, pair, dry_run).await
+            }
             _ if !pair.leads => {
                 let message = format!(
                     "{} leads this pair: give the command there, or `swap` to lead it here",

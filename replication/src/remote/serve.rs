@@ -302,7 +302,7 @@ impl Array {
         self.obeyed(command).await
     }
 
-    /// The split of local mirrors that a backup asks for (430-460 of Fig. 4): their primaries follow the peer, and hold its
+    /// A command of a follower to its leader, or the split of local mirrors that a backup asks for (430-460 of Fig. 4): their primaries follow the peer, and hold its
     /// image now. A mirror that is apart is made equal first; the image is that of this moment all the same, for a
     /// split owes what it has not.
     async fn forwarded(self: &Arc<Self>, peer: &SystemId, command: &[u8]) -> Result<Response, Refused> {
@@ -312,6 +312,9 @@ impl Array {
             .ok_or_else(|| refused(format!("a command has 16 bytes at least, not {}", command.len())))?;
         let decoded = decode_cdb(cdb, data, VolumeNumber(u32::MAX))
             .map_err(|failure| refused(format!("the command forwarded is none: {failure:?}")))?;
+        if let Some(answer) = self.commanded_by_follower(peer, &decoded.request).await {
+            return answer;
+        }
         let ControlRequest::Out {
             verb: OutVerb::Split,
             members,
@@ -320,7 +323,7 @@ impl Array {
         } = decoded.request
         else {
             return Err(refused(
-                "only the split of a local mirror is forwarded".to_owned(),
+                "only the split of a local mirror, and commands to the leader of a pair, are forwarded".to_owned(),
             ));
         };
         let (mut pairs, mut apart, mut parted) = (Vec::new(), Vec::new(), Vec::new());

@@ -344,6 +344,38 @@ async fn a_restore_over_the_link() {
     systems.check_equal().await;
 }
 
+/// S70, S71, S73, S74, S79: the follower's host splits, writes, and has the leader restored; a primary that is in use is spared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_is_commanded_where_the_pair_is_followed() {
+    let systems = Systems::remote(CopyMode::Async).await;
+    let at_far = |verb| systems.far.out(verb, Flags::default(), &[(1, 1)]);
+    at_far(OutVerb::Split).await.unwrap();
+    systems.far.await_state((1, 1), PairState::Split).await;
+    systems.near.await_state((1, 1), PairState::Split).await;
+    systems.far.write(1, 65_536, pattern(9, 8192)).await.unwrap();
+    systems.near.write(1, 0, pattern(8, 512)).await.unwrap();
+    let refused = at_far(OutVerb::Restore).await.unwrap_err();
+    assert!(refused.message.contains("was written since"), "{refused:?}");
+    systems.near.await_state((1, 1), PairState::Split).await;
+    // The far side's write is given up, and the near one's goes over.
+    at_far(OutVerb::Establish { remote: None }).await.unwrap();
+    systems.near.await_state((1, 1), PairState::Duplex).await;
+    systems.far.await_state((1, 1), PairState::Duplex).await;
+    systems.check_equal().await;
+    assert_eq!(systems.near.read(1, 0, 512).await.unwrap(), pattern(8, 512));
+    at_far(OutVerb::Split).await.unwrap();
+    systems.far.await_state((1, 1), PairState::Split).await;
+    systems.far.write(1, 65_536, pattern(9, 8192)).await.unwrap();
+    at_far(OutVerb::Restore).await.unwrap();
+    systems.near.await_state((1, 1), PairState::Restored).await;
+    systems.far.await_state((1, 1), PairState::Duplex).await;
+    assert_eq!(systems.near.read(1, 65_536, 8192).await.unwrap(), pattern(9, 8192));
+    systems.check_equal().await;
+    systems.link(false);
+    let refused = at_far(OutVerb::Split).await.unwrap_err();
+    assert!(refused.message.contains("is down"), "{refused:?}");
+}
+
 /// S58: takeover with the peer and back again; only the differences go over the link.
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_change_together_and_back() {
@@ -541,7 +573,7 @@ async fn what_cannot_be_is_refused_on_both_sides() {
     systems.establish(CopyMode::Sync).await.unwrap();
     let there = systems
         .far
-        .out(OutVerb::Split, Flags::default(), &[(1, 1)])
+        .out(OutVerb::Suspend, Flags::default(), &[(1, 1)])
         .await
         .unwrap_err();
     assert!(there.message.contains("HF-A leads"), "{there:?}");
