@@ -85,9 +85,7 @@ impl Array {
     ) -> Option<Result<Response, (FailureCode, String)>> {
         let led = |primary: VolumeNumber, mirror: VolumeNumber| {
             let mut pairs = self.remote.pairs().into_iter();
-            pairs.find(|pair| {
-                pair.leads && pair.peer == *peer && pair.local == primary && pair.far == mirror
-            })
+            pairs.find(|pair| pair.leads && pair.peer == *peer && pair.local == primary && pair.far == mirror)
         };
         match request {
             ControlRequest::Query(PairSelector::One(primary, mirror)) => {
@@ -142,35 +140,34 @@ impl Array {
         )))
     }
 
-    /// S71: no host of this system uses the volume that is to be overwritten.
+    /// S71: no host of this system uses the volume that is to be overwritten. Once the restore has begun hosts see the restored volume, and
+    /// may use it.
     fn is_primary_at_rest(&self, pair: &RemotePair) -> Result<(), Refusal> {
-        let name = format!("{}:{}", self.system(), self.name(pair.local));
-        let advice = format!(
-            "; take it out of use, or have an operator give the restore on {}, which decides",
-            self.system()
-        );
-        if let Some(why) = self.host_use(pair.local) {
-            let message = format!("volume {name} is in use: {why}{advice}");
-            return Err(refusal(RefusalKind::InUse, message));
-        }
         let Some(view) = self.view_of(pair.foreign_id()) else {
             return Ok(());
         };
-        match view.state {
-            PairState::Split if view.mirror_invalid > 0 => {
-                let message = format!(
-                    "volume {name} was written since the pair was split ({} tracks), so a host uses it{advice}",
-                    view.mirror_invalid
-                );
-                Err(refusal(RefusalKind::InUse, message))
-            }
+        let name = format!("{}:{}", self.system(), self.name(pair.local));
+        let why = match view.state {
+            PairState::Split if view.mirror_invalid > 0 => format!(
+                "it was written since the pair was split ({} tracks)",
+                view.mirror_invalid
+            ),
+            PairState::Split => match self.host_use(pair.local) {
+                Some(why) => why,
+                None => return Ok(()),
+            },
             // Not out of a restore: what the primary has is newer, and on its way by itself.
             PairState::Suspended if view.resumes => {
                 let message = format!("volume {name} is newer than its mirror: the pair resumes by itself");
-                Err(refusal(RefusalKind::State, message))
+                return Err(refusal(RefusalKind::State, message));
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "volume {name} is in use: {why}; take it out of use, or have the restore given on {}, whose operator may decide otherwise",
+            self.system()
+        );
+        Err(refusal(RefusalKind::InUse, message))
     }
 
     async fn forward_request(

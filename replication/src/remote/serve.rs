@@ -323,7 +323,8 @@ impl Array {
         } = decoded.request
         else {
             return Err(refused(
-                "only the split of a local mirror, and commands to the leader of a pair, are forwarded".to_owned(),
+                "only the split of a local mirror, and commands to the leader of a pair, are forwarded"
+                    .to_owned(),
             ));
         };
         let (mut pairs, mut apart, mut parted) = (Vec::new(), Vec::new(), Vec::new());

@@ -355,7 +355,10 @@ async fn a_restore_is_commanded_where_the_pair_is_followed() {
     systems.far.write(1, 65_536, pattern(9, 8192)).await.unwrap();
     systems.near.write(1, 0, pattern(8, 512)).await.unwrap();
     let refused = at_far(OutVerb::Restore).await.unwrap_err();
-    assert!(refused.message.contains("was written since"), "{refused:?}");
+    assert!(
+        refused.message.contains("written since the pair was split"),
+        "{refused:?}"
+    );
     systems.near.await_state((1, 1), PairState::Split).await;
     // The far side's write is given up, and the near one's goes over.
     at_far(OutVerb::Establish { remote: None }).await.unwrap();
@@ -369,7 +372,10 @@ async fn a_restore_is_commanded_where_the_pair_is_followed() {
     at_far(OutVerb::Restore).await.unwrap();
     systems.near.await_state((1, 1), PairState::Restored).await;
     systems.far.await_state((1, 1), PairState::Duplex).await;
-    assert_eq!(systems.near.read(1, 65_536, 8192).await.unwrap(), pattern(9, 8192));
+    assert_eq!(
+        systems.near.read(1, 65_536, 8192).await.unwrap(),
+        pattern(9, 8192)
+    );
     systems.check_equal().await;
     systems.link(false);
     let refused = at_far(OutVerb::Split).await.unwrap_err();

@@ -5,6 +5,7 @@ mod generations;
 mod link;
 mod names;
 mod pairs;
+mod restore;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
         BackupArgs, CancelArgs, ConfigArgs, EstablishArgs, ForceArgs, GroupCommand, How, OnLinkLossArgs,
         PairArgs, PendingArgs, QueryArgs, Reach, RestoreArgs, RestoreOptions, SplitArgs, VerifyArgs, Wait,
     },
+    restore::{FarRestoreArgs, RestoreFilesArgs},
 };
 
 const NAMES: &str = "\
@@ -94,6 +96,10 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Copy M back to P: what differs (TimeFinder: symmir restore; HORCM: pairresync -restore).
     Restore(RestoreArgs),
+    /// Run at the secondary's host: bring files back to the primary from an image at this site (Fig. 5; docs/restore.md).
+    RestoreFiles(RestoreFilesArgs),
+    /// Run at the secondary's system: make the primary what an image at this site is (Fig. 6; docs/restore.md).
+    RestoreVolume(FarRestoreArgs),
     /// Hold a mirror against pair commands, or take a volume away from hosts.
     Config(ConfigArgs),
     /// Dissolve the pair and forget its history (TimeFinder: symmir cancel; HORCM: pairsplit -S).

@@ -1,10 +1,8 @@
 //! `backup`: an image at the far site (Fig. 4), with hooks that freeze the application and thaw it again.
 
-use std::process;
-
 use scsi_model::control::{Flags, OutVerb, VolumeNumber, VolumePair};
 
-use super::pairs;
+use super::{hooks, pairs};
 use crate::{
     args::{BackupArgs, FarVolume, VolumeName},
     failure::Failure,
@@ -31,21 +29,9 @@ pub(super) fn backup(system: &mut System, output: Output, args: &BackupArgs) -> 
     if args.how.dry_run {
         return pairs::image(system, output, OutVerb::Split, flags, member, args.how);
     }
-    run("--before", args.before.as_deref())?;
+    hooks::run("--before", args.before.as_deref())?;
     let taken = pairs::image(system, output, OutVerb::Split, flags, member, args.how);
     // Whatever came of it: who was frozen is thawed, and of two failures the first counts.
-    let thawed = run("--after", args.after.as_deref());
+    let thawed = hooks::run("--after", args.after.as_deref());
     taken.and(thawed)
-}
-
-fn run(hook: &str, command: Option<&str>) -> Result<(), Failure> {
-    let Some(command) = command else { return Ok(()) };
-    let ended = process::Command::new("sh")
-        .args(["-c", command])
-        .status()
-        .map_err(|error| Failure::Failed(format!("{hook} {command:?} could not be run: {error}")))?;
-    if ended.success() {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!("{hook} {command:?} failed: {ended}")))
 }

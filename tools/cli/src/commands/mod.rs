@@ -3,7 +3,9 @@
 mod administration;
 mod backup;
 mod deep;
+mod far_restore;
 mod generations;
+mod hooks;
 mod link;
 mod pairs;
 mod reports;
@@ -37,6 +39,8 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Establish(args) => pairs::establish(system, output, &args),
         Command::Split(args) => pairs::split(system, output, &args),
         Command::Backup(args) => backup::backup(system, output, &args),
+        Command::RestoreFiles(args) => far_restore::files(system, output, &args),
+        Command::RestoreVolume(args) => far_restore::volume(system, output, &args),
         Command::Restore(args) => pairs::restore(system, output, &args),
         Command::Config(args) => pairs::config(system, output, &args),
         Command::Cancel(args) => pairs::cancel(system, output, &args),

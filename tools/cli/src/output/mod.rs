@@ -1,5 +1,6 @@
 //! What is printed: tables for people, one JSON document for programs.
 
+pub(crate) mod bytes;
 pub(crate) mod progress;
 pub(crate) mod table;
 
