@@ -5,7 +5,8 @@
 //! In sync mode a write ends when the far system has answered it. In async mode it ends when it is on its way, in its place: the
 //! requests of all async pairs to a system leave in the order in which the engine issued them, and the far system carries
 //! them out one after another, so what it has is always the beginning of what was written here. How much may be on its way is
-//! limited; a write beyond that fails, which suspends the pair with marks. What was on its way and is not answered is one
+//! limited; a write beyond that fails, which suspends the pair with marks, and with it, at once, every async pair to that system: a later
+//! write of another pair would arrive where this one is missing. What was on its way and is not answered is one
 //! loss for all, told to the engine as a loss of the link: it marks every region that was written and not flushed since. A flush waits
 //! for everything that is on its way when it begins, and then for the far system's flush; a read likewise. (Not until nothing is on its way:
 //! hosts that never pause would keep it waiting for ever.)
@@ -15,7 +16,7 @@
 
 use std::sync::{
     Arc, Mutex, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -60,6 +61,9 @@ pub(crate) struct FarVolume {
     arrived: watch::Sender<u64>,
     /// Writes that were refused since the last flush, async only: the flush fails.
     lost: Mutex<Option<String>>,
+    /// A write to this system is missing there: nothing may follow it until both sides have compared notes, which makes a new one of
+    /// these. Async only.
+    gap: AtomicBool,
 }
 
 /// Async writes, in the order in which they went out.
@@ -88,6 +92,7 @@ impl FarVolume {
             sent: Mutex::default(),
             arrived: watch::Sender::new(0),
             lost: Mutex::new(None),
+            gap: AtomicBool::new(false),
         })
     }
 
@@ -256,15 +261,18 @@ impl FarVolume {
             return Box::pin(async move { far.end(offset, answers).await });
         }
         let refused = |reason| Box::pin(std::future::ready(Err(IoError::Write { offset, reason })));
-        if self.on_the_way() + cost > ON_THE_WAY {
-            let peer = &self.peer;
-            return refused(format!(
-                "more than {ON_THE_WAY} bytes would be on their way to {peer}"
-            ));
-        }
         let Some(array) = self.array.upgrade() else {
             return refused("the array is shutting down".to_owned());
         };
+        let peer = &self.peer;
+        if self.gap.load(Ordering::Acquire) {
+            return refused(format!("an earlier write is missing at {peer}"));
+        }
+        if self.on_the_way() + cost > ON_THE_WAY {
+            let reason = format!("more than {ON_THE_WAY} bytes would be on their way to {peer}");
+            self.leave_gap(&array, &reason);
+            return refused(reason);
+        }
         self.on_the_way.fetch_add(cost, Ordering::AcqRel);
         let mut sent = lock(&self.sent);
         let answers = requests.into_iter().map(ask).collect();
@@ -277,6 +285,24 @@ impl FarVolume {
         // Its receiver lives as long as this volume.
         let _ = ends.send((offset, cost, answers));
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// A write of this pair will not arrive: no async pair to that system sends anything from here on. The write is not answered
+    /// before this has returned, so whatever a host does because of it comes after.
+    fn leave_gap(&self, array: &Arc<Array>, reason: &str) {
+        if !self.is_in_use(array) {
+            return;
+        }
+        let all = array.remote.all_far();
+        let mut beside: Vec<_> = all.into_iter().filter(|far| far.peer == self.peer).collect();
+        beside.retain(|far| far.is_async() && !far.gap.swap(true, Ordering::AcqRel));
+        let (array, reason) = (Arc::clone(array), reason.to_owned());
+        // The engine may be what is sending.
+        array.runtime.clone().spawn(async move {
+            for far in beside {
+                far.lose(&reason);
+            }
+        });
     }
 
     async fn end(&self, offset: u64, answers: Vec<PathFuture>) -> Result<(), IoError> {
@@ -330,12 +356,17 @@ impl FarVolume {
 
     /// The engine hears of the loss before it hears what failed by it.
     fn lose(&self, reason: &str) {
-        let is_me = |far: Arc<Self>| std::ptr::eq(Arc::as_ptr(&far), self);
         if let Some(array) = self.array.upgrade()
-            && array.remote.far(self.id).is_some_and(is_me)
+            && self.is_in_use(&array)
         {
             array.remote.lost(&array, self.id, reason);
         }
+    }
+
+    /// Since both sides compared notes last: what went out before that is marked already.
+    fn is_in_use(&self, array: &Array) -> bool {
+        let is_me = |far: Arc<Self>| std::ptr::eq(Arc::as_ptr(&far), self);
+        array.remote.far(self.id).is_some_and(is_me)
     }
 }
 
@@ -346,7 +377,9 @@ async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<O
         if let Err(error) = far.end(offset, answers).await {
             *lock(&far.lost) = Some(error.to_string());
             // The host has its answer: what the far side does not have is known only as "since the last flush".
-            far.lose(&error.to_string());
+            if let Some(array) = far.array.upgrade() {
+                far.leave_gap(&array, &error.to_string());
+            }
         }
         far.on_the_way.fetch_sub(cost, Ordering::AcqRel);
         far.arrived.send_modify(|arrived| *arrived += 1);

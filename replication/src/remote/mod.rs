@@ -155,6 +155,11 @@ impl Remote {
         self.far.load().get(&foreign).cloned()
     }
 
+    /// All foreign volumes that I/O goes to.
+    fn all_far(&self) -> Vec<Arc<FarVolume>> {
+        self.far.load().values().cloned().collect()
+    }
+
     /// Is the link of this pair there?
     pub(crate) fn is_up(&self, peer: &SystemId) -> bool {
         self.paths().is_some_and(|paths| paths.is_up(peer))

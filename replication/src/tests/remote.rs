@@ -260,6 +260,48 @@ async fn a_lost_link_is_made_good() {
     }
 }
 
+/// More than may be on its way parts all async pairs to that system at once: what is there stays the beginning of what was written, over all
+/// of them. They come back by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_on_its_way_parts_the_whole_group() {
+    let systems = Systems::remote(CopyMode::Async).await;
+    let establish = OutVerb::Establish {
+        remote: Some((id("HF-B"), CopyMode::Async)),
+    };
+    let near = &systems.near;
+    near.out(establish, Flags::default(), &[(2, 2)]).await.unwrap();
+    near.await_state((2, 2), PairState::Duplex).await;
+    systems.far.faults[0].hold_writes(true);
+    let told = || {
+        let events = near.array.events().since(0);
+        let parted = |event: &str| event.contains("does not serve: more than");
+        events
+            .iter()
+            .filter(|record| parted(&record.event.to_string()))
+            .count()
+    };
+    for byte in 0..=64 {
+        assert_eq!(told(), 0, "after {byte} MiB");
+        near.write(1, 0, pattern(byte, 1 << 20)).await.unwrap();
+    }
+    near.write(2, 0, pattern(9, 8192)).await.unwrap();
+    tokio::time::timeout(SOON, async {
+        while told() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    // It waits behind all that was written before, as part of a copy.
+    assert_ne!(systems.far.media(2).await[..8192], pattern(9, 8192)[..]);
+    systems.far.faults[0].hold_writes(false);
+    for number in [1, 2] {
+        near.await_state((number, number), PairState::Duplex).await;
+        near.volume(number).flush().await.unwrap();
+        assert!(near.media(number).await == systems.far.media(number).await);
+    }
+}
+
 /// A peer that is started anew between two looks is not taken for the one that was there: what it lost is copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_was_lost_for_a_moment_is_compared_anew() {
