@@ -160,6 +160,8 @@ fn a_backup_at_the_far_site() {
     let events = systems.a.holdfast_ok(&["events"]);
     assert!(events.contains("were held back for"), "{events}");
     systems.part();
+    // Told in other words while it is being lost.
+    systems.until_linked(false);
     let refused = systems.a.holdfast(&["split", "--remote", "1", "2"]);
     assert_eq!(refused.code(), 1, "{}", refused.said());
     assert!(
