@@ -25,7 +25,15 @@ t "sg_prevent" eval 'sg_prevent --prevent 1 $sg && sg_prevent --allow $sg'
 t "sg_rtpg --decode" sg_rtpg --decode "$sg"
 t "sg_rtpg --extended" sg_rtpg --extended --decode "$sg"
 t "the port is active/optimized" eval 'sg_rtpg --decode $sg | grep -q "active/optimized"'
-t_rc 9 "SET TARGET PORT GROUPS is refused as invalid opcode" sg_raw "$sg" a4 0a 00 00 00 00 00 00 00 00 00 00
+t "SET TARGET PORT GROUPS without a list changes nothing" eval 'sg_raw $sg a4 0a 00 00 00 00 00 00 00 00 00 00 && sg_rtpg --decode $sg | grep -q "active/optimized"'
+port_is() { sg_rtpg --decode "$sg" | grep -q "$1"; }
+t "sg_stpg --standby" sg_stpg --standby "$sg"
+t "the port is in standby" port_is standby
+t "the unit is not ready, after a unit attention" eval 'sg_turs -n 3 $sg >/dev/null 2>&1; sg_turs $sg; [ $? = 2 ]'
+t "sg_stpg --active" sg_stpg --active "$sg"
+t "the port is active/non optimized" port_is "active/non optimized"
+t "sg_stpg --optimized" sg_stpg --optimized "$sg"
+t "the port is active/optimized again, and the unit ready" eval 'port_is active/optimized; sg_turs -n 3 $sg >/dev/null 2>&1; sg_turs $sg'
 
 # --- logs ----------------------------------------------------------------------------------
 sg_logs --brief -q "$sg" >/dev/null 2>&1

@@ -55,7 +55,7 @@ t "the mirror's LUN is ready, after a unit attention" ready
 t "VERIFY: none is duplex" eval '! in_state 02'
 
 # --- another host reads the mirror -----------------------------------------------------
-blockdev --flushbufs "$mirror"; blockdev --rereadpt "$mirror" 2>/dev/null
+blockdev --flushbufs "$mirror"; wait_for 20 blockdev --rereadpt "$mirror"
 t "host B mounts the mirror" mount -o ro,noload "$mirror" /b || bail "no mirror to mount"
 t "every file is right there" eval '(cd /b && sha256sum --quiet -c /tmp/sums)'
 t "host B unmounts it" umount /b

@@ -15,7 +15,7 @@ raw() { local rc; for _ in 1 2 3; do sg_raw "$@"; rc=$?; [ $rc = 6 ] || return $
 out() { raw "$sg" c1 "$1" "$2" 00 $P $M 00 00 00 00; }
 in_state() { raw -r 32 -o /tmp/verify "$sg" c0 01 "$1" 00 $P $M 00 00 20 00 && [ "$(od -An -tu1 -j28 -N1 /tmp/verify | tr -d ' ')" = 0 ]; }
 ready() { sg_turs -n 3 "$msg" >/dev/null 2>&1; sg_turs "$msg"; }
-fresh() { blockdev --flushbufs "$mirror"; blockdev --rereadpt "$mirror" 2>/dev/null; udevadm settle -t 60; }
+fresh() { blockdev --flushbufs "$mirror"; wait_for 20 blockdev --rereadpt "$mirror"; udevadm settle -t 60; }
 sums() { (cd "$1" && find d -type f -print0 | sort -z | xargs -0 sha256sum); }
 mkdir -p /mnt /b
 
