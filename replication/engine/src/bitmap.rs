@@ -164,25 +164,24 @@ impl Bitmap {
         self.recount();
     }
 
-    /// Tracks in this set or in the other, counted without making a third.
+    /// Tracks in any of these sets, counted without making another: 0 of none.
     ///
     /// # Panics
     /// Like [`Bitmap::union`].
     #[must_use]
-    pub fn union_count(&self, other: &Self) -> u64 {
-        assert_eq!(self.tracks, other.tracks, "bitmaps of one pair have one length");
-        if other.is_empty() {
-            return self.count;
+    pub fn union_count(sets: &[&Self]) -> u64 {
+        let tracks = sets.first().map_or(0, |set| set.tracks);
+        assert!(
+            sets.iter().all(|set| set.tracks == tracks),
+            "bitmaps of one pair have one length"
+        );
+        let some: Vec<&Self> = sets.iter().copied().filter(|set| !set.is_empty()).collect();
+        if let [one] = some[..] {
+            return one.count;
         }
-        let chunk = |index| match (&self.chunks[index], &other.chunks[index]) {
-            (Chunk::Mixed { words, .. }, Chunk::Mixed { words: more, .. }) => {
-                let both = words.iter().zip(more.iter());
-                both.map(|(a, b)| u64::from((a | b).count_ones())).sum()
-            }
-            (Chunk::Full, _) | (_, Chunk::Empty) => self.chunk_count(index),
-            _ => other.chunk_count(index),
-        };
-        (0..self.chunks.len()).map(chunk).sum()
+        (0..some.first().map_or(0, |set| set.chunks.len()))
+            .map(|index| union_of_chunks(&some, index))
+            .sum()
     }
 
     /// The 64 tracks of a region, lowest track in the lowest bit.
@@ -420,6 +419,31 @@ fn place(region: Region) -> (usize, usize) {
         (region.0 / CHUNK_WORDS as u64) as usize,
         (region.0 % CHUNK_WORDS as u64) as usize,
     )
+}
+
+/// Tracks of one chunk that are in any of the sets.
+fn union_of_chunks(sets: &[&Bitmap], index: usize) -> u64 {
+    let chunks = || sets.iter().map(|set| (*set, &set.chunks[index]));
+    if let Some((set, _)) = chunks().find(|(_, chunk)| **chunk == Chunk::Full) {
+        return set.chunk_range(index).len();
+    }
+    let mut mixed = chunks().filter_map(|(_, chunk)| match chunk {
+        Chunk::Mixed { ones, words } => Some((*ones, words)),
+        Chunk::Empty | Chunk::Full => None,
+    });
+    let Some((ones, first)) = mixed.next() else {
+        return 0;
+    };
+    let Some((_, second)) = mixed.next() else {
+        return u64::from(ones);
+    };
+    let mut all: Words = **first;
+    for more in core::iter::once(second).chain(mixed.map(|(_, words)| words)) {
+        for (word, more) in all.iter_mut().zip(more.iter()) {
+            *word |= more;
+        }
+    }
+    u64::from(count_ones(&all))
 }
 
 fn count_ones(words: &Words) -> u32 {

@@ -3,6 +3,8 @@
 //! Commands are taken one by one, in the order they came. One that joins or parts families waits at the head of the queue until the
 //! families are idle, and is validated again then, for faults may have come in between.
 
+use std::collections::BTreeSet;
+
 use crate::{
     change::Decided,
     command::{Command, Refused, Summary, Why},
@@ -27,6 +29,8 @@ pub(crate) struct Answer {
     pub(crate) summary: Summary,
     /// What it waits for.
     pub(crate) left: usize,
+    /// The volumes it promises to be stable.
+    images: BTreeSet<VolumeId>,
     /// A volume it promises to be stable and whose flush failed.
     pub(crate) unstable: Option<VolumeId>,
 }
@@ -47,7 +51,7 @@ impl Engine {
                 }
                 Ok(accepted) => accepted,
             };
-            // A no-op says that something is in force already: it waits until that is durable.
+            // A no-op says that something is in force already: it waits until that is durable, and stable where it promised to be.
             if !is_dry(&pending.command)
                 && accepted.decided.is_nothing()
                 && self.is_changing(&pending.command)
@@ -72,9 +76,12 @@ impl Engine {
         }
     }
 
-    /// Is a change of one of the command's volumes not durable yet?
+    /// Is a change of one of the command's volumes not durable yet, or the image that one promises not stable?
     fn is_changing(&self, command: &Command) -> bool {
-        let shut = |id: &VolumeId| self.volumes.get(id).is_some_and(|volume| volume.gate > 0);
+        let shut = |id: &VolumeId| {
+            self.volumes.get(id).is_some_and(|volume| volume.gate > 0)
+                || self.answers.values().any(|answer| answer.images.contains(id))
+        };
         match command {
             Command::Config { volume, .. } => shut(volume),
             Command::Remote {
@@ -88,17 +95,18 @@ impl Engine {
     }
 
     fn apply(&mut self, id: CommandId, accepted: Accepted, out: &mut Effects) {
-        let left = 1 + accepted.images.len();
+        let images = accepted.images;
         self.answers.insert(
             id,
             Answer {
                 summary: accepted.summary,
-                left,
+                left: 1 + images.len(),
+                images: images.clone(),
                 unstable: None,
             },
         );
         self.make(accepted.decided, Some(id), out);
-        for volume in accepted.images {
+        for volume in images {
             let token = self.token(Wait::SplitFlush { volume, command: id });
             out.push(Effect::Flush { token, volume });
         }

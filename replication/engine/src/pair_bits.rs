@@ -141,6 +141,29 @@ impl PairBits {
         }
     }
 
+    /// How many tracks `todo` has after a change before which the primary changes these tracks too. The maps stay as they are, and
+    /// none is made: they may be large.
+    #[must_use]
+    pub fn todo_after(&self, change: Change, primary_changes: &Bitmap) -> u64 {
+        let primary = [&self.primary_changed, primary_changes];
+        match change {
+            Change::Keep | Change::Part => self.todo.count(),
+            Change::OweAll => self.tracks(),
+            Change::OweUnion => {
+                let [changed, changes] = primary;
+                Bitmap::union_count(&[
+                    &self.todo,
+                    &self.unsettled,
+                    &self.mirror_changed,
+                    changed,
+                    changes,
+                ])
+            }
+            Change::StopIntoPrimary | Change::StopIntoMirror | Change::Equal => 0,
+            Change::OwePrimaryChanged => Bitmap::union_count(&primary),
+        }
+    }
+
     /// What the journal knows as owed: `todo` and `unsettled`.
     #[must_use]
     pub fn owed(&self) -> Bitmap {

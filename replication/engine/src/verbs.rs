@@ -354,9 +354,6 @@ impl Engine {
     /// How many tracks the pair's copy has left right after this change.
     fn owed_after(&self, id: PairId, change: Change) -> u64 {
         let pair = &self.pairs[&id];
-        let mut bits = pair.bits.clone();
-        bits.primary_changed.union(&self.to_come(pair.meta.primary, id));
-        bits.apply(change);
-        bits.todo.count()
+        pair.bits.todo_after(change, &self.to_come(pair.meta.primary, id))
     }
 }

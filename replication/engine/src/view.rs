@@ -109,9 +109,9 @@ impl Engine {
         // Counted, not made: a table of large volumes is looked at often, and hosts wait meanwhile.
         let (primary, mirror) = (&bits.primary_changed, &bits.mirror_changed);
         let (mirror_invalid, primary_invalid) = if restores {
-            (primary.count(), mirror.union_count(&bits.todo))
+            (primary.count(), Bitmap::union_count(&[mirror, &bits.todo]))
         } else {
-            (primary.union_count(&bits.todo), mirror.count())
+            (Bitmap::union_count(&[primary, &bits.todo]), mirror.count())
         };
         let rate = if pair.meta.state.is_copying() {
             pair.queue.rate

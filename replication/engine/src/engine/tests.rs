@@ -169,6 +169,11 @@ fn a_repeated_command_is_not_answered_before_the_first_is_durable() {
     };
     let (first, again) = (room.command(split()), room.command(split()));
     assert!(room.answers.is_empty(), "nothing is durable yet");
+    room.perform_without_flushes();
+    assert!(
+        room.answers.is_empty(),
+        "the record is durable, the image not stable yet"
+    );
     room.finish_command(again).unwrap();
     assert!(room.answers.contains_key(&first) || room.finish_command(first).is_ok());
     assert_eq!(room.state(2), PairState::Split);

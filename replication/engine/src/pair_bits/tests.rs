@@ -1,5 +1,5 @@
 use super::{Change, PairBits, Which};
-use crate::{ids::Region, track::TrackRange};
+use crate::{bitmap::Bitmap, ids::Region, track::TrackRange};
 use proptest::prelude::*;
 
 const TRACKS: u64 = 64;
@@ -41,6 +41,14 @@ fn each_change_moves_what_its_name_says() {
     assert_eq!(cases.map(|(change, _)| change), Change::ALL);
     for (change, expected) in cases {
         let mut bits = bits(START);
+        let mut changes = Bitmap::new(TRACKS);
+        for more in [0, 0b10_0001] {
+            changes.set_word(Region(0), more);
+            let mut with = bits.clone();
+            with.primary_changed.union(&changes);
+            with.apply(change);
+            assert_eq!(bits.todo_after(change, &changes), with.todo.count(), "{change:?}");
+        }
         bits.apply(change);
         assert_eq!(words(&bits), expected, "{change:?}");
     }

@@ -58,8 +58,9 @@ pub fn run(args: &Args) {
     let accepted = args.0.get("gate").map(|path| gate::read(path));
     machine::describe();
     let mut figures = Vec::new();
+    println!("\n| figure | value | goal | | measured |\n|---|---:|---:|---|---|");
     for part in args.s("only", "load,sessions,direct,copies").split(',') {
-        figures.extend(match part {
+        let measured = match part {
             "load" => workloads::measure(&plan, accepted.as_ref()),
             "sessions" => sessions::measure(&plan),
             "direct" => direct::measure(&plan),
@@ -68,9 +69,10 @@ pub fn run(args: &Args) {
                 eprintln!("there is no part {other}");
                 Vec::new()
             }
-        });
+        };
+        print(&measured);
+        figures.extend(measured);
     }
-    print(&figures);
     machine::load_average();
     if let Some(path) = args.0.get("accept") {
         gate::write(path, &figures);
@@ -90,7 +92,6 @@ impl Drop for Tidy<'_> {
 }
 
 fn print(figures: &[Figure]) {
-    println!("\n| figure | value | goal | | measured |\n|---|---:|---:|---|---|");
     for figure in figures {
         let (goal, met) = match figure.goal {
             Some(goal) if figure.value <= goal => (format!("{goal}"), "met"),

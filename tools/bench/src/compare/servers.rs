@@ -173,11 +173,11 @@ pub(super) struct Volume {
     pub(super) direct: bool,
 }
 
-/// The product with these volumes, which lie in `dir`, as its state does.
+/// The product with these volumes, which lie in `dir`, as its state does: of this daemon alone, for another part may have left pairs.
 pub(super) fn product(plan: &Plan, dir: &Path, volumes: &[Volume]) -> Server {
     let port = free_port();
     let mut text = format!(
-        "[system]\nid = \"BENCH\"\nstate_dir = \"{0}/state\"\n[iscsi]\nportals = [\"127.0.0.1:{port}\"]\n[admin]\nsocket = \"{0}/admin.sock\"\n",
+        "[system]\nid = \"BENCH\"\nstate_dir = \"{0}/state-{port}\"\n[iscsi]\nportals = [\"127.0.0.1:{port}\"]\n[admin]\nsocket = \"{0}/admin.sock\"\n",
         dir.display()
     );
     let mut luns = Vec::new();
