@@ -170,6 +170,12 @@ impl Engine {
         if splitting || parts && !primary.is_foreign() && !self.not_stable_at(id.0).is_empty() {
             accepted.images.insert(primary);
         }
+        // And where a restore brings it from: after a crash it brings again what it brought last.
+        if parts {
+            accepted
+                .images
+                .extend(self.incoming(primary).map(|other| other.0));
+        }
         let meta = PairMeta {
             state: to,
             mirror_ready: !splitting || instant,

@@ -298,38 +298,6 @@ fn an_image_that_a_resume_would_destroy_waits_for_a_command() {
     assert_eq!(room.disks[&VolumeId(2)], all(1));
 }
 
-/// O5: what a restore has brought to the primary's other mirror may be lost with power after that mirror was split.
-#[test]
-fn a_split_beside_a_restore_outlives_the_loss_of_caches() {
-    let mut room = Room::new(6, 3);
-    room.verb(ESTABLISH, &[(1, 2), (1, 3)]).unwrap();
-    room.settle();
-    room.verb(SPLIT, &[(1, 3)]).unwrap();
-    room.write(1, (0, BYTES), 50).unwrap();
-    room.settle();
-    room.verb(PROTECTED, &[(1, 3)]).unwrap();
-    let before = room.disks.clone();
-    room.perform_without_flushes();
-    assert_ne!(
-        room.disks[&VolumeId(2)],
-        before[&VolumeId(2)],
-        "the restore is at work"
-    );
-    room.command(Command::Pair {
-        verb: SPLIT,
-        members: vec![(VolumeId(1), VolumeId(2))],
-        dry_run: false,
-    });
-    room.perform_without_flushes();
-    room.crash();
-    // Nothing that was not flushed is left.
-    room.disks = before;
-    assert_eq!(room.read(1, (0, BYTES)).unwrap(), all(1));
-    room.settle();
-    assert_eq!(room.state(2), PairState::Split);
-    assert_eq!(room.read(2, (0, BYTES)).unwrap(), all(1));
-}
-
 #[test]
 fn an_image_that_cannot_be_flushed_is_not_answered_good() {
     let mut room = Room::new(5, 2);

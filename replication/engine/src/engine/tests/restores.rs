@@ -451,3 +451,59 @@ fn an_effect_that_ends_twice_counts_once() {
     room.settle();
     assert_eq!(room.state(2), PairState::Split);
 }
+
+/// O5: what a restore has brought to the primary's other mirror may be lost with power after that mirror was split.
+#[test]
+fn a_split_beside_a_restore_outlives_the_loss_of_caches() {
+    let mut room = Room::new(6, 3);
+    room.verb(ESTABLISH, &[(1, 2), (1, 3)]).unwrap();
+    room.settle();
+    room.verb(SPLIT, &[(1, 3)]).unwrap();
+    room.write(1, (0, BYTES), 50).unwrap();
+    room.settle();
+    room.verb(PROTECTED, &[(1, 3)]).unwrap();
+    let before = room.disks.clone();
+    room.perform_without_flushes();
+    assert_ne!(
+        room.disks[&VolumeId(2)],
+        before[&VolumeId(2)],
+        "the restore is at work"
+    );
+    room.command(Command::Pair {
+        verb: SPLIT,
+        members: vec![(VolumeId(1), VolumeId(2))],
+        dry_run: false,
+    });
+    room.perform_without_flushes();
+    room.crash();
+    // Nothing that was not flushed is left.
+    room.disks = before;
+    assert_eq!(room.read(1, (0, BYTES)).unwrap(), all(1));
+    room.settle();
+    assert_eq!(room.state(2), PairState::Split);
+    assert_eq!(room.read(2, (0, BYTES)).unwrap(), all(1));
+}
+
+/// O5: what a restore brings is a part of that image, and after a crash it is brought again: so it must be stable where it comes from.
+#[test]
+fn a_split_beside_a_restore_waits_until_what_is_restored_is_stable() {
+    let mut room = Room::new(6, 3);
+    room.verb(ESTABLISH, &[(1, 2), (1, 3)]).unwrap();
+    room.settle();
+    room.verb(SPLIT, &[(1, 3)]).unwrap();
+    room.settle();
+    room.write(3, (0, 4), 50).unwrap();
+    room.verb(RESTORE, &[(1, 3)]).unwrap();
+    let split = room.command(Command::Pair {
+        verb: SPLIT,
+        members: vec![(VolumeId(1), VolumeId(2))],
+        dry_run: false,
+    });
+    let of_source =
+        |effect: &Effect| matches!(effect, Effect::Flush { volume, .. } if *volume == VolumeId(3));
+    room.perform_all(|effect| !of_source(effect));
+    assert!(!room.answers.contains_key(&split), "the source is not stable yet");
+    room.finish_command(split).unwrap();
+    room.settle();
+    assert_eq!(room.read(2, (0, 4)).unwrap(), [50; 4]);
+}
