@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use iscsi_proto::{
-    bhs::{self, Header, ReadyToTransfer},
+    bhs::{self, Bhs, Header, ReadyToTransfer},
     data_flow::{DataOutFacts, R2t},
     framer::Frame,
     misbehaviour::Misbehaviour,
@@ -86,43 +86,57 @@ impl Session {
         }
     }
 
-    /// A Data-Out. It comes over the connection its command came by (RFC 7143 4.2.2.1: allegiance).
+    /// A Data-Out.
     pub(crate) fn data_out(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
-        let header = frame.bhs.view::<bhs::DataOut>();
+        let data = &pdu[frame.data.clone()];
+        self.take_data(at, frame.bhs, Data::Here(data), frame.data_intact);
+    }
+
+    /// A Data-Out whose data is in the buffer of its write already.
+    pub(crate) fn data_has_come(&mut self, at: usize, bhs: &Bhs, length: usize, is_intact: bool) {
+        self.take_data(at, bhs, Data::InPlace(length), is_intact);
+    }
+
+    /// It comes over the connection its command came by (RFC 7143 4.2.2.1: allegiance).
+    fn take_data(&mut self, at: usize, bhs: &Bhs, data: Data<'_>, is_intact: bool) {
+        let header = bhs.view::<bhs::DataOut>();
         let tag = header.initiator_task_tag.get();
         // Data of a task that has been failed or aborted may still be on its way: it is of no use.
         let Some(task) = self.tasks.collecting(tag) else {
             return;
         };
         if task.facts.link != self.links[at].id {
-            return self.refuse(at, frame.bhs, Misbehaviour::OutOfPlace(frame.bhs.opcode()));
+            return self.refuse(at, bhs, Misbehaviour::OutOfPlace(bhs.opcode()));
         }
-        let data = &pdu[frame.data.clone()];
         let start = header.buffer_offset.get() as usize;
         let facts = DataOutFacts {
             target_transfer_tag: header.target_transfer_tag.get(),
             data_sn: header.data_sn.get(),
             offset: header.buffer_offset.get(),
-            length: data.len() as u32,
+            length: data.length() as u32,
             is_final: header.is_final(),
-            is_intact: frame.data_intact,
+            is_intact,
         };
         match (task.flow.data_out(&facts), &mut task.buffer) {
             // It is asked for again.
-            (Ok(()), Some(_)) if !frame.data_intact => {}
-            (Ok(()), Some(buffer)) => buffer[start..start + data.len()].copy_from_slice(data),
+            (Ok(()), Some(_)) if !is_intact => {}
+            (Ok(()), Some(buffer)) => {
+                if let Data::Here(data) = data {
+                    buffer[start..start + data.len()].copy_from_slice(data);
+                }
+            }
             // Without a buffer nothing was asked for.
             (Ok(()), None) => return self.fail_collecting(tag, Misbehaviour::UnsolicitedDataNotAgreed),
             (Err(why), _) => {
                 if why == Misbehaviour::DataDigest {
-                    self.reject(at, frame.bhs, RejectReason::DataDigestError);
+                    self.reject(at, bhs, RejectReason::DataDigestError);
                 }
                 return self.fail_collecting(tag, why);
             }
         }
         let is_complete = task.flow.is_complete();
-        if !frame.data_intact {
-            self.reject(at, frame.bhs, RejectReason::DataDigestError);
+        if !is_intact {
+            self.reject(at, bhs, RejectReason::DataDigestError);
         }
         if is_complete {
             self.write_is_complete(tag);
@@ -154,6 +168,24 @@ impl Session {
     pub(crate) fn drop_collecting(&mut self, such: impl Fn(&CommandFacts) -> bool) {
         for task in self.tasks.take_collecting(such) {
             self.release_place(&task.facts);
+        }
+    }
+}
+
+/// Where the data of a PDU is.
+#[derive(Clone, Copy)]
+enum Data<'a> {
+    /// Here, to be copied into the buffer of its write.
+    Here(&'a [u8]),
+    /// There, this much.
+    InPlace(usize),
+}
+
+impl Data<'_> {
+    fn length(self) -> usize {
+        match self {
+            Self::Here(data) => data.len(),
+            Self::InPlace(length) => length,
         }
     }
 }

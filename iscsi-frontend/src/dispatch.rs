@@ -25,11 +25,18 @@ const EARLY_BYTES: usize = 1 << 20;
 
 impl Session {
     /// Handles the PDUs received on a connection, as long as their answers find room.
-    pub(crate) fn handle_batch(&mut self, at: usize) {
-        let link = &mut self.links[at];
-        if link.batch.is_empty() {
-            return;
+    pub(crate) fn handle_received(&mut self, at: usize) {
+        self.end_straight(at);
+        if !self.links[at].batch.is_empty() {
+            self.handle_batch(at);
         }
+        if self.links[at].batch.is_empty() {
+            self.begin_straight(at);
+        }
+    }
+
+    fn handle_batch(&mut self, at: usize) {
+        let link = &mut self.links[at];
         let mut batch = std::mem::take(&mut link.batch);
         loop {
             let link = &self.links[at];

@@ -24,6 +24,7 @@ mod sessions;
 mod snack;
 mod socket;
 mod statistics;
+mod straight;
 mod task_management;
 mod tasks;
 mod text;

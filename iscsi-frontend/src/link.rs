@@ -28,6 +28,8 @@ use crate::{
     sessions::{CloseReason, ConnectionView},
     socket::{ReceiveBuffer, send},
     statistics::{Cells, Counters},
+    straight::Straight,
+    tasks::Tasks,
     text::TextExchange,
 };
 
@@ -36,6 +38,9 @@ const SEND_BACKLOG: usize = 4 << 20;
 
 /// Bytes of answers that a connection keeps until they are acknowledged, for ErrorRecoveryLevel 1 and above.
 const KEPT_BYTES: usize = 16 << 20;
+
+/// Received at once while long Data-Out is awaited: a few headers. What follows a header can go straight to its place.
+const HEADERS: usize = 4 * 1024;
 
 /// How often a connection looks at the clock. One without traffic since the last look gives its large buffer back.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
@@ -109,8 +114,10 @@ pub(crate) struct Link {
     pub(crate) id: LinkId,
     pub(crate) cid: u16,
     pub(crate) local: SocketAddr,
-    socket: TcpStream,
-    receive: ReceiveBuffer,
+    pub(crate) socket: TcpStream,
+    pub(crate) receive: ReceiveBuffer,
+    /// A PDU whose data is received where it belongs; `receive` has what follows the data.
+    pub(crate) straight: Option<Box<Straight>>,
     pub(crate) framer: Framer,
     pub(crate) out: Outbound,
     pub(crate) status: StatusNumber,
@@ -165,6 +172,7 @@ impl Link {
             local: newcomer.wire.local,
             socket: newcomer.wire.socket,
             receive: newcomer.wire.receive,
+            straight: None,
             framer: Framer {
                 header_digest: digests.0,
                 data_digest: digests.1,
@@ -200,12 +208,12 @@ impl Link {
     }
 
     /// What the socket is ready for, of what is wanted of it.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ready> {
-        if self.batch.is_empty() && self.out.pending() < SEND_BACKLOG {
-            let fill = pin!(self.receive.fill(&mut self.socket));
-            if let Poll::Ready(count) = fill.poll(context) {
-                return Poll::Ready(Ready::Received(count));
-            }
+    pub(crate) fn poll(&mut self, tasks: &mut Tasks, context: &mut Context<'_>) -> Poll<Ready> {
+        if self.batch.is_empty()
+            && self.out.pending() < SEND_BACKLOG
+            && let Poll::Ready(count) = self.poll_receive(tasks, context)
+        {
+            return Poll::Ready(Ready::Received(count));
         }
         if !self.out.is_empty()
             && let Poll::Ready(writable) = self.socket.poll_write_ready(context)
@@ -213,6 +221,18 @@ impl Link {
             return Poll::Ready(Ready::Writable(writable));
         }
         Poll::Pending
+    }
+
+    fn poll_receive(&mut self, tasks: &mut Tasks, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.goes_straight() {
+            return self.poll_straight(tasks, context);
+        }
+        let most = if tasks.awaits_long_data() {
+            HEADERS
+        } else {
+            usize::MAX
+        };
+        pin!(self.receive.fill(&mut self.socket, most)).poll(context)
     }
 
     /// Takes in what the socket was ready for, at `now`.
@@ -232,6 +252,21 @@ impl Link {
         self.now = now;
         self.keepalive.heard(now);
         self.counters.bytes_in += count as u64;
+        match self.straight {
+            // Until the session has handled it, what follows is not looked at.
+            Some(_) => Ok(()),
+            None => self.survey(),
+        }
+    }
+
+    /// Looks at what has been received behind a PDU that went another way.
+    pub(crate) fn look_at_received(&mut self) {
+        if let Err(why) = self.survey() {
+            self.end(why);
+        }
+    }
+
+    fn survey(&mut self) -> Result<(), Ending> {
         let whole = self.receive.take_whole(&self.framer);
         if self.takes_more() {
             self.batch = whole?;

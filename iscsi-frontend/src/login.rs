@@ -104,7 +104,7 @@ pub(crate) async fn login(
         let pdu = loop {
             match receive.take_one(&framer)? {
                 Some(pdu) => break pdu,
-                None if receive.fill(socket).await? == 0 => return Err(LoginFailure::Hangup),
+                None if receive.fill(socket, usize::MAX).await? == 0 => return Err(LoginFailure::Hangup),
                 None => {}
             }
         };

@@ -150,7 +150,7 @@ impl Session {
             let wake = tokio::select! {
                 biased;
                 event = events.recv() => Wake::Event(event),
-                (at, ready) = poll_fn(|context| poll(&mut self.links, first, context)) => Wake::Link(at, ready),
+                (at, ready) = poll_fn(|context| poll(&mut self.links, &mut self.tasks, first, context)) => Wake::Link(at, ready),
                 () = stop.cancelled(), if !stopping => Wake::Stop,
                 () = &mut timer => Wake::Time,
             };
@@ -184,7 +184,7 @@ impl Session {
     fn make_progress(&mut self) {
         loop {
             for at in 0..self.links.len() {
-                self.handle_batch(at);
+                self.handle_received(at);
             }
             let mut has_room = false;
             for link in &mut self.links {
@@ -254,11 +254,16 @@ impl Session {
 }
 
 /// The first connection whose socket is ready, from the `first` on: none may starve the others.
-fn poll(links: &mut [Link], first: usize, context: &mut Context<'_>) -> Poll<(usize, Ready)> {
+fn poll(
+    links: &mut [Link],
+    tasks: &mut Tasks,
+    first: usize,
+    context: &mut Context<'_>,
+) -> Poll<(usize, Ready)> {
     let count = links.len();
     for step in 0..count {
         let at = (first + step) % count;
-        if let Poll::Ready(ready) = links[at].poll(context) {
+        if let Poll::Ready(ready) = links[at].poll(tasks, context) {
             return Poll::Ready((at, ready));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use iscsi_proto::framer::{FrameError, Framer, Outbound};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
@@ -34,19 +34,43 @@ impl ReceiveBuffer {
         }
     }
 
-    /// Reads what the socket has, 0 at its end. Safe to cancel.
-    pub(crate) async fn fill(&mut self, socket: &mut TcpStream) -> io::Result<usize> {
+    /// Reads what the socket has, 0 at its end: the rest of the PDU at the front, and not much more than `most` bytes behind it. Safe
+    /// to cancel.
+    pub(crate) async fn fill(&mut self, socket: &mut TcpStream, most: usize) -> io::Result<usize> {
         let wanted = if self.large { LARGE } else { SMALL };
-        let missing = self.next.saturating_sub(self.bytes.len());
+        let missing = self.missing();
         let spare = self.bytes.capacity() - self.bytes.len();
         // Making room may move a PDU that is not yet whole, so it is not done for every read.
         if spare < missing.max(wanted / 4) {
             self.bytes
                 .reserve(missing.max(wanted.saturating_sub(self.bytes.len())));
         }
-        let count = socket.read_buf(&mut self.bytes).await?;
+        let count = socket
+            .read_buf(&mut (&mut self.bytes).limit(missing.max(most)))
+            .await?;
         self.large |= self.bytes.len() == self.bytes.capacity();
         Ok(count)
+    }
+
+    /// What has come and was not taken.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How much the PDU at the front still needs, as far as is known.
+    pub(crate) fn missing(&self) -> usize {
+        self.next.saturating_sub(self.bytes.len())
+    }
+
+    /// Takes bytes off the front, of which there are so many, that are no whole PDU.
+    pub(crate) fn take(&mut self, count: usize) -> Bytes {
+        self.next = 0;
+        self.bytes.split_to(count).freeze()
+    }
+
+    /// Adds what was received elsewhere.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Takes the whole PDUs off the front; empty when there is none.

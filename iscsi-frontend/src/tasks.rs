@@ -8,6 +8,9 @@ use target_core::{buffer::Buffer, target::TaskAttribute};
 
 use crate::{link::LinkId, task_management::Fence};
 
+/// A write of this many bytes is long.
+const LONG: u32 = 64 * 1024;
+
 /// What a SCSI command said, as long as it is needed for its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandFacts {
@@ -79,6 +82,8 @@ pub(crate) struct Tasks {
     pub(crate) waiting: VecDeque<u32>,
     /// Bytes of all buffers of collecting writes.
     pub(crate) collected_bytes: usize,
+    /// Collecting writes of much data.
+    long: usize,
 }
 
 impl Tasks {
@@ -136,6 +141,7 @@ impl Tasks {
 
     pub(crate) fn insert_collecting(&mut self, task: Collecting) {
         self.count_in(&task.facts);
+        self.long += usize::from(task.facts.expected >= LONG);
         self.by_tag
             .insert(task.facts.tag, Task::Collecting(Box::new(task)));
     }
@@ -160,11 +166,23 @@ impl Tasks {
         }
     }
 
+    /// Is the data of a write on its way that is long enough to go straight to its place ([`crate::straight`])?
+    pub(crate) fn awaits_long_data(&self) -> bool {
+        self.long > 0
+    }
+
+    /// Where this part of the data of a write belongs, if it is collected, over this connection, and has its buffer.
+    pub(crate) fn place(&mut self, tag: u32, link: LinkId, start: usize, length: usize) -> Option<&mut [u8]> {
+        let task = self.collecting(tag).filter(|task| task.facts.link == link)?;
+        task.buffer.as_mut()?.get_mut(start..start.checked_add(length)?)
+    }
+
     /// Takes a write out: its data is complete, or it is to end.
     pub(crate) fn remove_collecting(&mut self, tag: u32) -> Option<Collecting> {
         match self.by_tag.remove(&tag)? {
             Task::Collecting(task) => {
                 self.count_out(&task.facts);
+                self.long -= usize::from(task.facts.expected >= LONG);
                 self.collected_bytes -= task.buffer.as_ref().map_or(0, |buffer| buffer.len());
                 Some(*task)
             }

@@ -11,13 +11,18 @@ pub fn crc32c(bytes: &[u8]) -> [u8; DIGEST_LENGTH] {
 
 /// The digest of `data` and the zeros that pad it to words.
 pub fn crc32c_padded(data: &[u8]) -> [u8; DIGEST_LENGTH] {
-    let padding = padding(data.len());
-    if padding == 0 {
-        return crc32c(data);
+    match padding(data.len()) {
+        0 => crc32c(data),
+        padding => crc32c_of(&[data, &[0; 3][..padding]]),
     }
+}
+
+/// The digest of these parts, one behind the other.
+pub fn crc32c_of(parts: &[&[u8]]) -> [u8; DIGEST_LENGTH] {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(data);
-    digest.update(&[0; 3][..padding]);
+    for part in parts {
+        digest.update(part);
+    }
     // A 32-bit algorithm fills the low half.
     (digest.finalize() as u32).to_le_bytes()
 }

@@ -17,7 +17,7 @@ use zerocopy::FromBytes;
 
 use crate::{
     bhs::{BHS_LENGTH, Bhs},
-    digest::{DIGEST_LENGTH, crc32c, padding},
+    digest::{DIGEST_LENGTH, crc32c, crc32c_of, padding},
 };
 
 /// How PDUs look on a connection in one direction.
@@ -69,6 +69,17 @@ pub struct Survey {
     pub whole: usize,
     /// How many bytes from `whole` on the next PDU needs as far as is known: a header at least.
     pub next: usize,
+}
+
+/// The parts of a PDU whose header segments are all there, and perhaps not more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Front {
+    /// Length of the header segments, with their digest.
+    pub header: usize,
+    /// Length of the data segment, without padding.
+    pub data: usize,
+    /// Length of the padding and digest behind it.
+    pub tail: usize,
 }
 
 /// One PDU, seen in place.
@@ -145,11 +156,29 @@ impl Framer {
         Ok(header + self.data_and_digest(data as usize))
     }
 
+    /// The header of the PDU at the front of `bytes`, which [`Framer::survey`] has looked at, and its parts; `None` while its header
+    /// segments are not all there.
+    pub fn front<'a>(&self, bytes: &'a [u8]) -> Option<(&'a Bhs, Front)> {
+        let (bhs, _) = Bhs::ref_from_prefix(bytes).ok()?;
+        let header = self.header_length(bhs);
+        let data = bhs.data_segment_length() as usize;
+        let tail = self.data_and_digest(data) - data;
+        (bytes.len() >= header).then_some((bhs, Front { header, data, tail }))
+    }
+
+    /// Does the digest in the `tail` of a PDU fit its data and padding? Always, when there is none.
+    pub fn is_intact(&self, data: &[u8], tail: &[u8]) -> bool {
+        match tail.split_last_chunk::<DIGEST_LENGTH>() {
+            Some((padding, digest)) if self.data_digest => crc32c_of(&[data, padding]) == *digest,
+            _ => true,
+        }
+    }
+
     /// The PDU at the front of `bytes`, which [`Framer::survey`] has found whole; `None` if it is not.
     pub fn open<'a>(&self, bytes: &'a [u8]) -> Option<Frame<'a>> {
         let (bhs, _) = Bhs::ref_from_prefix(bytes).ok()?;
         let ahs = bytes.get(BHS_LENGTH..BHS_LENGTH + bhs.ahs_length())?;
-        let start = BHS_LENGTH + ahs.len() + if self.header_digest { DIGEST_LENGTH } else { 0 };
+        let start = self.header_length(bhs);
         let data = start..start + bhs.data_segment_length() as usize;
         let length = start + self.data_and_digest(data.len());
         let segment = bytes.get(start..length)?;
@@ -164,6 +193,11 @@ impl Framer {
             data_intact,
             length,
         })
+    }
+
+    /// Length of the header segments with their digest.
+    fn header_length(&self, bhs: &Bhs) -> usize {
+        BHS_LENGTH + bhs.ahs_length() + if self.header_digest { DIGEST_LENGTH } else { 0 }
     }
 
     /// Length of a data segment with its padding and digest.

@@ -8,6 +8,7 @@ mod esxi;
 mod full_feature;
 mod isns;
 mod login;
+mod long_data;
 mod multi_connection;
 mod protocol_level;
 mod reassignment;
