@@ -65,7 +65,7 @@ enum Outcome {
 /// Does a READ or WRITE without lock and task, if the nexus is calm and the data at hand. `None`: nothing happened.
 pub(crate) fn execute_inline(seen: &MappedUnit, command: &ScsiCommand) -> Option<ScsiResponse> {
     // The order matters: in the gate first, then the look at the flag.
-    let _inside = seen.itl.tasks.enter()?;
+    let _inside = seen.itl().tasks.enter()?;
     let (plan, block_size) = plan_inline(seen, &command.cdb, command.data_out.len())?;
     let volume = seen.unit.volume();
     match plan.action {
@@ -97,7 +97,7 @@ pub(crate) fn execute_inline(seen: &MappedUnit, command: &ScsiCommand) -> Option
 
 /// As [`execute_inline`], for a READ whose data is to go to a place of the transport's.
 pub(crate) fn read_at_once(seen: &MappedUnit, cdb: &[u8], limit: u32, room: &mut dyn Room) -> ReadAtOnce {
-    let Some(_inside) = seen.itl.tasks.enter() else {
+    let Some(_inside) = seen.itl().tasks.enter() else {
         return ReadAtOnce::Other;
     };
     let Some((plan, block_size)) = plan_inline(seen, cdb, 0) else {
@@ -131,7 +131,7 @@ pub(crate) fn read_at_once(seen: &MappedUnit, cdb: &[u8], limit: u32, room: &mut
 
 /// As [`execute_inline`], for a WRITE of which nothing is kept.
 pub(crate) fn write_at_once(seen: &MappedUnit, cdb: &[u8], data: &Bytes) -> WriteAtOnce {
-    let Some(_inside) = seen.itl.tasks.enter() else {
+    let Some(_inside) = seen.itl().tasks.enter() else {
         return WriteAtOnce::Other;
     };
     let Some((plan, _)) = plan_inline(seen, cdb, data.len()) else {
@@ -154,7 +154,7 @@ pub(crate) fn write_at_once(seen: &MappedUnit, cdb: &[u8], data: &Bytes) -> Writ
 
 /// The plan of a plain READ or WRITE of a calm nexus that is inside its gate, and the block size.
 fn plan_inline(seen: &MappedUnit, cdb: &[u8], data_out_length: usize) -> Option<(Plan, u32)> {
-    if !seen.itl.is_calm() {
+    if !seen.itl().is_calm() {
         return None;
     }
     seen.unit.with_identity(|identity| {
@@ -178,10 +178,10 @@ pub(crate) fn execute(
     seen: &MappedUnit,
     command: ScsiCommand,
 ) -> Execution {
-    if let Some(inside) = seen.itl.tasks.enter_owned() {
+    if let Some(inside) = seen.itl().tasks.enter_owned() {
         return begin(nexus, luns, seen, command, Some(inside));
     }
-    let (nexus, gate) = (nexus.clone(), seen.itl.tasks.clone());
+    let (nexus, gate) = (nexus.clone(), seen.itl().tasks.clone());
     Execution::Later(Box::pin(async move {
         drop(gate.enter_when_open().await);
         finish(nexus.execute(command)).await
@@ -238,7 +238,7 @@ fn begin(
         plan,
         must_store,
         aborted,
-    } = unit.plan(seen.itl.id, &command.cdb, &command.data_out, &facts);
+    } = unit.plan(seen.itl().id, &command.cdb, &command.data_out, &facts);
     let expected = plan.data_out_length;
     let action = match plan.action {
         Action::Answer(answer) if must_store.is_none() && aborted.is_empty() => {
@@ -253,7 +253,7 @@ fn begin(
     let task = Task {
         nexus: nexus.clone(),
         unit: unit.clone(),
-        itl: seen.itl.clone(),
+        itl: seen.itl().clone(),
         identity,
         data_out: command.data_out,
         data_in_limit: limit,

@@ -88,6 +88,20 @@ pub(crate) struct ItlNexus {
 }
 
 impl ItlNexus {
+    fn new(id: NexusId, gate: Gate) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            calm: AtomicBool::new(false),
+            tasks: Arc::new(gate),
+            commands: CommandCounts::default(),
+        })
+    }
+
+    /// One that the unit does not know any more.
+    pub(crate) fn ended(id: NexusId) -> Arc<Self> {
+        Self::new(id, Gate::new())
+    }
+
     pub(crate) fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Acquire)
     }
@@ -216,12 +230,7 @@ impl LogicalUnit {
             } else {
                 Gate::new()
             };
-            let itl = Arc::new(ItlNexus {
-                id,
-                calm: AtomicBool::new(false),
-                tasks: Arc::new(gate),
-                commands: CommandCounts::default(),
-            });
+            let itl = ItlNexus::new(id, gate);
             server.device.attach(id, ports);
             server.nexuses.insert(id, itl.clone());
             if let Some(newcomers) = &mut server.newcomers {

@@ -1,8 +1,18 @@
 //! Which logical units an initiator sees under which numbers: LUN masking.
+//!
+//! A unit hears of an initiator with the first command that comes for it: a thousand sessions to a thousand units would else be a million
+//! nexuses, of which most are never used. What happened before, POWER ON OCCURRED (6h/29h/00h) stands for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
-use scsi_model::{control::VolumeNumber, lun};
+use scsi_model::{
+    control::VolumeNumber,
+    lun,
+    unit::{NexusId, NexusPorts},
+};
 
 use crate::logical_unit::{ItlNexus, LogicalUnit};
 
@@ -29,6 +39,28 @@ pub struct Access {
     pub luns: Vec<LunEntry>,
 }
 
+/// One I_T nexus as its units know it.
+pub(crate) struct Way {
+    pub(crate) id: NexusId,
+    ports: NexusPorts,
+    /// It has ended. Locked while a unit hears of it, or forgets it.
+    closed: Mutex<bool>,
+}
+
+impl Way {
+    pub(crate) fn new(id: NexusId, ports: NexusPorts) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            ports,
+            closed: Mutex::new(false),
+        })
+    }
+
+    pub(crate) fn closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One initiator's view of the units, each with its I_T_L nexus.
 #[derive(Default)]
 pub(crate) struct LunMap {
@@ -41,34 +73,71 @@ pub(crate) struct LunMap {
 #[derive(Clone)]
 pub(crate) struct MappedUnit {
     pub(crate) unit: Arc<LogicalUnit>,
-    pub(crate) itl: Arc<ItlNexus>,
+    way: Arc<Way>,
+    /// Under two numbers it is still one unit, with one nexus.
+    itl: Arc<OnceLock<Arc<ItlNexus>>>,
     pub(crate) read_only: bool,
 }
 
-impl LunMap {
-    /// The map of `access`. A unit that `before` has keeps its I_T_L nexus, for others `attach` makes one. Of
-    /// several entries with one number the last one counts.
-    pub(crate) fn new(
-        access: &Access,
-        before: &Self,
-        mut attach: impl FnMut(&LogicalUnit) -> Arc<ItlNexus>,
-    ) -> Self {
-        let entries: BTreeMap<u16, &LunEntry> = access.luns.iter().map(|entry| (entry.lun, entry)).collect();
-        let mut by_lun: BTreeMap<u16, MappedUnit> = BTreeMap::new();
-        for (lun, entry) in entries {
-            let same = |known: &&MappedUnit| Arc::ptr_eq(&known.unit, &entry.unit);
-            // Under two numbers it is still one unit, with one nexus.
-            let known = before.units().find(same).or_else(|| by_lun.values().find(same));
-            let itl = known.map_or_else(|| attach(&entry.unit), |known| known.itl.clone());
-            by_lun.insert(
-                lun,
-                MappedUnit {
-                    unit: entry.unit.clone(),
-                    itl,
-                    read_only: entry.read_only,
-                },
-            );
+impl MappedUnit {
+    /// The I_T_L nexus, which begins with the first look.
+    pub(crate) fn itl(&self) -> &Arc<ItlNexus> {
+        match self.itl.get() {
+            Some(itl) => itl,
+            None => self.first_look(),
         }
+    }
+
+    #[cold]
+    fn first_look(&self) -> &Arc<ItlNexus> {
+        let closed = self.way.closed();
+        self.itl.get_or_init(|| {
+            if *closed {
+                ItlNexus::ended(self.way.id)
+            } else {
+                self.unit.attach(self.way.id, self.way.ports.clone())
+            }
+        })
+    }
+
+    /// Has it begun?
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.itl.get().is_some()
+    }
+
+    /// The unit forgets the nexus, for good. The caller has [`Way::closed`] locked.
+    pub(crate) fn detach(&self) {
+        if self.is_in_use() {
+            self.unit.detach(self.way.id);
+        } else {
+            // A command that still has the old map finds a nexus that has ended.
+            let _ = self.itl.set(ItlNexus::ended(self.way.id));
+        }
+    }
+}
+
+impl LunMap {
+    /// The map of `access` for this nexus. A unit that `before` has keeps its I_T_L nexus. Of several entries with one number the
+    /// last one counts.
+    pub(crate) fn new(access: &Access, before: &Self, way: &Arc<Way>) -> Self {
+        let mut known: HashMap<*const LogicalUnit, Arc<OnceLock<Arc<ItlNexus>>>> = before
+            .units()
+            .map(|seen| (Arc::as_ptr(&seen.unit), seen.itl.clone()))
+            .collect();
+        let by_lun: BTreeMap<u16, MappedUnit> = access
+            .luns
+            .iter()
+            .map(|entry| {
+                let itl = known.entry(Arc::as_ptr(&entry.unit)).or_default();
+                let seen = MappedUnit {
+                    unit: entry.unit.clone(),
+                    way: way.clone(),
+                    itl: itl.clone(),
+                    read_only: entry.read_only,
+                };
+                (entry.lun, seen)
+            })
+            .collect();
         let numbers = by_lun.keys().copied().collect();
         Self {
             control: access.control,

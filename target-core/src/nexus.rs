@@ -1,7 +1,7 @@
 //! An I_T nexus: where commands arrive, and what happens to its logical units when it resets or ends.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     command::{Execution, ReadAtOnce, Room, ScsiCommand, WriteAtOnce},
     executor,
     logical_unit::LogicalUnit,
-    lun_map::{Access, LunMap},
+    lun_map::{Access, LunMap, Way},
     target::{InitiatorPort, Target},
 };
 
@@ -31,13 +31,11 @@ pub enum TmfRefusal {
 
 /// The path of one initiator port to one target port.
 pub struct Nexus {
-    id: NexusId,
+    way: Arc<Way>,
     target: Arc<Target>,
     initiator: InitiatorPort,
     portal_group: u16,
     luns: ArcSwap<LunMap>,
-    /// The nexus has ended; held while the map changes.
-    closed: Mutex<bool>,
 }
 
 impl Nexus {
@@ -48,18 +46,26 @@ impl Nexus {
         access: &Access,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let nexus = Self {
-            id: NexusId(NEXT.fetch_add(1, Ordering::Relaxed)),
+        let ports = NexusPorts {
+            initiator: unit::InitiatorPort {
+                name: initiator.name.clone(),
+                isid: initiator.isid,
+            },
+            target: TargetPort {
+                name: target.name().to_owned(),
+                portal_group,
+                relative_id: target.relative_port_id(portal_group),
+            },
+        };
+        let way = Way::new(NexusId(NEXT.fetch_add(1, Ordering::Relaxed)), ports);
+        let luns = LunMap::new(access, &LunMap::default(), &way);
+        Arc::new(Self {
+            way,
             target,
             initiator,
             portal_group,
-            luns: ArcSwap::default(),
-            closed: Mutex::new(false),
-        };
-        nexus
-            .luns
-            .store(Arc::new(nexus.map_of(access, &LunMap::default())));
-        Arc::new(nexus)
+            luns: ArcSwap::from_pointee(luns),
+        })
     }
 
     /// The initiator port.
@@ -84,7 +90,7 @@ impl Nexus {
             let answer = answer_absent_unit(&command.cdb, luns.numbers());
             return Execution::Done(executor::respond(answer, 0, command.data_in_limit));
         };
-        seen.itl.commands.count(&command.cdb);
+        seen.itl().commands.count(&command.cdb);
         match executor::execute_inline(seen, &command) {
             Some(response) => Execution::Done(response),
             None => executor::execute(self, &luns, seen, command),
@@ -97,7 +103,7 @@ impl Nexus {
         let Some(seen) = luns.get(command.lun) else {
             return self.execute(command);
         };
-        seen.itl.commands.count(&command.cdb);
+        seen.itl().commands.count(&command.cdb);
         executor::execute(self, &luns, seen, command)
     }
 
@@ -109,7 +115,7 @@ impl Nexus {
         };
         let read = executor::read_at_once(seen, cdb, limit, room);
         if matches!(read, ReadAtOnce::Done { .. }) {
-            seen.itl.commands.count(cdb);
+            seen.itl().commands.count(cdb);
         }
         read
     }
@@ -122,7 +128,7 @@ impl Nexus {
         };
         let written = executor::write_at_once(seen, cdb, data);
         if matches!(written, WriteAtOnce::Done { .. }) {
-            seen.itl.commands.count(cdb);
+            seen.itl().commands.count(cdb);
         }
         written
     }
@@ -146,7 +152,7 @@ impl Nexus {
 
     /// Another initiator's CLEAR TASK SET has ended commands of this one (SAM-5 5.14, 7.5).
     pub fn commands_cleared(&self, unit: &LogicalUnit) {
-        unit.raise_for(self.id, UnitAttention::CommandsCleared);
+        unit.raise_for(self.way.id, UnitAttention::CommandsCleared);
     }
 
     /// LOGICAL UNIT RESET (SAM-5 6.3.3): the state effects only, the caller ends the tasks of all nexuses.
@@ -167,25 +173,26 @@ impl Nexus {
     /// goes on. The state effects only, the caller ends the tasks of this nexus.
     pub fn reset(&self) {
         for seen in self.luns.load().units() {
-            seen.unit.nexus_loss(self.id);
+            seen.unit.nexus_loss(self.way.id);
         }
     }
 
     /// QUERY ASYNCHRONOUS EVENT (SAM-5 7.10): the additional response information about the next unit attention of this
     /// LUN; `None` when there is none.
     pub fn pending_event(&self, lun: [u8; 8]) -> Result<Option<[u8; 3]>, TmfRefusal> {
-        let unit = self.logical_unit(lun).ok_or(TmfRefusal::LunDoesNotExist)?;
-        Ok(unit.event_information(self.id))
+        let luns = self.luns.load();
+        let seen = luns.get(lun).ok_or(TmfRefusal::LunDoesNotExist)?;
+        Ok(seen.unit.event_information(seen.itl().id))
     }
 
     /// I_T nexus loss (SAM-5 6.3.4): the session ended. Its RESERVE(6) ends before this returns.
     pub fn close(&self) {
-        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closed = self.way.closed();
         if std::mem::replace(&mut closed, true) {
             return;
         }
         for seen in self.luns.load().units() {
-            seen.unit.detach(self.id);
+            seen.detach();
         }
     }
 
@@ -195,40 +202,23 @@ impl Nexus {
 
     /// The initiator may do and see something else from now on.
     pub(crate) fn remap(&self, access: &Access) {
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = self.way.closed();
         if *closed {
             return;
         }
         let before = self.luns.load_full();
-        let after = self.map_of(access, &before);
+        let after = LunMap::new(access, &before, &self.way);
         let changed = !after.same_units(&before);
         for gone in before.units().filter(|seen| !after.has(&seen.unit)) {
-            gone.unit.detach(self.id);
+            gone.detach();
         }
         if changed {
-            for seen in after.units() {
-                seen.unit.raise_for(self.id, UnitAttention::ReportedLunsChanged);
+            for seen in after.units().filter(|seen| seen.is_in_use()) {
+                seen.unit
+                    .raise_for(self.way.id, UnitAttention::ReportedLunsChanged);
             }
         }
         self.luns.store(Arc::new(after));
-    }
-
-    fn map_of(&self, access: &Access, before: &LunMap) -> LunMap {
-        LunMap::new(access, before, |unit| unit.attach(self.id, self.ports()))
-    }
-
-    fn ports(&self) -> NexusPorts {
-        NexusPorts {
-            initiator: unit::InitiatorPort {
-                name: self.initiator.name.clone(),
-                isid: self.initiator.isid,
-            },
-            target: TargetPort {
-                name: self.target.name().to_owned(),
-                portal_group: self.portal_group,
-                relative_id: self.target.relative_port_id(self.portal_group),
-            },
-        }
     }
 }
 

@@ -139,7 +139,7 @@ fn find<'a>(luns: &'a LunMap, wanted: &CopyUnit) -> Result<&'a MappedUnit, Sense
     if seen.unit.identity().block_size != wanted.block_size {
         return Err(Sense::illegal(sense_codes::INVALID_FIELD_IN_PARAMETER_LIST));
     }
-    if seen.unit.is_reserved() && !seen.itl.is_calm() {
+    if seen.unit.is_reserved() && !seen.itl().is_calm() {
         return Err(unreachable);
     }
     Ok(seen)

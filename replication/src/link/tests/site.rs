@@ -216,15 +216,23 @@ impl Recorder {
         let looking = async {
             loop {
                 let news = self.news.notified();
-                let seen = self.seen();
-                if look(&seen) {
-                    return seen;
+                // Looked at where it lies: it may be many megabytes.
+                let found = {
+                    let seen = lock(&self.seen);
+                    look(&seen).then(|| seen.clone())
+                };
+                match found {
+                    Some(seen) => return seen,
+                    None => news.await,
                 }
-                news.await;
             }
         };
         let looked = timeout(LONG, looking).await;
-        looked.unwrap_or_else(|_| panic!("this is all that was seen: {:?}", self.seen()))
+        looked.unwrap_or_else(|_| {
+            let mut seen = format!("{:?}", self.seen());
+            seen.truncate(4096);
+            panic!("this is the beginning of all that was seen: {seen}")
+        })
     }
 
     pub(super) async fn up(&self, times: usize) {
