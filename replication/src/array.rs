@@ -140,7 +140,7 @@ impl Array {
             snapshot,
             events,
         } = recovery::recover(&system, config, found, &volumes, &remote, fresh)?;
-        remote.keep_only(|pair| engine.pair(pair).is_some())?;
+        remote.agree(&engine)?;
 
         let (notices, received) = mpsc::unbounded_channel();
         // The receiver ends with the array, and then nobody needs to hear.

@@ -141,6 +141,12 @@ impl Engine {
     ) -> Result<(), Why> {
         let pair = &self.pairs[&id];
         let primary = pair.meta.primary;
+        if pair.meta.state == PairState::Suspended && id.0.is_foreign() {
+            return conflict(
+                "the pair is suspended, and what the other system has is not the image of this moment"
+                    .to_owned(),
+            );
+        }
         if pair.reads_through() {
             // FORCE of a protected restore.
             self.nobody_depends(id)?;

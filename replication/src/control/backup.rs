@@ -188,8 +188,19 @@ impl Array {
                 return Err(refusal(RefusalKind::State, message));
             }
         }
+        self.is_whole(pairs, first)?;
         self.forward(first, there, false).await?;
+        self.is_whole(pairs, first)?;
         Ok(summary)
+    }
+
+    /// Nobody but us could compare notes meanwhile: what is linked has been so without a break, and the peer has lost nothing.
+    fn is_whole(&self, pairs: &[RemotePair], first: &RemotePair) -> Result<(), Refusal> {
+        if pairs.iter().all(|pair| self.remote.is_linked(pair.foreign_id())) {
+            return Ok(());
+        }
+        let message = format!("the link to {} was lost while the image was taken", first.peer);
+        Err(refusal(RefusalKind::NoPath, message))
     }
 
     /// The pairs go on, whatever became of the image; returns those that do already.

@@ -79,6 +79,12 @@ impl Array {
         if dry_run {
             return Ok(would);
         }
+        if action != Action::Establish {
+            for (index, pair) in &remotes {
+                self.end_backup(pair)
+                    .map_err(|refusal| of_member(refusal, *index, members.len()))?;
+            }
+        }
         let mut taken = Vec::new();
         if action != Action::Split {
             for (index, pair) in &remotes {

@@ -20,7 +20,7 @@ use super::refusals::refusal;
 use crate::{
     array::Array,
     lock,
-    remote::{OrderError, RemotePair},
+    remote::{OrderError, Parts, RemotePair, Told},
 };
 
 impl Array {
@@ -76,7 +76,9 @@ impl Array {
             block_size: info.block_size,
             in_backup: false,
             taken_over: false,
+            handing_over: false,
             on_link_loss: OnLinkLoss::Mark,
+            before: None,
         };
         self.check_far(&pair).await?;
         let tracks = pair.bytes.div_ceil(u64::from(self.track_size()));
@@ -188,12 +190,17 @@ impl Array {
             }
             OutVerb::Split => self.split_remote(pair, flags, dry_run).await,
             OutVerb::Suspend => {
-                let command = Command::Remote {
+                let command = |dry_run| Command::Remote {
                     pair: pair.volumes(),
                     act: RemoteAct::Suspend,
                     dry_run,
                 };
-                self.run_command(command).await
+                let would = self.run_command(command(true)).await?;
+                if dry_run {
+                    return Ok(would);
+                }
+                self.end_backup(pair)?;
+                self.run_command(command(false)).await
             }
             OutVerb::OnLinkLoss(policy) => self.set_on_link_loss(pair, *policy, dry_run).await,
             OutVerb::Config(_) => {
@@ -219,6 +226,9 @@ impl Array {
         let would = self.run_command(command(true)).await?;
         if dry_run {
             return Ok(would);
+        }
+        if matches!(verb, Verb::Restore { .. }) {
+            self.end_backup(pair)?;
         }
         let apart = self
             .view_of(pair.foreign_id())
@@ -246,7 +256,7 @@ impl Array {
         dry_run: bool,
     ) -> Result<Summary, Refusal> {
         self.may_be_split(pair, flags)?;
-        let command = Command::Pair {
+        let command = |dry_run| Command::Pair {
             verb: Verb::Split {
                 instant: false,
                 strict_hold: flags.strict_hold,
@@ -255,12 +265,24 @@ impl Array {
             members: vec![pair.volumes()],
             dry_run,
         };
-        let summary = self.run_command(command).await?;
-        if !dry_run {
-            // So that the mirror is ready when the command has ended, if there is nothing left to copy.
-            self.tell_now(pair).await;
+        let would = self.run_command(command(true)).await?;
+        if dry_run {
+            return Ok(would);
         }
+        self.end_backup(pair)?;
+        let summary = self.run_command(command(false)).await?;
+        // So that the mirror is ready when the command has ended, if there is nothing left to copy.
+        self.tell_now(pair).await;
         Ok(summary)
+    }
+
+    /// A command decides what becomes of a pair whose backup was cut short: it does not go on by itself any more.
+    pub(super) fn end_backup(&self, pair: &RemotePair) -> Result<(), Refusal> {
+        if !pair.in_backup {
+            return Ok(());
+        }
+        self.change_registry(pair, |known| known.in_backup = false)
+            .map_err(|error| of_peer(&error))
     }
 
     /// What SPLIT of a remote pair is refused for, besides what the engine says.
@@ -386,22 +408,48 @@ impl Array {
         if dry_run {
             return Ok(Summary::default());
         }
-        let (epoch, leads) = (pair.epoch + 1, !pair.leads);
-        let parts = (epoch, leads, false);
+        let parts = Parts {
+            epoch: pair.epoch + 1,
+            leads: !pair.leads,
+            taken_over: false,
+            handing_over: pair.leads,
+        };
         let failed = |error: OrderError| of_peer(&error);
         if pair.leads {
+            self.is_known_equal(pair).await?;
             // This side stops leading before the other begins.
             self.change_parts(pair, act, parts).await.map_err(failed)?;
-            let order = RemotePair {
-                leads: true,
-                ..pair.clone()
-            };
-            self.order(&order, Action::Swap).await.map_err(failed)?;
+            let stopped = self.remote.pair_of(pair.foreign_id());
+            let stopped =
+                stopped.ok_or_else(|| refusal(RefusalKind::NoSuchPair, "the pair is being dissolved"))?;
+            self.hand_over(&stopped).await.map_err(|error| match error {
+                OrderError::NoPath(why) => {
+                    let message = format!(
+                        "{why}; {} becomes the primary's system when the link is there",
+                        pair.peer
+                    );
+                    refusal(RefusalKind::NoPath, message)
+                }
+                refused @ OrderError::Refused(..) => failed(refused),
+            })?;
         } else {
             self.order(pair, Action::Swap).await.map_err(failed)?;
             self.change_parts(pair, act, parts).await.map_err(failed)?;
         }
         Ok(Summary::default())
+    }
+
+    /// The follower must have heard that it is equal: it begins to lead as what it knows itself to be.
+    async fn is_known_equal(self: &Arc<Self>, pair: &RemotePair) -> Result<(), Refusal> {
+        let foreign = pair.foreign_id();
+        if self.remote.told(foreign) != Some(Told::Equal) {
+            self.tell_now(pair).await;
+        }
+        if self.remote.told(foreign) == Some(Told::Equal) {
+            return Ok(());
+        }
+        let message = format!("{} does not know yet that both are equal: try again", pair.peer);
+        Err(refusal(RefusalKind::State, message))
     }
 
     async fn take_over(self: &Arc<Self>, pair: &RemotePair, dry_run: bool) -> Result<Summary, Refusal> {
@@ -419,7 +467,13 @@ impl Array {
                 })
                 .await;
         }
-        self.change_parts(pair, act, (pair.epoch + 1, true, true))
+        let parts = Parts {
+            epoch: pair.epoch + 1,
+            leads: true,
+            taken_over: true,
+            handing_over: false,
+        };
+        self.change_parts(pair, act, parts)
             .await
             .map_err(|error| of_peer(&error))?;
         Ok(Summary::default())

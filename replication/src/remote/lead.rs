@@ -2,7 +2,12 @@
 //!
 //! A pair whose link has come back is compared first (`Status`): does the follower know it, in the same epoch? Only then may effects
 //! go over the link. From then on the follower is told whatever it does not know yet of the pair's state: that it follows, that it
-//! is equal, that it is on its own. What is told can be told again, so nothing needs to be remembered of an order whose answer was lost.
+//! is equal, that it is on its own. What is told can be told again, so nothing needs to be remembered of an order whose answer was lost:
+//! from the moment an order goes out until it is answered, the follower counts as told nothing.
+//!
+//! One thing can be lost with an answer: the marks that a follower hands over when it is told to follow. If the leader did not come to
+//! follow that up, its pair is apart still, and the follower, which is told so again, would begin with no marks. So a leader that does not
+//! know what its follower was told last asks first, and adopts what it hears.
 //!
 //! A pair that a lost link suspended while it was COPY or DUPLEX resumes: the follower is told to follow, and answers with the tracks it
 //! knows to be changed there or lost in a crash; these are adopted, durably, and then the union is copied. Its own marks it keeps until it
@@ -14,6 +19,12 @@
 //! behind: somebody took over there. If this side has nothing that the other has not, it yields and follows. Else both
 //! sides have something, and nobody guesses: an event says so, and the pair waits until it is cancelled on the side that is to be
 //! given up.
+//!
+//! # Handing over
+//!
+//! When parts change together, the side that leads stops before the other begins. In between nobody leads, and a lost message must not leave
+//! it so: whoever has stopped keeps that in mind (`handing_over`), also through a restart, and has the other side begin as soon as it is
+//! there; or leads again, when that says that it cannot.
 
 use std::{
     sync::{Arc, Weak},
@@ -31,7 +42,7 @@ use replication_engine::{
 
 use target_core::scsi_model::control::OnLinkLoss;
 
-use super::{RemotePair, Told};
+use super::{Parts, RemotePair, Told};
 use crate::{array::Array, lock};
 
 /// Between two looks when nothing calls for one.
@@ -77,13 +88,21 @@ pub(super) async fn look_after(array: Weak<Array>) {
 
 impl Array {
     async fn look_at_all(self: &Arc<Self>) {
-        for pair in self.remote.pairs().into_iter().filter(|pair| pair.leads) {
+        let concerns = |pair: &RemotePair| pair.leads || pair.handing_over;
+        for pair in self.remote.pairs().into_iter().filter(concerns) {
             let _order = self.remote.orders.lock().await;
             // It may have changed while others gave orders.
-            let Some(pair) = self.remote.pair_of(pair.foreign_id()).filter(|pair| pair.leads) else {
+            let Some(pair) = self.remote.pair_of(pair.foreign_id()).filter(concerns) else {
                 continue;
             };
-            if let Err(error) = self.look_at(&pair).await {
+            let looked = if pair.leads {
+                self.look_at(&pair).await
+            } else if self.remote.is_up(&pair.peer) {
+                self.hand_over(&pair).await
+            } else {
+                Ok(())
+            };
+            if let Err(error) = looked {
                 let name = format!("{} {}:{}", pair.local.0, pair.peer, pair.far.0);
                 self.remote
                     .say(self, pair.foreign_id(), format!("pair {name}: {error}"));
@@ -106,6 +125,10 @@ impl Array {
             return Ok(());
         };
         let told = self.remote.told(foreign);
+        if pair.in_backup && view.state.keeps_two_legs() {
+            // Somebody else has seen to it that it goes on.
+            self.change_registry(pair, |known| known.in_backup = false)?;
+        }
         match view.state {
             // A backup was cut short: whatever became of it, the pair goes on.
             PairState::Split | PairState::Suspended if pair.in_backup => {
@@ -118,6 +141,9 @@ impl Array {
                 self.remote.tell(foreign, Told::Equal);
             }
             PairState::Split if told != Some(Told::Apart) => {
+                if told.is_none() {
+                    self.hear_again(pair).await?;
+                }
                 self.order(pair, Action::Split).await?;
                 self.remote.tell(foreign, Told::Apart);
                 self.note_change();
@@ -148,6 +174,11 @@ impl Array {
 
     /// Tells the follower what it does not know yet. If that fails it is told later.
     pub(crate) async fn tell_now(self: &Arc<Self>, pair: &RemotePair) {
+        // What the caller has in hand may be out of date.
+        let known = self.remote.pair_of(pair.foreign_id());
+        let Some(pair) = &known.filter(|pair| pair.leads) else {
+            return;
+        };
         if let Err(error) = self.look_at(pair).await {
             tracing::warn!("{}:{}: {error}", pair.peer, pair.far.0);
         }
@@ -201,10 +232,45 @@ impl Array {
             );
             return Err(OrderError::Refused(FailureCode::WrongEpoch, text));
         }
-        let epoch = report.epoch;
-        self.change_parts(pair, RemoteAct::Yield, (epoch, false, false))
-            .await?;
+        let parts = Parts {
+            epoch: report.epoch,
+            leads: false,
+            taken_over: false,
+            handing_over: false,
+        };
+        self.change_parts(pair, RemoteAct::Yield, parts).await?;
         Ok(false)
+    }
+
+    /// This side has stopped leading: the other begins, or this one begins again. Where the other stands it says itself.
+    pub(crate) async fn hand_over(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        let (report, _) = self.order(pair, Action::Status).await?;
+        if report.epoch < pair.epoch {
+            let order = RemotePair {
+                leads: true,
+                epoch: report.epoch,
+                ..pair.clone()
+            };
+            match self.order(&order, Action::Swap).await {
+                Ok(_) => {}
+                Err(OrderError::Refused(FailureCode::State, why)) => {
+                    let parts = Parts {
+                        epoch: report.epoch,
+                        leads: true,
+                        taken_over: false,
+                        handing_over: false,
+                    };
+                    let act = RemoteAct::Swap { alone: false };
+                    self.change_parts(pair, act, parts).await?;
+                    return Err(OrderError::Refused(FailureCode::State, why));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.change_registry(pair, |known| known.handing_over = false)?;
+        self.remote.said_nothing(pair.foreign_id());
+        self.note_change();
+        Ok(())
     }
 
     /// The parts of a pair change here: the registry first, then the engine.
@@ -212,7 +278,7 @@ impl Array {
         self: &Arc<Self>,
         pair: &RemotePair,
         act: RemoteAct,
-        (epoch, leads, taken_over): (u64, bool, bool),
+        parts: Parts,
     ) -> Result<(), OrderError> {
         let command = |dry_run| Command::Remote {
             pair: pair.volumes(),
@@ -224,22 +290,22 @@ impl Array {
             .await
             .map_err(|error| refused(self.explain(&error.why).message))?;
         self.change_registry(pair, |known| {
-            (known.epoch, known.leads, known.taken_over) = (epoch, leads, taken_over);
-            if taken_over {
+            known.set_parts(parts);
+            known.in_backup = false;
+            if parts.taken_over {
                 // It was taken over to go on without the other side.
                 known.on_link_loss = OnLinkLoss::Mark;
             }
         })?;
         if let Err(error) = self.command(command(false)).await {
-            let was = (pair.epoch, pair.leads, pair.taken_over);
-            self.change_registry(pair, |known| (known.epoch, known.leads, known.taken_over) = was)?;
+            self.change_registry(pair, |known| known.set_parts(pair.parts()))?;
             return Err(refused(self.explain(&error.why).message));
         }
         let foreign = pair.foreign_id();
         lock(&self.remote.linked).remove(&foreign);
         lock(&self.remote.told).remove(&foreign);
         if let Some(far) = self.remote.far(foreign) {
-            far.set_epoch(epoch);
+            far.set_epoch(parts.epoch);
         }
         self.remote.wake();
         Ok(())
@@ -280,6 +346,21 @@ impl Array {
         action: Action,
     ) -> Result<(), OrderError> {
         let (_, changed) = self.order(pair, action).await?;
+        self.adopt(pair, changed).await?;
+        self.following(pair);
+        Ok(())
+    }
+
+    /// The follower of a pair that is apart may follow already, by an order whose answer was lost. What it handed over then is asked for again.
+    async fn hear_again(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        let (report, changed) = self.order(pair, Action::Status).await?;
+        if report.state == PairState::Split.code() || changed.is_empty() {
+            return Ok(());
+        }
+        self.adopt(pair, changed).await
+    }
+
+    async fn adopt(self: &Arc<Self>, pair: &RemotePair, changed: Vec<TrackRange>) -> Result<(), OrderError> {
         let adopt = Command::Remote {
             pair: pair.volumes(),
             act: RemoteAct::Adopt(changed),
@@ -287,7 +368,6 @@ impl Array {
         };
         let adopted = self.command(adopt).await;
         adopted.map_err(|error| OrderError::Refused(FailureCode::State, self.explain(&error.why).message))?;
-        self.following(pair);
         Ok(())
     }
 
@@ -323,6 +403,9 @@ impl Array {
             track_size: self.track_size(),
             from: 0,
         };
+        if !matches!(action, Action::Status | Action::Create) {
+            self.remote.forget_told(pair.foreign_id());
+        }
         let mut changed = Vec::new();
         loop {
             match self.ask(pair, Request::Pair(order.clone())).await? {
@@ -344,7 +427,7 @@ impl Array {
         pair: &RemotePair,
         request: Request,
     ) -> Result<Response, OrderError> {
-        let Some(paths) = self.remote.paths() else {
+        let Some(paths) = self.remote.paths().filter(|_| !self.is_stopped()) else {
             return Err(OrderError::NoPath("this system has no links".to_owned()));
         };
         let answer = tokio::time::timeout(ANSWER, paths.request(&pair.peer, request)).await;

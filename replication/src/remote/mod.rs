@@ -27,6 +27,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use replication_engine::{
+    Engine,
     command::VolumeSpec,
     effects::Input,
     ids::{PairId, VolumeId},
@@ -41,7 +42,7 @@ pub(crate) use far::FarVolume;
 pub(crate) use lead::OrderError;
 pub use path::{NoPath, PathFuture, Paths};
 use registry::Registry;
-pub use registry::RemotePair;
+pub use registry::{Parts, RemotePair};
 pub use serve::ServeFuture;
 
 use crate::{
@@ -63,6 +64,8 @@ pub(crate) struct Remote {
     said: Mutex<BTreeMap<VolumeId, String>>,
     /// One order at a time.
     orders: tokio::sync::Mutex<()>,
+    /// One order of a leader is carried out at a time: also one that it has given up waiting for.
+    obeying: tokio::sync::Mutex<()>,
     wake: Notify,
 }
 
@@ -88,6 +91,7 @@ impl Remote {
             told: Mutex::default(),
             said: Mutex::default(),
             orders: tokio::sync::Mutex::default(),
+            obeying: tokio::sync::Mutex::default(),
             wake: Notify::new(),
         })
     }
@@ -101,14 +105,9 @@ impl Remote {
         lock(&self.registry).pairs.iter().map(spec).collect()
     }
 
-    /// Entries whose pair never came to be, or is over, are dropped.
-    pub(crate) fn keep_only(&self, exists: impl Fn(PairId) -> bool) -> Result<(), StateFileError> {
-        let mut registry = lock(&self.registry);
-        let stale = |pair: &RemotePair| !exists(PairId(pair.volumes().1));
-        if registry.pairs.iter().any(stale) {
-            registry.change(|pairs| pairs.retain(|pair| !stale(pair)))?;
-        }
-        Ok(())
+    /// What the engine, which was recovered, did not come to do is undone here.
+    pub(crate) fn agree(&self, engine: &Engine) -> Result<(), StateFileError> {
+        lock(&self.registry).agree(|mirror| engine.pair(PairId(mirror)).map(|pair| pair.primary))
     }
 
     /// All remote pairs of this system.
@@ -187,7 +186,7 @@ impl Remote {
         lock(&self.linked).contains(&foreign)
     }
 
-    fn told(&self, foreign: VolumeId) -> Option<Told> {
+    pub(crate) fn told(&self, foreign: VolumeId) -> Option<Told> {
         lock(&self.told).get(&foreign).copied()
     }
 

@@ -3,7 +3,8 @@
 //! What the journal keeps of a remote pair is what it keeps of any pair, with a foreign volume in it. What the foreign volume is, which
 //! pair the other system means, and who leads it in which epoch, is kept here. The order makes a crash harmless: a pair is
 //! written here before the engine hears of it and taken out after the engine has forgotten it, so an entry without a pair
-//! is one that never came to be, and is dropped at the start. An epoch is written before what it stands for is done.
+//! is one that never came to be, and is dropped at the start. An epoch is written before what it stands for is done, together with what was there before: if the
+//! engine did not come to do it, that is in force again after the start. So nobody was ever told an epoch that is taken back.
 
 use std::path::PathBuf;
 
@@ -34,6 +35,9 @@ pub struct RemotePair {
     pub mode: CopyMode,
     /// Is the volume here the primary?
     pub leads: bool,
+    /// The primary was here, and the other system has perhaps not heard yet that it leads.
+    #[serde(default)]
+    pub handing_over: bool,
     /// Bytes of either volume.
     pub bytes: u64,
     /// Bytes a block.
@@ -47,6 +51,23 @@ pub struct RemotePair {
     /// What becomes of hosts' writes while the other system is away.
     #[serde(default)]
     pub on_link_loss: OnLinkLoss,
+    /// The parts before they changed last.
+    #[serde(default)]
+    pub before: Option<Parts>,
+}
+
+/// Who leads, and how that came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    /// [`RemotePair::epoch`].
+    pub epoch: u64,
+    /// [`RemotePair::leads`].
+    pub leads: bool,
+    /// [`RemotePair::taken_over`].
+    pub taken_over: bool,
+    /// [`RemotePair::handing_over`].
+    pub handing_over: bool,
 }
 
 impl RemotePair {
@@ -58,6 +79,35 @@ impl RemotePair {
     /// The foreign volume.
     pub fn foreign_id(&self) -> VolumeId {
         VolumeId(self.foreign)
+    }
+
+    /// Who leads.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            epoch: self.epoch,
+            leads: self.leads,
+            taken_over: self.taken_over,
+            handing_over: self.handing_over,
+        }
+    }
+
+    /// These are the parts from now on.
+    pub(crate) fn set_parts(&mut self, parts: Parts) {
+        self.before = Some(self.parts());
+        (self.epoch, self.leads) = (parts.epoch, parts.leads);
+        (self.taken_over, self.handing_over) = (parts.taken_over, parts.handing_over);
+    }
+
+    /// The pair as the engine has it, which gives the primary of a mirror: with the parts as they are, or as they were before. `None`:
+    /// it has no such pair.
+    fn in_the_engine(mut self, primary_of: impl Fn(VolumeId) -> Option<VolumeId>) -> Option<Self> {
+        let (primary, mirror) = self.volumes();
+        if primary_of(mirror) == Some(primary) {
+            return Some(self);
+        }
+        let before = self.before.filter(|before| before.leads != self.leads)?;
+        self.set_parts(before);
+        (primary_of(primary) == Some(mirror)).then_some(self)
     }
 
     /// Primary and mirror, in the engine's terms.
@@ -94,6 +144,19 @@ impl Registry {
         Ok(())
     }
 
+    /// After the start: what the engine did not come to do was not done, and pairs that it does not have are dropped.
+    pub(crate) fn agree(
+        &mut self,
+        primary_of: impl Fn(VolumeId) -> Option<VolumeId>,
+    ) -> Result<(), StateFileError> {
+        let known = self.pairs.iter().cloned();
+        let agreed: Vec<_> = known.filter_map(|pair| pair.in_the_engine(&primary_of)).collect();
+        if agreed == self.pairs {
+            return Ok(());
+        }
+        self.change(|pairs| *pairs = agreed)
+    }
+
     /// A number for one more foreign volume.
     pub(crate) fn free_foreign(&self) -> u32 {
         (VolumeId::FIRST_FOREIGN..=u32::MAX)
@@ -116,12 +179,42 @@ mod tests {
             foreign,
             mode: CopyMode::Sync,
             leads: true,
+            handing_over: false,
             bytes: 1 << 20,
             block_size: 512,
             in_backup: false,
             taken_over: false,
             on_link_loss: OnLinkLoss::Refuse,
+            before: None,
         }
+    }
+
+    /// A start after a crash between the two: the engine is right.
+    #[test]
+    fn parts_that_did_not_come_to_change_are_as_they_were() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("remote.json");
+        let mut registry = Registry::load(path.clone()).unwrap();
+        let (first, foreign) = (pair(VolumeId::FIRST_FOREIGN), VolumeId(VolumeId::FIRST_FOREIGN));
+        let handed = Parts {
+            epoch: 2,
+            leads: false,
+            taken_over: false,
+            handing_over: true,
+        };
+        let mut second = first.clone();
+        second.set_parts(handed);
+        registry.change(|pairs| pairs.push(second.clone())).unwrap();
+        let follows = |mirror| (mirror == VolumeId(1)).then_some(foreign);
+        registry.agree(follows).unwrap();
+        assert_eq!(registry.pairs, std::slice::from_ref(&second));
+        let leads = |mirror| (mirror == foreign).then_some(VolumeId(1));
+        registry.agree(leads).unwrap();
+        assert_eq!(registry.pairs[0].parts(), first.parts());
+        let again = Registry::load(path).unwrap();
+        assert_eq!(again.pairs, registry.pairs);
+        registry.agree(|_| None).unwrap();
+        assert!(registry.pairs.is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use target_core::{
     volume::{IoError, Volume},
 };
 
-use super::RemotePair;
+use super::{Parts, RemotePair};
 use crate::{
     array::Array,
     digest::{self, Digest},
@@ -240,6 +240,9 @@ impl Array {
         if order.action == Action::Swap {
             return self.swap_asked(&pair).await;
         }
+        let _alone = self.remote.obeying.lock().await;
+        let pair = self.known_pair(peer, order.pair)?;
+        check_epoch(&pair, order.epoch)?;
         if pair.leads {
             let text = format!("{} leads this pair itself", self.system());
             return Err((FailureCode::State, text));
@@ -434,7 +437,9 @@ impl Array {
             block_size: volume.info().block_size,
             in_backup: false,
             taken_over: false,
+            handing_over: false,
             on_link_loss: policy_of(order),
+            before: None,
         };
         self.enter(&pair).map_err(|text| (FailureCode::Internal, text))?;
         let made = self.pair_command(&pair, Verb::Establish { full: true }).await;
@@ -474,13 +479,20 @@ impl Array {
     /// The peer wants the other part, together with us.
     async fn swap_asked(self: &Arc<Self>, pair: &RemotePair) -> Result<PairReport, Refused> {
         let _order = self.remote.orders.lock().await;
-        let pair = self.known_pair(&pair.peer, pair.wire_id())?;
+        let known = self.known_pair(&pair.peer, pair.wire_id())?;
+        // It may have changed parts while this waited.
+        check_epoch(&known, pair.epoch)?;
         if pair.leads {
             self.may_be_taken(pair.local)?;
         }
         let act = RemoteAct::Swap { alone: false };
-        let parts = (pair.epoch + 1, !pair.leads, false);
-        self.change_parts(&pair, act, parts)
+        let parts = Parts {
+            epoch: pair.epoch + 1,
+            leads: !pair.leads,
+            taken_over: false,
+            handing_over: pair.leads,
+        };
+        self.change_parts(pair, act, parts)
             .await
             .map_err(|error| (FailureCode::State, error.to_string()))?;
         let pair = self.known_pair(&pair.peer, pair.wire_id())?;

@@ -1,5 +1,6 @@
 //! Remote pairs: two arrays in one process, over a wire that can be cut.
 
+mod answers;
 mod chaos;
 mod deep;
 mod losses;
@@ -11,7 +12,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use link_proto::{Request, Response};
+use link_proto::{Action, Request, Response};
 use target_core::scsi_model::control::CopyMode;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,7 +28,11 @@ struct Wire {
     requests: mpsc::UnboundedSender<(Request, oneshot::Sender<Response>)>,
     /// Bytes of data that were sent, and asked for.
     counts: [Arc<AtomicU64>; 2],
+    swallows: Swallows,
 }
+
+/// Orders of this kind are not answered, nor, if that is true, carried out; and the link stays up.
+type Swallows = Arc<Mutex<Option<(Action, bool)>>>;
 
 impl Paths for Wire {
     fn request(&self, peer: &SystemId, request: Request) -> PathFuture {
@@ -43,9 +48,19 @@ impl Paths for Wire {
             Request::Read { length, .. } => self.counts[1].fetch_add(u64::from(*length), Ordering::Relaxed),
             _ => 0,
         };
+        let swallow = match &request {
+            Request::Pair(order) => lock(&self.swallows).filter(|(action, _)| *action == order.action),
+            _ => None,
+        };
         let (answer, answered) = oneshot::channel();
-        let _ = self.requests.send((request, answer));
+        if !matches!(swallow, Some((_, true))) {
+            let _ = self.requests.send((request, answer));
+        }
         Box::pin(async move {
+            if swallow.is_some() {
+                let _ = answered.await;
+                return Err(gone());
+            }
             tokio::select! {
                 biased;
                 _ = cuts.changed() => Err(gone()),
@@ -100,6 +115,7 @@ struct Systems {
     /// Bytes of data that went over the wires, by writes and by reads.
     written: Arc<AtomicU64>,
     read: Arc<AtomicU64>,
+    swallows: Swallows,
 }
 
 fn id(text: &str) -> SystemId {
@@ -124,6 +140,7 @@ impl Systems {
             cuts: watch::Sender::new(()),
             written: Arc::default(),
             read: Arc::default(),
+            swallows: Swallows::default(),
         };
         systems.connect_near();
         systems.connect_far();
@@ -147,6 +164,7 @@ impl Systems {
             cuts: self.cuts.subscribe(),
             requests: serve(Arc::clone(&self.slots[there]), id(from)),
             counts: [Arc::clone(&self.written), Arc::clone(&self.read)],
+            swallows: Arc::clone(&self.swallows),
         })
     }
 
@@ -509,6 +527,8 @@ async fn a_backup_is_taken_at_the_far_site() {
             let (done, ()) = tokio::join!(backup, writes);
             done.unwrap();
             systems.near.write(1, 0, pattern(90, 65_536)).await.unwrap();
+            // A mirror that was apart is ready when it has what it is owed of the image.
+            systems.far.await_state((1, 2), PairState::Split).await;
             assert_eq!(
                 systems.far.read(2, 0, 65_536).await.unwrap(),
                 pattern(50 + round, 65_536),

@@ -58,6 +58,7 @@ impl Three {
                     cuts: cuts.subscribe(),
                     requests: serve(Arc::clone(&slots[to]), id(NAMES[from])),
                     counts: Default::default(),
+                    swallows: Swallows::default(),
                 };
                 (id(NAMES[to]), Arc::new(wire))
             };

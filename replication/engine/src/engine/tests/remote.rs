@@ -94,6 +94,16 @@ fn a_lost_link_suspends_with_marks_and_the_union_is_copied() {
     assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(FAR)]);
 }
 
+/// A pair that a fault has parted a moment ago holds no image of now: the command that did not see that coming is refused.
+#[test]
+fn a_suspended_remote_pair_is_not_split() {
+    let mut room = leader(211);
+    link(&mut room, false);
+    let refused = room.verb(SPLIT, &[(1, FAR)]).unwrap_err();
+    assert!(matches!(refused.why, Why::Conflict { .. }), "{refused:?}");
+    assert_eq!(room.state(FAR), PairState::Suspended);
+}
+
 /// A leg over a link that is gone fails like any other, and is the link's fault.
 #[test]
 fn a_write_that_finds_no_link_is_answered_and_marked() {
