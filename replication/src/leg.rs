@@ -20,7 +20,7 @@ use crate::{
 pub(crate) enum Leg {
     /// Here.
     Near(Arc<Disk>),
-    /// There. Nothing of it is done at once.
+    /// There. In async mode a write is done when it is on its way; nothing else is done at once.
     Far(Arc<FarVolume>),
 }
 
@@ -39,9 +39,10 @@ impl Leg {
         }
     }
 
-    pub(crate) fn try_write(&self, offset: u64, data: &[u8]) -> Fast<()> {
+    pub(crate) fn try_write(&self, offset: u64, data: &Bytes) -> Fast<()> {
         match self {
             Self::Near(disk) => disk.try_write(offset, data, false),
+            Self::Far(far) if far.is_async() => Fast::Done(far.queue_write(offset, data)),
             Self::Far(_) => Fast::Later,
         }
     }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | the whole | [`mod@array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs` |
 //! | the engine's effects | `perform`, `copy_worker`, `ops` |
+//! | I/O that needs none | `passing` |
 //! | the journal | [`journal_file`], `journal_writer` |
 //! | other systems | [`remote`], `leg` |
 //! | what hosts see | [`paired_volume`], [`statistics`] |
@@ -30,6 +31,7 @@ pub mod link;
 mod membership;
 mod ops;
 pub mod paired_volume;
+mod passing;
 mod perform;
 mod recovery;
 pub mod remote;

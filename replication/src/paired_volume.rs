@@ -34,6 +34,7 @@ use target_core::{
 use crate::{
     array::Array,
     ops::{Op, OpFuture, Payload},
+    passing::Passing,
     statistics::Statistics,
 };
 
@@ -47,6 +48,8 @@ pub struct PairedVolume {
     member: AtomicBool,
     /// Answers hosts.
     ready: AtomicBool,
+    /// It has a mirror on another system that writes may have to wait for.
+    waits: AtomicBool,
     watcher: RwLock<Option<Arc<dyn VolumeWatcher>>>,
     statistics: Statistics,
 }
@@ -60,6 +63,7 @@ impl PairedVolume {
             gate: Arc::new(Gate::new()),
             member: AtomicBool::new(member),
             ready: AtomicBool::new(ready),
+            waits: AtomicBool::new(false),
             watcher: RwLock::default(),
             statistics: Statistics::default(),
         }
@@ -105,6 +109,11 @@ impl PairedVolume {
 
     pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Where it is not known, writes find out later.
+    pub(crate) fn set_waits(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Release);
     }
 
     /// Tells who watches. No lock of the array may be held.
@@ -171,7 +180,12 @@ impl PairedVolume {
     /// Writes to it.
     pub(crate) async fn write_by_link(&self, offset: u64, data: Bytes) -> Result<(), IoError> {
         let place = (offset, data.len() as u64);
-        self.by_link(place, HostIo::Write, Payload::Data(data))
+        let (pass, array) = self.enter().await?;
+        let array = array.ok_or(IoError::NotReady)?;
+        if self.write_passing(&array, offset, &data, true).await {
+            return Ok(());
+        }
+        self.submit_by_link((pass, array), place, HostIo::Write, Payload::Data(data))
             .await
             .map(drop)
     }
@@ -206,14 +220,21 @@ impl PairedVolume {
     ) -> Result<Option<Buffer>, IoError> {
         let (pass, array) = self.enter().await?;
         let array = array.ok_or(IoError::NotReady)?;
-        let op = Arc::new(Op::new(
-            self.id(),
-            byte_range(offset, length),
-            payload,
-            Some(pass),
-        ));
+        self.submit_by_link((pass, array), (offset, length), io, payload)
+            .await
+    }
+
+    fn submit_by_link(
+        &self,
+        (pass, array): (OwnedPass, Arc<Array>),
+        (offset, length): (u64, u64),
+        io: HostIo,
+        payload: Payload,
+    ) -> OpFuture {
+        let range = byte_range(offset, length);
+        let op = Arc::new(Op::new(self.id(), range, payload, Some(pass)));
         array.host(Arc::clone(&op), io, false, true);
-        OpFuture(op).await
+        OpFuture(op)
     }
 }
 
@@ -238,9 +259,16 @@ impl Volume for PairedVolume {
         let fast = self.fast(
             || self.plain.try_read(offset, &mut buffer.borrow_mut()),
             |array| {
-                array.pass(self.id(), HostIo::Read, range, |_, _| {
-                    self.plain.disk().try_read(offset, &mut buffer.borrow_mut())
-                })
+                let Some(passing) = Passing::begin(array, self.id(), HostIo::Read, range, false) else {
+                    return Fast::Later;
+                };
+                let read = self.plain.disk().try_read(offset, &mut buffer.borrow_mut());
+                let answer = passing.end(&[]);
+                // One that failed finds another source on the long way.
+                match read {
+                    Fast::Done(Ok(())) if answer => read,
+                    _ => Fast::Later,
+                }
             },
         );
         if let Fast::Done(result) = &fast {
@@ -265,12 +293,20 @@ impl Volume for PairedVolume {
         let fast = self.fast(
             || self.plain.try_write(offset, data, fua),
             |array| {
-                if fua {
+                if fua || self.waits.load(Ordering::Acquire) {
                     return Fast::Later;
                 }
-                array.pass(self.id(), HostIo::Write, range, |mirrors, failed| {
-                    write_legs(array, self, mirrors, failed, offset, data)
-                })
+                let Some(passing) = Passing::begin(array, self.id(), HostIo::Write, range, false) else {
+                    return Fast::Later;
+                };
+                let own = (self.id(), &**self.plain.disk());
+                let legs = passing.write(own, offset, data, false);
+                let done = legs.is_some();
+                if passing.end(&legs.unwrap_or_default().failed) && done {
+                    Fast::Done(Ok(()))
+                } else {
+                    Fast::Later
+                }
             },
         );
         if let Fast::Done(result) = &fast {
@@ -360,10 +396,37 @@ impl PairedVolume {
         if data.is_empty() {
             return Ok(());
         }
+        // Others have tried to pass already.
+        if !fua
+            && self.waits.load(Ordering::Acquire)
+            && self.write_passing(&array, offset, &data, false).await
+        {
+            return Ok(());
+        }
         let place = (offset, data.len() as u64);
         self.submit(&array, pass, place, (HostIo::Write, Payload::Data(data), fua))
             .await
             .map(drop)
+    }
+
+    /// Passes, if nothing is in the way, and waits for mirrors of other systems. `false`: it is to be done the long way, once more if need be.
+    async fn write_passing(&self, array: &Arc<Array>, offset: u64, data: &Bytes, by_link: bool) -> bool {
+        let range = byte_range(offset, data.len() as u64);
+        let Some(passing) = Passing::begin(array, self.id(), HostIo::Write, range, by_link) else {
+            return false;
+        };
+        let own = (self.id(), &**self.plain.disk());
+        let Some(mut legs) = passing.write(own, offset, data, true) else {
+            passing.end(&[]);
+            return false;
+        };
+        for (mirror, written) in legs.waiting {
+            if let Err(error) = written.await {
+                array.note_failure(mirror, &error);
+                legs.failed.push(mirror);
+            }
+        }
+        passing.end(&legs.failed)
     }
 
     async fn flush_either_way(&self) -> Result<(), IoError> {
@@ -409,35 +472,6 @@ impl PairedVolume {
             .await
             .map(drop)
     }
-}
-
-/// The volume's own data and its mirrors'. Once the first is written the others are, whether they must be waited for or not:
-/// no leg is left behind.
-fn write_legs(
-    array: &Arc<Array>,
-    volume: &PairedVolume,
-    mirrors: &[VolumeId],
-    failed: &mut Vec<VolumeId>,
-    offset: u64,
-    data: &Bytes,
-) -> Fast<()> {
-    let done = volume.plain.disk().try_write(offset, data, false);
-    match done {
-        Fast::Later => return Fast::Later,
-        Fast::Done(Err(_)) => failed.push(volume.id()),
-        Fast::Done(Ok(())) => {}
-    }
-    for id in mirrors {
-        let mirror = array.volume(VolumeNumber(id.0));
-        let written = mirror.map(|mirror| mirror.plain.disk().media().write_at(offset, data, false));
-        match written {
-            Some(Ok(())) => continue,
-            Some(Err(error)) => array.note_failure(*id, &error),
-            None => {}
-        }
-        failed.push(*id);
-    }
-    if failed.is_empty() { done } else { Fast::Later }
 }
 
 fn byte_range(offset: u64, length: u64) -> ByteRange {

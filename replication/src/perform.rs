@@ -68,48 +68,6 @@ impl Array {
         }
     }
 
-    /// The short way, if the engine lets the I/O pass: `perform` does it at once, on the volumes it is given besides the one
-    /// addressed, and says which of them could not be written. `Later`: it is to be done the long way, once more if need be.
-    pub(crate) fn pass(
-        self: &Arc<Self>,
-        volume: VolumeId,
-        io: HostIo,
-        range: ByteRange,
-        perform: impl FnOnce(&[VolumeId], &mut Vec<VolumeId>) -> Fast<()>,
-    ) -> Fast<()> {
-        let passage = {
-            let mut engine = lock(&self.engine);
-            if self.is_stopped() {
-                return Fast::Later;
-            }
-            engine.pass(volume, io, range)
-        };
-        let Some(passage) = passage else {
-            return Fast::Later;
-        };
-        let mut failed = Vec::new();
-        let done = perform(passage.mirrors(), &mut failed);
-        let mut effects = Effects::new();
-        let passed = {
-            let mut engine = lock(&self.engine);
-            let passed = engine.passed(&passage, &failed, &mut effects);
-            effects.retain(|effect| !self.perform_in_order(effect));
-            passed
-        };
-        if passed.awaited || !effects.is_empty() {
-            let mut inputs = vec![Input::Passed];
-            for effect in effects {
-                self.perform(effect, &mut inputs);
-            }
-            self.feed(inputs);
-        }
-        match done {
-            Fast::Done(Ok(())) if passed.answer => Fast::Done(Ok(())),
-            // A failure has consequences, and some answers must wait: neither is for here.
-            _ => Fast::Later,
-        }
-    }
-
     /// Steps the engine with these inputs and with all that follows from them at once.
     pub(crate) fn feed(self: &Arc<Self>, inputs: impl IntoIterator<Item = Input>) {
         // Taken out, not borrowed: whoever is woken or told on the way may come back here on the same stack.
@@ -141,7 +99,7 @@ impl Array {
     }
 
     /// What has to keep the order of the steps. `true`: that was all of it.
-    fn perform_in_order(&self, effect: &Effect) -> bool {
+    pub(crate) fn perform_in_order(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Journal { record, token } => {
                 self.journal.append(record, *token);
@@ -170,7 +128,7 @@ impl Array {
         }
     }
 
-    fn perform(self: &Arc<Self>, effect: Effect, inputs: &mut Vec<Input>) {
+    pub(crate) fn perform(self: &Arc<Self>, effect: Effect, inputs: &mut Vec<Input>) {
         match effect {
             Effect::Read {
                 token,

@@ -16,7 +16,7 @@ use crate::{
     job::JobId,
     journal::{Hold, VolumeConfig},
     passage::Passing,
-    track::Geometry,
+    track::{Geometry, TrackRange},
     track_lock::LockTable,
 };
 
@@ -82,8 +82,8 @@ pub(crate) struct Family {
     pub(crate) locks: LockTable,
     /// Host I/O that passes now (`passage`).
     pub(crate) passing: Vec<Passing>,
-    /// Jobs that want a lock and wait for what passes.
-    pub(crate) behind: Vec<JobId>,
+    /// Jobs that want a lock of these tracks and wait for what passes there, or for others that do.
+    pub(crate) behind: Vec<(JobId, TrackRange)>,
     /// I/O admitted and not ended.
     pub(crate) jobs: usize,
     /// A command waits for them to end.
@@ -96,6 +96,16 @@ impl Family {
     /// Nobody is in it.
     pub(crate) fn is_idle(&self) -> bool {
         self.jobs == 0 && self.passing.is_empty()
+    }
+
+    /// Does anybody wait for what passes in these tracks?
+    pub(crate) fn awaits(&self, tracks: TrackRange) -> bool {
+        self.behind.iter().any(|(_, awaited)| awaited.overlaps(tracks))
+    }
+
+    /// Has a lock of these tracks to wait for what passes?
+    pub(crate) fn is_behind(&self, tracks: TrackRange) -> bool {
+        self.passing.iter().any(|passing| passing.tracks.overlaps(tracks)) || self.awaits(tracks)
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) enum HostFlight {
 impl Engine {
     /// A host I/O arrives.
     pub(crate) fn host_begin(&mut self, op: HostOp, out: &mut Effects) {
-        if !self.answers(&op) {
+        if !self.answers(op.volume, op.by_link) {
             return reply(op.op, Err(HostError::NotReady), out);
         }
         let root = self.root(op.volume);
@@ -131,16 +131,16 @@ impl Engine {
     }
 
     /// A host is answered when the volume is ready, the leader of a follower as long as it is followed.
-    fn answers(&self, op: &HostOp) -> bool {
-        if op.by_link {
-            self.follows(op.volume)
+    pub(crate) fn answers(&self, volume: VolumeId, by_link: bool) -> bool {
+        if by_link {
+            self.follows(volume)
         } else {
-            self.ready(op.volume)
+            self.ready(volume)
         }
     }
 
     fn plan_host(&mut self, job: &mut Job, op: HostOp, out: &mut Effects) -> Next {
-        if !self.answers(&op) {
+        if !self.answers(op.volume, op.by_link) {
             return end(op, Err(HostError::NotReady), out);
         }
         match op.io {

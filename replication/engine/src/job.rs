@@ -110,9 +110,9 @@ impl Engine {
         let id = LockId(self.names.next());
         let family = self.family(root);
         family.jobs += 1;
-        let behind = mode.is_some() && !(family.passing.is_empty() && family.behind.is_empty());
+        let behind = mode.is_some() && family.is_behind(tracks);
         if behind {
-            family.behind.push(id);
+            family.behind.push((id, tracks));
         }
         let granted = !behind && mode.is_none_or(|mode| family.locks.request(id, tracks, mode));
         let job = Job {
@@ -134,20 +134,29 @@ impl Engine {
         id
     }
 
-    /// Nothing passes any more: who waited for that asks for his lock, in the order they came.
-    pub(crate) fn let_in_behind(&mut self, root: VolumeId) {
-        for id in core::mem::take(&mut self.family(root).behind) {
+    /// Less passes now: those who wait for nothing of it any more ask for their locks, in the order they came. Was there one?
+    pub(crate) fn let_in_behind(&mut self, root: VolumeId) -> bool {
+        let mut any = false;
+        for (id, tracks) in core::mem::take(&mut self.family(root).behind) {
+            let family = self.family(root);
+            // Those that stay are in it again: nobody overtakes them.
+            if family.is_behind(tracks) {
+                family.behind.push((id, tracks));
+                continue;
+            }
+            any = true;
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;
             };
             let (Some(mode), Some(family)) = (job.mode, self.families.get_mut(&root)) else {
                 continue;
             };
-            job.granted = family.locks.request(id, job.tracks, mode);
+            job.granted = family.locks.request(id, tracks, mode);
             if job.granted {
                 self.runnable.push_back(id);
             }
         }
+        any
     }
 
     /// A token for the next effect of a job.

@@ -3,14 +3,16 @@
 //!
 //! A write may pass when its region is durably hot, so that no record is needed, and each pair of its volume is SPLIT or
 //! SUSPENDED with nothing unsettled there, so that it only leaves a mark, or DUPLEX or RESTORED, so that it goes to the mirror as
-//! well. A read may pass when its tracks are the volume's own. Whatever else is true goes the long way (`host_op`).
+//! well, be that here or another system's. A read may pass when its tracks are the volume's own. What comes over a link may pass into
+//! a volume that follows. Whatever else is true goes the long way (`host_op`).
 //!
 //! # Why this is the same as the long way
 //!
 //! The marks are set in memory before the data is written, as there. What the long way excludes by locks of tracks is excluded
-//! by the whole family here: nothing passes while anybody has a lock or waits for one, and whoever wants one while something
-//! passes waits until all of it is over (`Family::behind`); then nothing passes until he has left. A passage is a few
-//! system calls long, so that wait is short, and since it closes the way he cannot starve.
+//! by the tracks of the passage here: nothing passes in a track that anybody has a lock of or waits for, and whoever wants a lock of tracks in
+//! which something passes waits until that is over (`Family::behind`), as does who comes after him and wants one of them. A passage is a few
+//! system calls long, or a round trip to a sync mirror of another system, so that wait is short, and since nothing passes where he waits
+//! he cannot starve. A passage waits for nobody, so there is no circle.
 //!
 //! Passages exclude one another only where two orders could be told apart: two writes of the same bytes to two legs might end
 //! with one on the primary and the other on the mirror, and after a SPLIT in between, who reads the mirror must find what was
@@ -22,7 +24,8 @@
 //! state may change while something passes: by a fault elsewhere, or by CONFIG NOT READY. The legs that were planned were
 //! written, and the region is hot; but the answer must not come before the change is durable. In both cases the caller is told
 //! to take the long way after all. Writing the same bytes again is harmless, for nobody was told that they were there;
-//! only a refusal then no longer means that nothing was written.
+//! only a refusal then no longer means that nothing was written. So is a host's write that found a mirror away which it needs: the
+//! long way refuses it.
 
 use crate::{
     effects::{Effects, HostIo},
@@ -30,6 +33,7 @@ use crate::{
     faults::{MIRROR_IO, PRIMARY_IO},
     ids::{ByteRange, PairId, Region, VolumeId},
     state::PairState,
+    track::TrackRange,
 };
 
 /// Leave to perform one I/O at once.
@@ -38,8 +42,10 @@ pub struct Passage {
     volume: VolumeId,
     root: VolumeId,
     range: ByteRange,
+    tracks: TrackRange,
     region: Option<Region>,
     mirrors: Vec<VolumeId>,
+    by_link: bool,
 }
 
 impl Passage {
@@ -51,6 +57,7 @@ impl Passage {
     fn passing(&self) -> Passing {
         Passing {
             range: self.range,
+            tracks: self.tracks,
             writes: self.region.is_some(),
             legs: !self.mirrors.is_empty(),
         }
@@ -61,6 +68,7 @@ impl Passage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Passing {
     range: ByteRange,
+    pub(crate) tracks: TrackRange,
     writes: bool,
     /// To more than one volume.
     legs: bool,
@@ -82,14 +90,15 @@ pub struct PassedBy {
 }
 
 impl Engine {
-    /// May this I/O be performed at once? If so it must be, and [`Engine::passed`] called.
-    pub fn pass(&mut self, volume: VolumeId, io: HostIo, range: ByteRange) -> Option<Passage> {
-        if self.journal_failed || !self.volumes.contains_key(&volume) || !self.ready(volume) {
+    /// May this I/O, of a host or `by_link`, be performed at once? If so it must be, and [`Engine::passed`] called.
+    pub fn pass(&mut self, volume: VolumeId, io: HostIo, range: ByteRange, by_link: bool) -> Option<Passage> {
+        if self.journal_failed || !self.volumes.contains_key(&volume) || !self.answers(volume, by_link) {
             return None;
         }
         let root = self.root(volume);
+        let tracks = self.volume(volume).geometry.touched(range);
         let family = self.families.get(&root)?;
-        if family.closed || !family.locks.is_empty() || !family.behind.is_empty() {
+        if family.closed || family.locks.touches(tracks) || family.awaits(tracks) {
             return None;
         }
         let beside = |other: &Passing| !other.crosses(range);
@@ -99,7 +108,7 @@ impl Engine {
         }
         let passage = match io {
             HostIo::Read => self.pass_read(volume, root, range),
-            HostIo::Write => self.pass_write(volume, root, range),
+            HostIo::Write => self.pass_write(volume, root, range, by_link),
             HostIo::Update | HostIo::Flush => None,
         }?;
         let passing = passage.passing();
@@ -120,29 +129,38 @@ impl Engine {
             volume,
             root,
             range,
+            tracks,
             region: None,
             mirrors: Vec::new(),
+            by_link: false,
         })
     }
 
-    fn pass_write(&mut self, id: VolumeId, root: VolumeId, range: ByteRange) -> Option<Passage> {
+    fn pass_write(
+        &mut self,
+        id: VolumeId,
+        root: VolumeId,
+        range: ByteRange,
+        by_link: bool,
+    ) -> Option<Passage> {
         let volume = self.volume(id);
         let tracks = volume.geometry.touched(range);
         let mut regions = tracks.regions();
         let (region, None) = (regions.next()?, regions.next()) else {
             return None;
         };
-        if volume.gate > 0 || !volume.lets_pass(region) || self.misses_a_mirror(id) {
+        if volume.gate > 0 || !volume.lets_pass(region) || !by_link && self.misses_a_mirror(id) {
             return None;
         }
+        // The pair over whose link it comes is established: it has no mark there, and no leg.
+        let came_by = by_link.then_some(PairId(id));
         let mut mirrors = Vec::new();
-        for pair_id in self.pairs_of(id) {
+        for pair_id in self.pairs_of(id).filter(|pair| Some(*pair) != came_by) {
             let pair = &self.pairs[&pair_id];
             match pair.meta.state {
                 PairState::Split | PairState::Suspended if !pair.is_unsettled(tracks) => {}
                 PairState::Duplex | PairState::Restored
                     if pair_id.0 != id
-                        && !pair_id.0.is_foreign()
                         && pair.is_equal(tracks)
                         && self.volume(pair_id.0).below.is_empty() =>
                 {
@@ -161,7 +179,7 @@ impl Engine {
         for apart in above
             .into_iter()
             .chain(below)
-            .filter(|pair| !mirrors.contains(&pair.0))
+            .filter(|pair| !mirrors.contains(&pair.0) && Some(*pair) != came_by)
         {
             if let Some(pair) = self.pairs.get_mut(&apart) {
                 if apart.0 == id {
@@ -176,8 +194,10 @@ impl Engine {
             volume: id,
             root,
             range,
+            tracks,
             region: Some(region),
             mirrors,
+            by_link,
         })
     }
 
@@ -195,21 +215,19 @@ impl Engine {
         if let Some(at) = family.passing.iter().position(|other| *other == passing) {
             family.passing.swap_remove(at);
         }
-        let free = family.passing.is_empty();
-        let awaited = free && (family.closed || !family.behind.is_empty()) || !self.settles_behind.is_empty();
-        if free {
-            self.let_in_behind(passage.root);
-        }
+        let empty = family.closed && family.passing.is_empty();
+        let awaited = self.let_in_behind(passage.root) || empty || !self.settles_behind.is_empty();
         let changing = self.volume(passage.volume).gate > 0;
+        let refused = !passage.by_link && self.misses_a_mirror(passage.volume);
         PassedBy {
-            answer: !(changing || self.journal_failed) || passage.region.is_none(),
+            answer: !(changing || refused || self.journal_failed) || passage.region.is_none(),
             awaited,
         }
     }
 
     /// Of two legs one was not written, or perhaps in part.
     fn suspend_torn(&mut self, passage: &Passage, failed: &[VolumeId], out: &mut Effects) {
-        let tracks = self.volume(passage.volume).geometry.touched(passage.range);
+        let tracks = passage.tracks;
         for mirror in &passage.mirrors {
             if failed.contains(mirror) {
                 self.suspend(PairId(*mirror), MIRROR_IO, tracks, out);

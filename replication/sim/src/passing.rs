@@ -41,7 +41,7 @@ impl World {
         else {
             return Ok(false);
         };
-        let Some(passage) = self.engine.pass(volume, io, range) else {
+        let Some(passage) = self.engine.pass(volume, io, range, false) else {
             return Ok(false);
         };
         self.counts.passages += 1;

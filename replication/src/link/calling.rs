@@ -1,7 +1,7 @@
 //! Calls to one peer: whenever no connection counts, with a back-off.
 
 use super::{
-    carry::{self, Connection},
+    carry::{self, Connection, RECEIVED},
     errors::{IdentityError, LinkEnd},
     greeting,
     identity::{self, Tls},
@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use link_proto::{Session, reconnect::Reconnect};
 use std::sync::Arc;
 use tokio::{
+    io::BufReader,
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
@@ -58,6 +59,7 @@ async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, L
     let stream = TcpStream::connect(&address).await;
     let stream = stream.map_err(|why| LinkEnd::Unreachable { address, why })?;
     stream.set_nodelay(true).map_err(LinkEnd::Io)?;
+    let stream = BufReader::with_capacity(RECEIVED, stream);
     let connector = TlsConnector::from(shared.tls.client.clone());
     let stream = connector.connect(Tls::name(), stream).await;
     let mut stream = TlsStream::from(stream.map_err(LinkEnd::Tls)?);

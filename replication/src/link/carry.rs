@@ -4,15 +4,19 @@ use super::{
     errors::LinkEnd,
     greeting::failed,
     links::Shared,
+    outgoing::Outgoing,
     peer::{Claim, Peer},
     service::{LinkService, Serving},
     wire::Wire,
 };
-use bytes::{BufMut as _, BytesMut};
+use bytes::BytesMut;
 use link_proto::{Event, FailureCode, Farewell, Frame, Hello, Request, Response};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
     net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
@@ -23,7 +27,7 @@ use tokio_util::task::TaskTracker;
 /// A connection whose other side has said who it is.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: Stream,
     pub(super) wire: Arc<Wire>,
     /// Dropped last: another connection may come when everything of this one is over.
     pub(super) claim: Claim,
@@ -31,12 +35,15 @@ pub(super) struct Connection {
     pub(super) received: BytesMut,
 }
 
-type Stream = TlsStream<TcpStream>;
+/// What a connection goes over. TLS asks for 4 KiB at a time, the buffer for all that has come.
+pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
 
-/// What is taken from the queue at a time, and received at a time.
+/// The buffer under TLS.
+pub(super) const RECEIVED: usize = 64 << 10;
+/// What is taken from the queue at a time.
 const BATCH: usize = 256 << 10;
-/// Data this long is not copied together with others.
-const LONG: usize = 16 << 10;
+/// What TLS hands over at a time.
+const RECORD: usize = 16 << 10;
 
 /// Carries requests and answers both ways until the connection ends; then waits until the answers being made are made.
 /// `admit`: the peer has called and is to be let in.
@@ -110,7 +117,7 @@ async fn receive(
                 },
             }
         };
-        received.reserve(missing.max(LONG));
+        received.reserve(missing.max(RECORD));
         match read.read_buf(&mut received).await {
             Ok(0) => return wire.finished().map_or(LinkEnd::Cut, LinkEnd::Left),
             Ok(count) => {
@@ -122,11 +129,12 @@ async fn receive(
     }
 }
 
+/// Sends whatever has gathered in the queue as one run, while more gathers.
 async fn send(peer: &Peer, wire: &Wire, mut write: WriteHalf<Stream>) -> LinkEnd {
-    let mut small = BytesMut::new();
     loop {
-        let frames = wire.take_output(BATCH);
-        if frames.is_empty() {
+        let mut frames = Outgoing::from(wire.take_output(BATCH));
+        let count = frames.len();
+        if count == 0 {
             if let Some(farewell) = wire.finished() {
                 // The other side has all it waits for; whether it hears the end of TLS too changes nothing.
                 let _ = write.shutdown().await;
@@ -135,19 +143,8 @@ async fn send(peer: &Peer, wire: &Wire, mut write: WriteHalf<Stream>) -> LinkEnd
             wire.output().await;
             continue;
         }
-        let mut count = 0;
         let written = async {
-            for frame in &frames {
-                count += frame.len();
-                small.put_slice(&frame.head);
-                if frame.data.len() < LONG {
-                    small.put_slice(&frame.data);
-                } else {
-                    write.write_all_buf(&mut small).await?;
-                    write.write_all(&frame.data).await?;
-                }
-            }
-            write.write_all_buf(&mut small).await?;
+            write.write_all_buf(&mut frames).await?;
             write.flush().await
         };
         if let Err(error) = written.await {
@@ -207,14 +204,20 @@ impl Lanes {
             id,
             paid: false,
         };
-        let ordered = request.ordered();
-        let serving = self.service.serve(&self.peer, request);
+        let (ordered, is_write) = (request.ordered(), matches!(request, Request::Write { .. }));
+        let mut serving = self.service.serve(&self.peer, request);
         if ordered {
             // Its receiver lives until this is dropped.
             let _ = self.ordered.send((debt, serving));
-        } else {
-            self.tasks.spawn(async move { debt.pay(&serving.await) });
+            return;
         }
+        // Most writes are done where they stand; so the answers of all that have come leave together.
+        if is_write
+            && let Poll::Ready(response) = serving.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return debt.pay(&response);
+        }
+        self.tasks.spawn(async move { debt.pay(&serving.await) });
     }
 
     /// Until every answer is made.

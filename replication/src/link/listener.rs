@@ -1,7 +1,7 @@
 //! Calls that come in.
 
 use super::{
-    carry::{self, Connection},
+    carry::{self, Connection, RECEIVED},
     errors::LinkEnd,
     greeting, identity,
     links::Shared,
@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use link_proto::{RefusalCause, Session};
 use std::{sync::Arc, time::Duration};
 use tokio::{
+    io::BufReader,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
@@ -58,6 +59,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn answer(shared: &Arc<Shared>, stream: TcpStream) -> Result<(Arc<Peer>, Connection), LinkEnd> {
     stream.set_nodelay(true).map_err(LinkEnd::Io)?;
+    let stream = BufReader::with_capacity(RECEIVED, stream);
     let acceptor = TlsAcceptor::from(shared.tls.server.clone());
     let stream = acceptor.accept(stream).await;
     let mut stream = TlsStream::from(stream.map_err(LinkEnd::Tls)?);

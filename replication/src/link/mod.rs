@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the whole | [`links`], [`config`], `listener` |
 //! | one peer | [`peer`], [`status`] |
-//! | one connection | `calling`, `greeting`, `wire`, `carry` |
+//! | one connection | `calling`, `greeting`, `wire`, `carry`, `outgoing` |
 //! | who it is | [`identity`] |
 //! | what is served | [`service`] |
 //! | what goes wrong | [`errors`] |
@@ -23,6 +23,7 @@ pub mod identity;
 pub mod links;
 mod listener;
 mod meter;
+mod outgoing;
 pub mod peer;
 pub mod service;
 pub mod status;

@@ -41,6 +41,8 @@ use crate::{
 
 /// Bytes of one async pair that may be on their way.
 const ON_THE_WAY: u64 = 64 << 20;
+/// Async writes this long are copied.
+const SHORT: usize = 64 << 10;
 
 /// See the module's page.
 pub(crate) struct FarVolume {
@@ -143,6 +145,25 @@ impl FarVolume {
     }
 
     pub(crate) fn write(self: &Arc<Self>, offset: u64, data: &Bytes) -> IoFuture<()> {
+        if self.is_async() {
+            return Box::pin(std::future::ready(self.queue_write(offset, data)));
+        }
+        self.send(offset, self.writes(offset, data))
+    }
+
+    /// In async mode: puts a write on its way, in its place, or says why not.
+    pub(crate) fn queue_write(self: &Arc<Self>, offset: u64, data: &Bytes) -> Result<(), IoError> {
+        let length = data.len();
+        // It would keep the whole buffer that it came in for as long as the link is long.
+        let data = if length <= SHORT {
+            &Bytes::copy_from_slice(data)
+        } else {
+            data
+        };
+        self.queue(offset, length as u64, self.writes(offset, data))
+    }
+
+    fn writes(&self, offset: u64, data: &Bytes) -> Vec<Request> {
         let (pair, epoch, volume, ordered) = (self.pair, self.epoch(), self.number, self.is_async());
         let requests = pieces(offset, data.len() as u64).map(|(at, length)| {
             let start = (at - offset) as usize;
@@ -155,7 +176,7 @@ impl FarVolume {
                 data: data.slice(start..start + length as usize),
             }
         });
-        self.send(offset, data.len() as u64, requests.collect())
+        requests.collect()
     }
 
     pub(crate) fn zero(self: &Arc<Self>, offset: u64, length: u64, unmap: bool) -> IoFuture<()> {
@@ -168,7 +189,10 @@ impl FarVolume {
             unmap,
             ordered: self.is_async(),
         };
-        self.send(offset, 512, vec![request])
+        if self.is_async() {
+            return Box::pin(std::future::ready(self.queue(offset, 512, vec![request])));
+        }
+        self.send(offset, vec![request])
     }
 
     pub(crate) fn flush(self: &Arc<Self>) -> IoFuture<()> {
@@ -248,19 +272,22 @@ impl FarVolume {
         })
     }
 
-    fn is_async(&self) -> bool {
+    pub(crate) fn is_async(&self) -> bool {
         self.mode == CopyMode::Async
     }
 
-    /// Sends writes, now and in this order; the future is their end, or in async mode their beginning.
-    fn send(self: &Arc<Self>, offset: u64, cost: u64, requests: Vec<Request>) -> IoFuture<()> {
+    /// In sync mode: sends writes, now and in this order; the future is their end.
+    fn send(self: &Arc<Self>, offset: u64, requests: Vec<Request>) -> IoFuture<()> {
         let ask = |request| self.paths.request(&self.peer, request);
-        if !self.is_async() {
-            let answers: Vec<_> = requests.into_iter().map(ask).collect();
-            let far = Arc::clone(self);
-            return Box::pin(async move { far.end(offset, answers).await });
-        }
-        let refused = |reason| Box::pin(std::future::ready(Err(IoError::Write { offset, reason })));
+        let answers: Vec<_> = requests.into_iter().map(ask).collect();
+        let far = Arc::clone(self);
+        Box::pin(async move { far.end(offset, answers).await })
+    }
+
+    /// In async mode: they are on their way when this returns, in this order.
+    fn queue(self: &Arc<Self>, offset: u64, cost: u64, requests: Vec<Request>) -> Result<(), IoError> {
+        let ask = |request| self.paths.request(&self.peer, request);
+        let refused = |reason| Err(IoError::Write { offset, reason });
         let Some(array) = self.array.upgrade() else {
             return refused("the array is shutting down".to_owned());
         };
@@ -284,7 +311,7 @@ impl FarVolume {
         });
         // Its receiver lives as long as this volume.
         let _ = ends.send((offset, cost, answers));
-        Box::pin(std::future::ready(Ok(())))
+        Ok(())
     }
 
     /// A write of this pair will not arrive: no async pair to that system sends anything from here on. The write is not answered

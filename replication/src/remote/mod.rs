@@ -33,7 +33,7 @@ use replication_engine::{
     ids::{PairId, VolumeId},
 };
 use target_core::{
-    scsi_model::control::{OnLinkLoss, SystemId, VolumeNumber},
+    scsi_model::control::{CopyMode, OnLinkLoss, SystemId, VolumeNumber},
     state_file::StateFileError,
 };
 use tokio::sync::Notify;
@@ -171,12 +171,22 @@ impl Remote {
         let mut all = BTreeMap::clone(&self.far.load());
         all.insert(pair.foreign_id(), far);
         self.far.store(Arc::new(all));
+        self.note_waits(array, pair.local);
     }
 
-    fn remove_far(&self, foreign: VolumeId) {
+    /// Whether the volume has, or after a swap will have, a sync mirror elsewhere.
+    fn note_waits(&self, array: &Array, local: VolumeNumber) {
+        if let Some(volume) = array.volume(local) {
+            let is_sync = |pair: &RemotePair| pair.local == local && pair.mode == CopyMode::Sync;
+            volume.set_waits(self.pairs().iter().any(is_sync));
+        }
+    }
+
+    fn remove_far(&self, array: &Array, (foreign, local): (VolumeId, VolumeNumber)) {
         let mut all = BTreeMap::clone(&self.far.load());
         all.remove(&foreign);
         self.far.store(Arc::new(all));
+        self.note_waits(array, local);
         lock(&self.linked).remove(&foreign);
         lock(&self.told).remove(&foreign);
         lock(&self.said).remove(&foreign);

@@ -464,7 +464,7 @@ impl Array {
         let foreign = pair.foreign;
         let stored =
             lock(&self.remote.registry).change(|pairs| pairs.retain(|known| known.foreign != foreign));
-        self.remote.remove_far(pair.foreign_id());
+        self.remote.remove_far(self, (pair.foreign_id(), pair.local));
         self.tell_needed();
         lock(&self.engine).remove_volume(pair.foreign_id());
         stored.map_err(|error| error.to_string())

@@ -4,6 +4,7 @@ mod answers;
 mod chaos;
 mod deep;
 mod losses;
+mod passing;
 mod policy;
 mod three;
 

@@ -328,7 +328,7 @@ fn passage(room: &mut Room, volume: u32, io: HostIo, range: (u64, u64)) -> Optio
         start: range.0,
         end: range.1,
     };
-    room.engine.pass(VolumeId(volume), io, range)
+    room.engine.pass(VolumeId(volume), io, range, false)
 }
 
 fn passed(room: &mut Room, passage: &crate::passage::Passage) -> crate::passage::PassedBy {
@@ -399,10 +399,12 @@ fn commands_and_locks_wait_for_what_passes() {
     let write = passage(&mut room, 1, HostIo::Write, (0, 4)).expect("DUPLEX and hot");
     let behind = room.begin(1, HostIo::Write, (0, 4), 7);
     assert_eq!(
-        passage(&mut room, 1, HostIo::Read, (100, 104)),
+        passage(&mut room, 1, HostIo::Read, (4, 6)),
         None,
-        "somebody waits"
+        "somebody waits there"
     );
+    let elsewhere = passage(&mut room, 1, HostIo::Read, (100, 104)).expect("nobody waits there");
+    assert!(!passed(&mut room, &elsewhere).awaited);
     let establish = room.command(Command::Pair {
         verb: ESTABLISH,
         members: vec![(VolumeId(1), VolumeId(3))],

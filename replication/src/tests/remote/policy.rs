@@ -54,28 +54,33 @@ async fn hosts_do_not_write_without_the_far_side() {
 /// Writes that are on their way when the link is lost are not acknowledged, unless the far side has them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_both_sides() {
-    let systems = Systems::remote(CopyMode::Sync).await;
-    set(&systems.near, OnLinkLoss::Refuse).await.unwrap();
-    let writes: Vec<_> = (0..64_u64)
-        .map(|track| {
-            let volume = systems.near.volume(1);
-            let data = Bytes::from(pattern(track as u8 + 2, 8192));
-            tokio::spawn(volume.write(track * 8192, data, false))
-        })
-        .collect();
-    tokio::task::yield_now().await;
-    systems.link(false);
-    let there = systems.far.media(1).await;
-    for (track, write) in writes.into_iter().enumerate() {
-        let place = track * 8192..(track + 1) * 8192;
-        match write.await.unwrap() {
-            Ok(()) => assert!(there[place] == pattern(track as u8 + 2, 8192)[..]),
-            Err(error) => assert_eq!(error, IoError::MirrorAway),
+    for hot in [false, true] {
+        let systems = Systems::remote(CopyMode::Sync).await;
+        set(&systems.near, OnLinkLoss::Refuse).await.unwrap();
+        if hot {
+            systems.near.write(1, 0, pattern(1, 512)).await.unwrap();
         }
+        let writes: Vec<_> = (0..64_u64)
+            .map(|track| {
+                let volume = systems.near.volume(1);
+                let data = Bytes::from(pattern(track as u8 + 2, 8192));
+                tokio::spawn(volume.write(track * 8192, data, false))
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        systems.link(false);
+        let there = systems.far.media(1).await;
+        for (track, write) in writes.into_iter().enumerate() {
+            let place = track * 8192..(track + 1) * 8192;
+            match write.await.unwrap() {
+                Ok(()) => assert!(there[place] == pattern(track as u8 + 2, 8192)[..]),
+                Err(error) => assert_eq!(error, IoError::MirrorAway),
+            }
+        }
+        systems.link(true);
+        systems.near.await_state((1, 1), PairState::Duplex).await;
+        systems.check_equal().await;
     }
-    systems.link(true);
-    systems.near.await_state((1, 1), PairState::Duplex).await;
-    systems.check_equal().await;
 }
 
 /// The policy outlives a restart, and a takeover ends it: that is how one goes on without the other side.

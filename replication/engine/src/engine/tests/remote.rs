@@ -4,6 +4,7 @@ use super::{mirrors::tracks, *};
 use crate::{
     command::{Refused, RemoteAct, Side, Summary},
     effects::Effect,
+    passage::Passage,
     track::TrackRange,
 };
 
@@ -113,6 +114,67 @@ fn a_write_that_finds_no_link_is_answered_and_marked() {
     room.write(1, tracks(1, 2), 50).unwrap();
     let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
     assert_eq!((view.state, view.reason), (PairState::Suspended, 1));
+}
+
+fn pass_write(room: &mut Room, range: (u64, u64), by_link: bool) -> Option<Passage> {
+    let (start, end) = range;
+    let range = ByteRange { start, end };
+    room.engine.pass(VolumeId(1), HostIo::Write, range, by_link)
+}
+
+fn end(room: &mut Room, write: &Passage, failed: &[VolumeId]) -> bool {
+    let mut out = Vec::new();
+    room.engine.passed(write, failed, &mut out).answer
+}
+
+/// What passes goes to the other system's mirror as well; when the link is lost meanwhile all that was written there is marked.
+#[test]
+fn a_write_passes_to_a_mirror_of_another_system() {
+    for needed in [false, true] {
+        let mut room = leader(203);
+        if needed {
+            room.engine.set_needed([VolumeId(FAR)].into());
+        }
+        room.write(1, tracks(0, 1), 50).unwrap();
+        let write = pass_write(&mut room, (0, 4), false).expect("DUPLEX and hot");
+        assert_eq!(write.mirrors(), [VolumeId(FAR)]);
+        let beside = pass_write(&mut room, (8, 12), false).expect("another track");
+        assert!(end(&mut room, &write, &[]) && end(&mut room, &beside, &[]));
+
+        let write = pass_write(&mut room, (0, 4), false).expect("DUPLEX and hot");
+        link(&mut room, false);
+        room.settle_effects();
+        let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
+        assert_eq!((view.state, view.reason), (PairState::Suspended, 1));
+        let marked = room.engine.pending(PairId(VolumeId(FAR)), Side::Primary);
+        assert_eq!((marked[0].start, marked[0].end), tracks(0, 64));
+        // The far side may have it all the same; a host that needs the mirror is told by the long way.
+        assert_eq!(end(&mut room, &write, &[]), !needed);
+    }
+}
+
+/// What comes over the link passes as well, on to the volume's own mirrors and generations, and leaves no mark of its own pair.
+#[test]
+fn what_comes_over_a_link_passes_into_a_volume_that_follows() {
+    let mut room = follower(204);
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    assert_eq!(pass_write(&mut room, (0, 4), true), None, "the region is cold");
+    by_link(&mut room, (0, 4), 50).unwrap();
+    assert_eq!(pass_write(&mut room, (0, 4), false), None, "it answers no host");
+    let write = pass_write(&mut room, (0, 4), true).expect("it follows");
+    assert_eq!(write.mirrors(), [VolumeId(2)]);
+    assert!(end(&mut room, &write, &[]));
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    room.settle_effects();
+    let write = pass_write(&mut room, (8, 12), true).expect("it follows");
+    assert!(write.mirrors().is_empty());
+    assert!(end(&mut room, &write, &[]));
+    let marked = room.engine.pending(PairId(VolumeId(2)), Side::Primary);
+    assert!(marked.iter().any(|run| run.start <= 8 && run.end >= 16));
+    assert_eq!(room.engine.pending(PairId(VolumeId(1)), Side::Union), []);
+    room.verb(SPLIT, &[(FAR, 1)]).unwrap();
+    room.settle_effects();
+    assert_eq!(pass_write(&mut room, (0, 4), true), None, "it is its hosts' now");
 }
 
 /// S84: a protected restore over a link that is lost goes on where it was.
