@@ -11,7 +11,10 @@ use iscsi_proto::{
     login::{Admission, AuthPolicy},
     negotiation::Offer,
 };
-use target_core::target::Target;
+use target_core::{
+    initiator_pattern::{InitiatorPattern, most_specific},
+    target::Target,
+};
 
 /// Everything a frontend is told. May be replaced while serving: [`crate::Frontend::reconfigure`].
 #[derive(Debug, Clone, Default)]
@@ -68,11 +71,11 @@ pub struct TargetAccess {
     pub initiators: Vec<InitiatorRule>,
 }
 
-/// Admits one initiator, or all.
+/// Admits one initiator, or all that a pattern names.
 #[derive(Debug, Clone)]
 pub struct InitiatorRule {
-    /// Whom.
-    pub name: InitiatorName,
+    /// Whom. Of the rules about an initiator that with the narrowest pattern counts.
+    pub name: InitiatorPattern,
     /// What it must prove.
     pub auth: AuthPolicy,
     /// It is sent to another address instead of being admitted (RFC 7143 6.3.3, 13.8).
@@ -86,25 +89,6 @@ pub struct Moved {
     pub address: String,
     /// True to have the initiator remember it (status 0102h), false to have it ask again next time (0101h).
     pub permanent: bool,
-}
-
-/// Whom a rule is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InitiatorName {
-    /// `*`.
-    Any,
-    /// The initiator with this iSCSI name.
-    Exactly(String),
-}
-
-impl From<&str> for InitiatorName {
-    fn from(name: &str) -> Self {
-        match name {
-            "*" => Self::Any,
-            // iSCSI names are compared in lower case (RFC 3722).
-            _ => Self::Exactly(name.to_ascii_lowercase()),
-        }
-    }
 }
 
 /// Bounds and times. The defaults suit hosts on a local network.
@@ -240,8 +224,7 @@ impl TargetAccess {
         !self.initiators.is_empty() || local.to_canonical().is_loopback() || local.is_unspecified()
     }
 
-    /// Whether this initiator may log in through a portal of `group` at the address `local`. A rule with its name
-    /// counts before one for all.
+    /// Whether this initiator may log in through a portal of `group` at the address `local`.
     pub(crate) fn admission(&self, initiator: &str, group: u16, local: IpAddr) -> Admission {
         if !self.is_in_group(group) {
             return Admission::NotFound;
@@ -253,14 +236,8 @@ impl TargetAccess {
                 Admission::NotAllowed
             };
         }
-        let own = |rule: &&InitiatorRule| matches!(&rule.name, InitiatorName::Exactly(name) if name.eq_ignore_ascii_case(initiator));
-        let any = |rule: &&InitiatorRule| rule.name == InitiatorName::Any;
-        match self
-            .initiators
-            .iter()
-            .find(own)
-            .or_else(|| self.initiators.iter().find(any))
-        {
+        let rules = self.initiators.iter().map(|rule| (&rule.name, rule));
+        match most_specific(rules, initiator) {
             Some(InitiatorRule {
                 moved: Some(Moved { address, permanent }),
                 ..
@@ -282,7 +259,7 @@ mod tests {
 
     fn access(initiators: &[&str]) -> TargetAccess {
         let rule = |name: &&str| InitiatorRule {
-            name: (*name).into(),
+            name: InitiatorPattern::parse(name).unwrap(),
             auth: AuthPolicy::none(),
             moved: None,
         };
@@ -313,6 +290,8 @@ mod tests {
         assert!(admits(&ruled, "iqn.a", "192.0.2.1"));
         assert!(!admits(&ruled, "iqn.b", "127.0.0.1"));
         assert!(admits(&access(&["iqn.a", "*"]), "iqn.b", "192.0.2.1"));
+        let pattern = access(&["iqn.a:*"]);
+        assert!(admits(&pattern, "IQN.a:b", "192.0.2.1") && !admits(&pattern, "iqn.b", "192.0.2.1"));
     }
 
     #[test]

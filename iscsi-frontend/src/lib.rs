@@ -30,8 +30,7 @@ mod tasks;
 mod text;
 
 pub use config::{
-    ConfigError, FrontendConfig, InitiatorName, InitiatorRule, IsnsConfig, Moved, Portal, TargetAccess,
-    Tuning,
+    ConfigError, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Portal, TargetAccess, Tuning,
 };
 pub use frontend::Frontend;
 pub use listener::BindError;

@@ -10,6 +10,7 @@ mod executor;
 pub mod gate;
 pub mod gauge;
 pub mod identities;
+pub mod initiator_pattern;
 pub mod logical_unit;
 pub mod lun_map;
 pub mod media;

@@ -172,6 +172,20 @@ impl LunMap {
         self.units().any(|seen| Arc::ptr_eq(&seen.unit, unit))
     }
 
+    /// The units that have the number they had, and may be written now but not before, or the other way round.
+    pub(crate) fn protected_otherwise<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = &'a MappedUnit> {
+        let other = |known: &&MappedUnit, seen: &MappedUnit| {
+            Arc::ptr_eq(&known.unit, &seen.unit) && known.read_only != seen.read_only
+        };
+        self.by_lun
+            .iter()
+            .filter(move |(lun, seen)| before.by_lun.get(lun).is_some_and(|known| other(&known, seen)))
+            .map(|(_, seen)| seen)
+    }
+
     /// The same numbers lead to the same units.
     pub(crate) fn same_units(&self, other: &Self) -> bool {
         self.numbers == other.numbers

@@ -209,6 +209,9 @@ impl Nexus {
         let before = self.luns.load_full();
         let after = LunMap::new(access, &before, &self.way);
         let changed = !after.same_units(&before);
+        let after = Arc::new(after);
+        // In force before anybody is told to look again.
+        self.luns.store(after.clone());
         for gone in before.units().filter(|seen| !after.has(&seen.unit)) {
             gone.detach();
         }
@@ -218,7 +221,11 @@ impl Nexus {
                     .raise_for(self.way.id, UnitAttention::ReportedLunsChanged);
             }
         }
-        self.luns.store(Arc::new(after));
+        // WP is in what MODE SENSE gives.
+        for seen in after.protected_otherwise(&before).filter(|seen| seen.is_in_use()) {
+            seen.unit
+                .raise_for(self.way.id, UnitAttention::ModeParametersChanged);
+        }
     }
 }
 

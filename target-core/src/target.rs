@@ -8,6 +8,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+use crate::initiator_pattern::{InitiatorPattern, most_specific};
+
 pub use crate::{
     command::{Execution, ReadAtOnce, Room, ScsiCommand, ScsiResponse, TaskAttribute, WriteAtOnce},
     lun_map::{Access, LunEntry},
@@ -23,23 +25,20 @@ pub struct InitiatorPort {
     pub isid: [u8; 6],
 }
 
-/// What initiators may do and see: by name, else the default, else nothing.
+/// What initiators may do and see, by whom it is about. Of the patterns that a name fits the narrowest counts; who fits none sees
+/// nothing.
 #[derive(Debug, Clone, Default)]
-pub struct AccessRules {
-    /// For initiators without a rule of their own; `None`: they see nothing.
-    pub default: Option<Access>,
-    /// By iSCSI name.
-    pub by_initiator: BTreeMap<String, Access>,
-}
+pub struct AccessRules(pub BTreeMap<InitiatorPattern, Access>);
 
 impl AccessRules {
+    /// The same for every initiator.
+    pub fn for_all(access: Access) -> Self {
+        Self([(InitiatorPattern::any(), access)].into())
+    }
+
     /// What this initiator may do and see.
     pub fn for_initiator(&self, name: &str) -> Access {
-        self.by_initiator
-            .get(name)
-            .or(self.default.as_ref())
-            .cloned()
-            .unwrap_or_default()
+        most_specific(&self.0, name).cloned().unwrap_or_default()
     }
 }
 
@@ -64,12 +63,6 @@ impl Target {
     /// iSCSI name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// May this initiator log in: is there a rule for it?
-    pub fn admits(&self, initiator: &str) -> bool {
-        let rules = self.rules.load();
-        rules.default.is_some() || rules.by_initiator.contains_key(initiator)
     }
 
     /// An I_T nexus comes to be: login of a new session. A session of the same port reinstated was closed by the

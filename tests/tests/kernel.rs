@@ -123,6 +123,29 @@ fn persistent_reservations_between_two_initiators() {
     );
 }
 
+/// One initiator sees the target's LUNs, the other a map of its own, which a reload changes.
+#[test]
+fn lun_maps_of_two_initiators() {
+    let before = "luns = [{ lun = 5, volume = 1, read_only = true }, { lun = 6, volume = 2 }]";
+    let after = "luns = [{ lun = 5, volume = 1 }, { lun = 7, volume = 2 }]";
+    let names = "iqn.2004-10.example.initiator:";
+    let config = DaemonConfig {
+        volumes: ["one", "two", "three"]
+            .map(|name| VolumeSpec::standard(name, "64MiB"))
+            .into(),
+        initiators: format!(
+            "[[target.initiator]]\nname = \"{names}*\"\n\
+             [[target.initiator]]\nname = \"{names}*-b\"\n{before}\n"
+        ),
+        ..one_disk("64MiB")
+    };
+    let mut remap = |request: &str, daemon: &mut Daemon| {
+        assert_eq!(request, "host-remap");
+        daemon.reconfigure(before, after);
+    };
+    guest::run(&mut Daemon::start(&config), "lun-masks", &[], &mut remap);
+}
+
 #[test]
 fn multipath_loses_and_finds_a_path() {
     let mut daemon = Daemon::start(&one_disk("256MiB"));

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use iscsi_frontend::{Frontend, FrontendConfig, TargetAccess};
 use iscsi_proto::negotiation::Offer;
 use target_core::{
+    initiator_pattern::InitiatorPattern,
     logical_unit::LogicalUnit,
     target::{Access, AccessRules, LunEntry, Target},
     unit_state::UnitStateStore,
@@ -51,10 +52,9 @@ impl Rig {
                 read_only: false,
             }],
         };
-        let rules = AccessRules {
-            default: Some(access(0)),
-            by_initiator: [(OTHER.to_owned(), access(u16::from(OTHER_LUN)))].into(),
-        };
+        let mut rules = AccessRules::for_all(access(0));
+        let other = InitiatorPattern::exactly(OTHER);
+        rules.0.insert(other, access(u16::from(OTHER_LUN)));
         let target = Target::new(TARGET, rules);
         let mut config = FrontendConfig {
             targets: vec![TargetAccess::open(target)],

@@ -8,6 +8,7 @@ use iscsi_proto::{
     login::Stage,
     negotiation::{DigestKind, Offer},
 };
+use target_core::initiator_pattern::InitiatorPattern;
 
 use crate::{
     initiator::{Initiator, config},
@@ -59,7 +60,7 @@ async fn digests_are_used_as_negotiated() {
 async fn discovery_lists_what_the_initiator_may_use() {
     let rig = Rig::start_with(|config| {
         let rule = InitiatorRule {
-            name: "iqn.test:friend".into(),
+            name: InitiatorPattern::exactly("iqn.test:friend"),
             auth: AuthPolicy::none(),
             moved: None,
         };
@@ -97,7 +98,7 @@ async fn chap_is_asked_for_and_checked() {
     let rig = Rig::start_with(|config| {
         let auth = AuthPolicy::chap(vec![account("twelve bytes at least")]);
         config.targets[0].initiators.push(InitiatorRule {
-            name: "*".into(),
+            name: InitiatorPattern::any(),
             auth,
             moved: None,
         });
@@ -292,7 +293,7 @@ async fn targets_portals_and_initiators_come_and_go_while_serving() {
     assert_eq!(initiator.ping(b"still").await, b"still");
 
     let rule = |name: &str| InitiatorRule {
-        name: name.into(),
+        name: InitiatorPattern::exactly(name),
         auth: AuthPolicy::none(),
         moved: None,
     };

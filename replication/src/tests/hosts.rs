@@ -38,11 +38,7 @@ impl Hosts {
             control: true,
             luns: units.iter().zip(1..).map(entry).collect(),
         };
-        let rules = AccessRules {
-            default: Some(access),
-            ..AccessRules::default()
-        };
-        let target = Target::new("iqn.2026-11.test:t", rules);
+        let target = Target::new("iqn.2026-11.test:t", AccessRules::for_all(access));
         Self { rig, units, target }
     }
 

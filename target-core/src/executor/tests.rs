@@ -101,10 +101,7 @@ fn rules(units: &[Arc<LogicalUnit>], control: bool) -> AccessRules {
         read_only: false,
     };
     let luns = units.iter().zip([0, 5]).map(entry).collect();
-    AccessRules {
-        default: Some(Access { control, luns }),
-        ..AccessRules::default()
-    }
+    AccessRules::for_all(Access { control, luns })
 }
 
 fn start(nexus: &Arc<Nexus>, lun: u8, cdb: &[u8], data_out: &[u8]) -> Execution {

@@ -20,7 +20,7 @@ const TO_FULL: u8 = FINAL | 1 << 2 | 3;
 
 struct Guarded {
     daemon: Daemon,
-    _secrets: tempfile::TempDir,
+    secrets: tempfile::TempDir,
 }
 
 /// A daemon that asks for CHAP, and can answer it if `mutual`.
@@ -44,7 +44,7 @@ fn guarded(mutual: bool) -> Guarded {
     }
     Guarded {
         daemon: daemon_of(vec![VolumeSpec::standard("disk", "1MiB")], initiators),
-        _secrets: secrets,
+        secrets,
     }
 }
 
@@ -237,6 +237,36 @@ fn mutual_authentication_and_its_abuse() {
         &format!("CHAP_N=alice CHAP_R={answer} CHAP_I=1 CHAP_C=0x0102"),
     );
     assert_eq!(status.0, 2);
+}
+
+/// An initiator's secret changes without a moment in which it cannot log in: with the next one beside it, then without the old one.
+#[test]
+fn secrets_change_without_a_gap() {
+    let Guarded { daemon, secrets } = guarded(false);
+    let path = |name: &str| secrets.path().join(name).display().to_string();
+    let table = |user: &str, file: &str| format!("{{ user = \"{user}\", secret_file = \"{}\" }}", path(file));
+    fs::write(path("next"), OTHER_SECRET).expect("ours");
+    fs::set_permissions(path("next"), fs::Permissions::from_mode(0o600)).expect("ours");
+    let login = |user: &str, secret: &str| {
+        let (mut wire, algorithm, challenge) = challenged(&daemon, "7");
+        let answer = encode_hex(&response(secret, algorithm, &challenge));
+        let (status, ..) = wire.login(TO_OPERATIONAL, &format!("CHAP_N={user} CHAP_R={answer}"));
+        (status, wire)
+    };
+    let (status, mut before) = login("alice", SECRET);
+    assert_eq!((status, before.login(TO_FULL, "").0), ((0, 0), (0, 0)));
+    assert_eq!(login("alice", OTHER_SECRET).0, (2, 1));
+    let old = format!("chap = {}", table("alice", "alice"));
+    let both = format!("chap = [{}, {}]", table("alice", "alice"), table("alice", "next"));
+    daemon.reconfigure(&old, &both);
+    assert_eq!(login("alice", SECRET).0, (0, 0));
+    assert_eq!(login("alice", OTHER_SECRET).0, (0, 0));
+    let new = format!("chap = [{}]", table("bob", "next"));
+    daemon.reconfigure(&both, &new);
+    assert_eq!(login("alice", SECRET).0, (2, 1));
+    assert_eq!(login("alice", OTHER_SECRET).0, (2, 1), "of another user");
+    assert_eq!(login("bob", OTHER_SECRET).0, (0, 0));
+    before.assert_alive();
 }
 
 /// RFC 7143 9.2.1: two connections are never asked the same.

@@ -1,5 +1,6 @@
 //! iSCSI over the wire, PDU by PDU, right and wrong. Each test says which section of RFC 7143 it checks, one file a topic.
 
+mod access;
 mod bounds;
 mod chap;
 mod digests;

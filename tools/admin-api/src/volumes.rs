@@ -58,6 +58,9 @@ pub struct LunMap {
     pub lun: u16,
     /// The LUN is write protected.
     pub read_only: bool,
+    /// The initiator, or the pattern of such, that sees it there; `None`: everybody without LUNs of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<String>,
 }
 
 impl From<&VolumeDescriptor> for VolumeDocument {

@@ -112,10 +112,11 @@ impl Runtime {
             }
         }
         for (iqn, target) in &merged.targets {
-            for (lun, map) in &target.luns {
+            for (whose, lun, map) in target.all_luns() {
                 if !merged.volumes.contains_key(&map.volume) {
+                    let whose = whose.map_or_else(String::new, |whose| format!(" for {whose}"));
                     problems.add(
-                        format!("LUN {lun} of {iqn}"),
+                        format!("LUN {lun} of {iqn}{whose}"),
                         format!("there is no volume {}", map.volume),
                     );
                 }
@@ -198,11 +199,14 @@ impl Runtime {
     pub(crate) fn delete(&mut self, served: &Config, number: u32) -> Result<(), String> {
         known(served, number)?;
         for target in served.targets.values() {
-            if let Some((lun, _)) = target.luns.iter().find(|(_, map)| map.volume == number) {
-                return Err(format!(
-                    "volume {number} is LUN {lun} of {}: `holdfast unmap {number}` first",
-                    target.iqn
-                ));
+            if let Some((whose, lun, _)) = target.all_luns().find(|(_, _, map)| map.volume == number) {
+                let iqn = &target.iqn;
+                return Err(match whose {
+                    None => format!("volume {number} is LUN {lun} of {iqn}: `holdfast unmap {number}` first"),
+                    Some(whose) => format!(
+                        "volume {number} is LUN {lun} of {iqn} for {whose}: take it out of that [[target.initiator]] and reload first"
+                    ),
+                });
             }
         }
         let made_here = self.volumes.iter().any(|volume| volume.number == number);

@@ -483,14 +483,16 @@ fn luns_of(config: &Config, number: u32) -> Vec<LunMap> {
         .targets
         .values()
         .flat_map(|target| {
-            let luns = target.luns.iter().filter(|(_, map)| map.volume == number);
-            luns.map(|(lun, map)| LunMap {
+            let luns = target.all_luns().filter(|(.., map)| map.volume == number);
+            luns.map(|(whose, lun, map)| LunMap {
                 target: target.iqn.clone(),
-                lun: *lun,
+                lun,
                 read_only: map.read_only,
+                initiator: whose.map(ToString::to_string),
             })
         })
         .collect();
-    luns.sort_by_key(|map| map.lun);
+    // What everybody sees comes first.
+    luns.sort_by_key(|map| (map.initiator.is_some(), map.lun));
     luns
 }

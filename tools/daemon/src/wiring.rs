@@ -7,8 +7,7 @@ use std::{
 };
 
 use iscsi_frontend::{
-    AuthPolicy, Credentials, FrontendConfig, InitiatorName, InitiatorRule, IsnsConfig, Moved, Portal, Secret,
-    TargetAccess,
+    AuthPolicy, Credentials, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Portal, Secret, TargetAccess,
 };
 use replication::{Array, HostUse, PairedVolume};
 use target_core::{
@@ -25,7 +24,7 @@ use target_core::{
     volume::IoFuture,
 };
 
-use crate::config::{Chap, Config, InitiatorConfig, Media, TargetConfig, VolumeConfig};
+use crate::config::{Chap, Config, InitiatorConfig, LunConfigs, Media, TargetConfig, VolumeConfig};
 
 /// Logical units by volume number: one for each volume, shared by all targets.
 pub(crate) type Units = BTreeMap<u32, Arc<LogicalUnit>>;
@@ -130,26 +129,26 @@ impl HostUse for Reservations {
 
 /// What each initiator may see and do.
 pub(crate) fn rules(target: &TargetConfig, units: &Units) -> AccessRules {
-    let access = |control: bool| Access {
-        control,
-        luns: lun_entries(target, units),
-    };
-    let mut rules = AccessRules::default();
-    for initiator in &target.initiators {
-        match &initiator.name {
-            Some(name) => drop(rules.by_initiator.insert(name.clone(), access(initiator.control))),
-            None => rules.default = Some(access(initiator.control)),
-        }
-    }
     if target.initiators.is_empty() {
         // Anybody, from this machine only: who can log in could as well use the command line.
-        rules.default = Some(access(true));
+        return AccessRules::for_all(Access {
+            control: true,
+            luns: lun_entries(&target.luns, units),
+        });
     }
-    rules
+    let rules = target.initiators.iter().map(|initiator| {
+        let luns = initiator.luns.as_ref().unwrap_or(&target.luns);
+        let access = Access {
+            control: initiator.control,
+            luns: lun_entries(luns, units),
+        };
+        (initiator.name.clone(), access)
+    });
+    AccessRules(rules.collect())
 }
 
-fn lun_entries(target: &TargetConfig, units: &Units) -> Vec<LunEntry> {
-    let entries = target.luns.iter().filter_map(|(lun, map)| {
+fn lun_entries(luns: &LunConfigs, units: &Units) -> Vec<LunEntry> {
+    let entries = luns.iter().filter_map(|(lun, map)| {
         let unit = units.get(&map.volume)?;
         Some(LunEntry {
             lun: *lun,
@@ -190,22 +189,21 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
 }
 
 fn initiator_rule(initiator: &InitiatorConfig) -> InitiatorRule {
-    let auth = match (&initiator.chap, &initiator.mutual) {
-        (None, _) => AuthPolicy::none(),
-        (Some(chap), None) => AuthPolicy::chap(vec![credentials(chap)]),
-        (Some(chap), Some(mutual)) => {
-            AuthPolicy::chap(vec![credentials(chap)]).with_mutual(credentials(mutual))
-        }
+    let accepted: Vec<Credentials> = initiator.chap.iter().map(credentials).collect();
+    let auth = match (accepted.is_empty(), &initiator.mutual) {
+        (true, _) => AuthPolicy::none(),
+        (false, None) => AuthPolicy::chap(accepted),
+        (false, Some(mutual)) => AuthPolicy::chap(accepted).with_mutual(credentials(mutual)),
     };
-    let name = initiator
-        .name
-        .clone()
-        .map_or(InitiatorName::Any, InitiatorName::Exactly);
     let moved = initiator.moved.map(|(to, permanent)| Moved {
         address: to.to_string(),
         permanent,
     });
-    InitiatorRule { name, auth, moved }
+    InitiatorRule {
+        name: initiator.name.clone(),
+        auth,
+        moved,
+    }
 }
 
 fn credentials(chap: &Chap) -> Credentials {

@@ -1,7 +1,7 @@
 //! What initiators see, and what they see of each other: masking, unit attentions, reservations, control.
 
 use super::*;
-use crate::command_counts::CountedCommands;
+use crate::{command_counts::CountedCommands, initiator_pattern::InitiatorPattern};
 
 #[tokio::test]
 async fn masked_units_are_not_there_and_lun_0_always_answers() {
@@ -15,7 +15,7 @@ async fn masked_units_are_not_there_and_lun_0_always_answers() {
         }],
     };
     let mut rules = rules(&rig.units, false);
-    rules.by_initiator.insert("iqn.b".into(), only_5);
+    rules.0.insert(InitiatorPattern::exactly("iqn.b"), only_5);
     rig.target.set_rules(rules);
     let nexus = rig.fresh_nexus("iqn.b");
     assert!(!nexus.lun_exists([0; 8]) && nexus.lun_exists([0, 5, 0, 0, 0, 0, 0, 0]));

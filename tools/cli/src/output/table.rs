@@ -235,8 +235,12 @@ pub(crate) fn volumes(volumes: &[VolumeDocument]) -> String {
             .luns
             .iter()
             .map(|map| {
+                let whose = map
+                    .initiator
+                    .as_ref()
+                    .map_or_else(String::new, |whose| format!(" for {whose}"));
                 format!(
-                    "{} of {}{}",
+                    "{} of {}{whose}{}",
                     map.lun,
                     map.target,
                     if map.read_only { " (read-only)" } else { "" }

@@ -6,12 +6,16 @@
 //! opened on the way, except the secret files that it names.
 
 pub(crate) mod embedded;
+mod initiator;
+mod iscsi;
 mod link;
 pub(crate) mod problem;
 mod raw;
 mod secret;
 mod source;
+mod target;
 mod validate;
+mod volume;
 
 #[cfg(test)]
 mod tests;
@@ -22,14 +26,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use target_core::{identities::ConfiguredDesignators, scsi_model::control::SystemId};
+use target_core::scsi_model::control::SystemId;
 
 use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
+    initiator::{Chap, InitiatorConfig},
+    iscsi::{Isns, SessionLimits},
     link::{Link, peer_configs},
     raw::{RawSize, RawVolume},
     secret::Secret,
-    validate::{clash as validate_clash, name as validate_name, volume as validate_volume},
+    target::{LunConfig, LunConfigs, TargetConfig},
+    volume::{
+        Media, VolumeConfig, clash as validate_clash, name as validate_name, volume as validate_volume,
+    },
 };
 
 /// A configuration that makes sense.
@@ -61,24 +70,6 @@ pub(crate) struct Config {
     pub(crate) targets: BTreeMap<String, TargetConfig>,
 }
 
-/// What an initiator may agree on for a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionLimits {
-    /// Connections in it, at most.
-    pub(crate) max_connections: u16,
-    /// ErrorRecoveryLevel, at most.
-    pub(crate) error_recovery_level: u8,
-}
-
-impl Default for SessionLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: 4,
-            error_recovery_level: 0,
-        }
-    }
-}
-
 /// `[system]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct System {
@@ -90,17 +81,6 @@ pub(crate) struct System {
     pub(crate) track_size: u32,
     /// Threads that serve; 0 is one for each core.
     pub(crate) workers: usize,
-}
-
-/// `[isns]`: the name server that is told what is served (RFC 4171).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Isns {
-    /// `host:port`.
-    pub(crate) server: String,
-    /// Entity identifier; `None` takes one from the system id.
-    pub(crate) entity: Option<String>,
-    /// Seconds between its inquiries; 0: none.
-    pub(crate) esi_interval: u32,
 }
 
 /// `[admin]`.
@@ -134,92 +114,6 @@ pub(crate) struct GenerationsConfig {
     pub(crate) pool: BTreeSet<u32>,
     /// Where mirrors are made on demand; `None` they are not.
     pub(crate) directory: Option<PathBuf>,
-}
-
-/// What a volume lives on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Media {
-    /// A file or a block device.
-    File(PathBuf),
-    /// Memory: lost at the end.
-    Memory,
-}
-
-/// One volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct VolumeConfig {
-    /// Number.
-    pub(crate) number: u32,
-    /// Name.
-    pub(crate) name: String,
-    /// Meant as a mirror.
-    pub(crate) mirror: bool,
-    /// Bytes; `None` takes the size of the file, which then must exist.
-    pub(crate) size: Option<u64>,
-    /// What it lives on.
-    pub(crate) media: Media,
-    /// Past the page cache.
-    pub(crate) direct: bool,
-    /// Bytes per logical block.
-    pub(crate) block_size: u32,
-    /// Bytes per physical block.
-    pub(crate) physical_block_size: u32,
-    /// RMB.
-    pub(crate) removable: bool,
-    /// Holes where nothing was written.
-    pub(crate) thin: bool,
-    /// Most bytes that it may allocate in its file.
-    pub(crate) quota: Option<u64>,
-    /// Who it is to hosts, if that was not to be made up.
-    pub(crate) naa: Option<[u8; 16]>,
-    /// Its other designators, if they are not to follow from that.
-    pub(crate) designators: ConfiguredDesignators,
-}
-
-/// One LUN of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LunConfig {
-    /// Volume number.
-    pub(crate) volume: u32,
-    /// Write protected.
-    pub(crate) read_only: bool,
-}
-
-/// One target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TargetConfig {
-    /// iSCSI name.
-    pub(crate) iqn: String,
-    /// What people call it.
-    pub(crate) alias: Option<String>,
-    /// By LUN.
-    pub(crate) luns: BTreeMap<u16, LunConfig>,
-    /// Who may log in; empty: any initiator.
-    pub(crate) initiators: Vec<InitiatorConfig>,
-}
-
-/// One `[[target.initiator]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InitiatorConfig {
-    /// iSCSI name; `None` is `"*"`: every initiator without an entry of its own.
-    pub(crate) name: Option<String>,
-    /// May send C0h/C1h.
-    pub(crate) control: bool,
-    /// It must prove who it is with this.
-    pub(crate) chap: Option<Chap>,
-    /// And the target answers with this.
-    pub(crate) mutual: Option<Chap>,
-    /// It is sent to this portal instead of being admitted, for good if true.
-    pub(crate) moved: Option<(SocketAddr, bool)>,
-}
-
-/// A CHAP user and its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chap {
-    /// CHAP_N.
-    pub(crate) user: String,
-    /// What the file holds.
-    pub(crate) secret: Secret,
 }
 
 impl Config {

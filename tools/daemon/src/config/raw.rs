@@ -1,6 +1,14 @@
 //! The tables as they are written: types and known keys, nothing more.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{
+        DeserializeOwned, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
 use toml::{Table, Value};
 
 use super::problem::Problems;
@@ -149,7 +157,8 @@ pub(super) struct RawInitiator {
     pub(super) name: String,
     #[serde(default)]
     pub(super) control: bool,
-    pub(super) chap: Option<RawChap>,
+    pub(super) luns: Option<Vec<RawLun>>,
+    pub(super) chap: Option<OneOrMore<RawChap>>,
     pub(super) mutual: Option<RawChap>,
     pub(super) moved: Option<RawMoved>,
 }
@@ -167,6 +176,38 @@ pub(super) struct RawMoved {
 pub(super) struct RawChap {
     pub(super) user: String,
     pub(super) secret_file: String,
+}
+
+/// A table, or a list of such tables.
+#[derive(Debug)]
+pub(super) enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TableOrList(PhantomData))
+    }
+}
+
+/// Knows which of both it is by its form, so that what is wrong in a table is named.
+struct TableOrList<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TableOrList<T> {
+    type Value = OneOrMore<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table, or a list of tables")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(OneOrMore::One)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMore::More)
+    }
 }
 
 #[derive(Debug, Deserialize)]

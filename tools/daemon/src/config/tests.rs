@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::PermissionsExt as _};
+mod initiators;
 
 use super::*;
 
@@ -444,72 +444,6 @@ fn an_open_target_stays_on_loopback() {
         "any initiator may log in",
     );
     assert!(parse(&format!("{open}\n[[target.initiator]]\nname = \"*\"\n")).is_ok());
-}
-
-#[test]
-fn initiators() {
-    let initiator = |text: &str| format!("{GOOD}\n[[target.initiator]]\n{text}\n");
-    one_fault(
-        &initiator("name = \"host-a\""),
-        "target[1].initiator[1].name",
-        "no iSCSI name",
-    );
-    let mutual = "name = \"*\"\nmutual = { user = \"t\", secret_file = \"/nonexistent\" }";
-    let found = faults(&initiator(mutual));
-    assert_eq!(found[0].0, "target[1].initiator[1].mutual");
-    assert_eq!(found[1].0, "target[1].initiator[1].mutual.secret_file");
-    let twice = initiator("name = \"*\"\n[[target.initiator]]\nname = \"*\"");
-    one_fault(&twice, "target[1].initiator[2].name", "given twice");
-    let nowhere = "name = \"*\"\nmoved = { to = \"elsewhere\" }";
-    assert_eq!(
-        faults(&initiator(nowhere))[0].0,
-        "target[1].initiator[1].moved.to"
-    );
-    let moved = parse(&initiator("name = \"*\"\nmoved = { to = \"[::1]:3261\" }")).unwrap();
-    let target = &moved.targets["iqn.2026-11.org.example:t1"];
-    assert_eq!(
-        target.initiators[0].moved,
-        Some(("[::1]:3261".parse().unwrap(), false))
-    );
-}
-
-#[test]
-fn secrets() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str, mode| {
-        let path = directory.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path.display().to_string()
-    };
-    let chap = |path: &str| {
-        format!(
-            "{GOOD}\n[[target.initiator]]\nname = \"*\"\nchap = {{ user = \"u\", secret_file = \"{path}\" }}\n"
-        )
-    };
-    let key = "target[1].initiator[1].chap.secret_file";
-    one_fault(&chap("/nonexistent"), key, "cannot be read");
-    one_fault(&chap(&file("open", "0123456789ab\n", 0o640)), key, "600 or 400");
-    one_fault(
-        &chap(&file("short", "0123456789a\n", 0o600)),
-        key,
-        "12 to 255 bytes",
-    );
-    one_fault(&chap(&file("two", "0123456789ab\nx\n", 0o600)), key, "one line");
-    let good = file("good", "0123456789ab\r\n", 0o400);
-    let config = parse(&chap(&good)).unwrap();
-    let initiator = &config.targets["iqn.2026-11.org.example:t1"].initiators[0];
-    assert_eq!(initiator.chap.as_ref().unwrap().secret.bytes(), b"0123456789ab");
-    assert!(
-        !format!("{config:?}").contains("0123456789ab"),
-        "a secret is never shown"
-    );
-    let both = chap(&good) + &format!("mutual = {{ user = \"t\", secret_file = \"{good}\" }}\n");
-    one_fault(
-        &both,
-        "target[1].initiator[1].mutual.secret_file",
-        "the same secret",
-    );
 }
 
 #[test]

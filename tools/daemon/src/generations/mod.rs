@@ -312,11 +312,11 @@ fn usage(service: &Service, config: &Config, book: &Book) -> Usage {
         let Some(target) = config.targets.get(&session.target.to_lowercase()) else {
             continue;
         };
-        for (lun, map) in &target.luns {
+        for (lun, map) in target.luns_of(&session.initiator) {
             let volume = map.volume;
             hosts.entry(volume).or_insert_with(|| {
                 format!(
-                    "volume {volume} is LUN {lun} of {}, where {} is logged in: `unmap {volume}` when it is not needed there",
+                    "volume {volume} is LUN {lun} of {}, where {} is logged in: unmap it when it is not needed there",
                     target.iqn, session.initiator
                 )
             });

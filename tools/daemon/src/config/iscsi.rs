@@ -1,0 +1,116 @@
+//! `[iscsi]` and `[isns]`: where initiators come in, what sessions may agree on, and the name server that is told.
+
+use std::net::SocketAddr;
+
+use super::{
+    problem::Problems,
+    raw::{RawIscsi, RawIsns},
+    validate::{DECLARABLE, address, is_declarable},
+};
+
+/// What an initiator may agree on for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionLimits {
+    /// Connections in it, at most.
+    pub(crate) max_connections: u16,
+    /// ErrorRecoveryLevel, at most.
+    pub(crate) error_recovery_level: u8,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4,
+            error_recovery_level: 0,
+        }
+    }
+}
+
+/// `[isns]`: the name server that is told what is served (RFC 4171).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Isns {
+    /// `host:port`.
+    pub(crate) server: String,
+    /// Entity identifier; `None` takes one from the system id.
+    pub(crate) entity: Option<String>,
+    /// Seconds between its inquiries; 0: none.
+    pub(crate) esi_interval: u32,
+}
+
+/// The most connections that a session may be given.
+const MAX_CONNECTIONS: u16 = 64;
+
+/// The highest ErrorRecoveryLevel there is.
+const MAX_RECOVERY: u8 = 2;
+
+pub(super) fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> SessionLimits {
+    let mut limits = SessionLimits::default();
+    match raw.max_connections.map(u16::try_from) {
+        None => {}
+        Some(Ok(count @ 1..=MAX_CONNECTIONS)) => limits.max_connections = count,
+        Some(_) => problems.add(
+            "iscsi.max_connections",
+            format!("is 1 to {MAX_CONNECTIONS}: the connections that a session may have"),
+        ),
+    }
+    match raw.error_recovery_level.map(u8::try_from) {
+        None => {}
+        Some(Ok(level @ 0..=MAX_RECOVERY)) => limits.error_recovery_level = level,
+        Some(_) => problems.add(
+            "iscsi.error_recovery_level",
+            format!("is 0 to {MAX_RECOVERY}: what initiators may agree on"),
+        ),
+    }
+    limits
+}
+
+pub(super) fn portals(raw: RawIscsi, problems: &mut Problems) -> Option<Vec<SocketAddr>> {
+    const KEY: &str = "iscsi.portals";
+    let Some(texts) = raw.portals.filter(|texts| !texts.is_empty()) else {
+        problems.add(
+            KEY,
+            "at least one ADDRESS:PORT is needed, like \"127.0.0.1:3260\"",
+        );
+        return None;
+    };
+    let mut portals: Vec<SocketAddr> = Vec::new();
+    for text in texts {
+        match address(KEY, &text, problems) {
+            Some(portal) if portals.contains(&portal) => {
+                problems.add(KEY, format!("{portal} is listed twice"));
+            }
+            Some(portal) => portals.push(portal),
+            None => {}
+        }
+    }
+    Some(portals)
+}
+
+/// Seconds between inquiries when nothing is said.
+const ESI_INTERVAL: u32 = 60;
+
+pub(super) fn isns(raw: RawIsns, problems: &mut Problems) -> Option<Isns> {
+    let host_and_port = raw.server.rsplit_once(':');
+    let reachable = host_and_port.is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let named = !host.is_empty() && (bracketed || !host.contains(':'));
+        named && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if !reachable {
+        let text = format!(
+            "{:?} is not accepted: HOST:PORT is, like \"isns.example.org:3205\" or \"192.0.2.5:3205\"",
+            raw.server
+        );
+        problems.add("isns.server", text);
+    }
+    if let Some(entity) = &raw.entity
+        && !is_declarable(entity)
+    {
+        problems.add("isns.entity", DECLARABLE);
+    }
+    reachable.then_some(Isns {
+        server: raw.server,
+        entity: raw.entity,
+        esi_interval: raw.esi_interval.unwrap_or(ESI_INTERVAL),
+    })
+}
