@@ -12,7 +12,7 @@ use iscsi_proto::{
     data_flow::TransferLimits,
     login::{LoginOutcome, Membership},
     negotiation::SessionParameters,
-    nop::Keepalive,
+    nop::{Keepalive, KeepaliveTimes},
     session::CommandWindow,
 };
 use target_core::{
@@ -187,10 +187,7 @@ async fn take_seat(handle: SessionHandle, limit: Duration, shared: &Shared) -> O
 impl Session {
     /// Adds a connection.
     pub(crate) fn add(&mut self, newcomer: Newcomer, view: &ConnectionView) {
-        let keepalive = {
-            let tuning = &self.shared.config.load().tuning;
-            Keepalive::new(tuning.nop_interval, tuning.nop_patience, self.origin.elapsed())
-        };
+        let keepalive = Keepalive::new(self.keepalive_times(), self.origin.elapsed());
         self.last_link = self.last_link.next();
         let link = Link::new(
             self.last_link,
@@ -203,6 +200,20 @@ impl Session {
         );
         self.links.push(link);
         self.look = true;
+    }
+
+    /// The configuration may say otherwise when its connections are asked whether they are still there.
+    pub(crate) fn reconfigured(&mut self) {
+        let times = self.keepalive_times();
+        for link in &mut self.links {
+            link.keepalive.set_times(times);
+        }
+        self.look = true;
+    }
+
+    fn keepalive_times(&self) -> KeepaliveTimes {
+        let target = self.handle.as_ref().map(|handle| handle.key.target.as_str());
+        self.shared.config.load().keepalive(target)
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use iscsi_proto::{
     login::{Admission, AuthPolicy},
     negotiation::Offer,
+    nop::KeepaliveTimes,
 };
 use target_core::{
     initiator_pattern::{InitiatorPattern, most_specific},
@@ -65,6 +66,8 @@ pub struct TargetAccess {
     pub target: Arc<Target>,
     /// A name for people, sent at login.
     pub alias: Option<String>,
+    /// When silent initiators are asked with NOP-In, and given up. May change while serving.
+    pub keepalive: KeepaliveTimes,
     /// The portal groups it is reached through; empty: all. (A name server is told of every portal for each target.)
     pub portal_groups: Vec<u16>,
     /// Who may log in. None at all: anybody, but only through a loopback address.
@@ -104,10 +107,8 @@ pub struct Tuning {
     pub logins_per_address: usize,
     /// Time from connect to full feature phase.
     pub login_timeout: Duration,
-    /// A silent initiator is asked with NOP-In after this time; `None`: never.
-    pub nop_interval: Option<Duration>,
-    /// An asked initiator is given up after this time.
-    pub nop_patience: Duration,
+    /// When silent initiators of discovery sessions are asked with NOP-In.
+    pub keepalive: KeepaliveTimes,
     /// How long a stopping target waits for the logouts it asks for.
     pub logout_grace: Duration,
     /// Memory per connection for data asked for with R2T, in bytes.
@@ -127,8 +128,7 @@ impl Default for Tuning {
             connections: 1024,
             logins_per_address: 256,
             login_timeout: iscsi_proto::limits::LOGIN_TIMEOUT,
-            nop_interval: Some(Duration::from_secs(15)),
-            nop_patience: Duration::from_secs(30),
+            keepalive: KeepaliveTimes::default(),
             logout_grace: Duration::from_secs(3),
             data_out_budget: 16 << 20,
             longest_write: 64 << 20,
@@ -196,6 +196,13 @@ impl FrontendConfig {
         Ok(())
     }
 
+    /// When silent initiators are asked in sessions with this target, or in discovery sessions.
+    pub(crate) fn keepalive(&self, target: Option<&str>) -> KeepaliveTimes {
+        target
+            .and_then(|name| self.target(name))
+            .map_or(self.tuning.keepalive, |access| access.keepalive)
+    }
+
     /// The target of this name (compared in lower case).
     pub(crate) fn target(&self, name: &str) -> Option<&TargetAccess> {
         self.targets
@@ -210,6 +217,7 @@ impl TargetAccess {
         Self {
             target,
             alias: None,
+            keepalive: KeepaliveTimes::default(),
             portal_groups: Vec::new(),
             initiators: Vec::new(),
         }

@@ -263,6 +263,7 @@ impl Frontend {
         }
         self.shared.changed.send_replace(());
         for session in self.shared.sessions.all() {
+            session.send(Event::Reconfigured);
             self.shared.close_what_may_not_go_on(&session);
         }
         Ok(())

@@ -37,6 +37,7 @@ pub use listener::BindError;
 pub use sessions::SessionInfo;
 
 pub use iscsi_proto::{
-    chap::{Credentials, Secret},
+    chap::{Algorithm, Credentials, Secret},
     login::AuthPolicy,
+    nop::KeepaliveTimes,
 };

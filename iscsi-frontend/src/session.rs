@@ -209,6 +209,7 @@ impl Session {
             Event::Close(reason) => self.close(reason),
             Event::CloseConnection(cid, reason) => self.close_connection(cid, reason),
             Event::Join(newcomer) => self.join(newcomer),
+            Event::Reconfigured => self.reconfigured(),
             Event::Numbers(answer) => {
                 // The login may have been given up meanwhile.
                 let _ = answer.send((self.window.exp_cmd_sn(), self.window.max_cmd_sn()));

@@ -52,6 +52,8 @@ pub(crate) enum Event {
     CloseConnection(u16, CloseReason),
     /// This connection has logged in to the session.
     Join(Box<Newcomer>),
+    /// The configuration was replaced.
+    Reconfigured,
     /// A login to the session asks for ExpCmdSN and MaxCmdSN.
     Numbers(oneshot::Sender<(u32, u32)>),
 }

@@ -5,6 +5,24 @@
 
 use std::time::Duration;
 
+/// When a silent initiator is asked, and when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepaliveTimes {
+    /// It is asked after this time of silence; `None`: never.
+    pub interval: Option<Duration>,
+    /// Asked, it is given up after this time.
+    pub patience: Duration,
+}
+
+impl Default for KeepaliveTimes {
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_secs(15)),
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepaliveAction {
@@ -21,23 +39,26 @@ pub enum KeepaliveAction {
 /// The keepalive of one connection.
 #[derive(Debug, Clone)]
 pub struct Keepalive {
-    interval: Option<Duration>,
-    patience: Duration,
+    times: KeepaliveTimes,
     heard: Duration,
     asked: Option<(u32, Duration)>,
     next_tag: u32,
 }
 
 impl Keepalive {
-    /// Asks after `interval` of silence (`None`: never) and gives up `patience` later.
-    pub fn new(interval: Option<Duration>, patience: Duration, now: Duration) -> Self {
+    /// The keepalive of a connection that is there from `now` on.
+    pub fn new(times: KeepaliveTimes, now: Duration) -> Self {
         Self {
-            interval,
-            patience,
+            times,
             heard: now,
             asked: None,
             next_tag: 1,
         }
+    }
+
+    /// These times hold from now on, for a question that is not answered yet too.
+    pub fn set_times(&mut self, times: KeepaliveTimes) {
+        self.times = times;
     }
 
     /// Something arrived.
@@ -56,13 +77,13 @@ impl Keepalive {
 
     /// What is due at `now`.
     pub fn due(&mut self, now: Duration) -> KeepaliveAction {
-        let Some(interval) = self.interval else {
+        let Some(interval) = self.times.interval else {
             return KeepaliveAction::Idle;
         };
         // Anything heard after the question shows that the other side lives, even if it never answers.
         let unheard_question = self.asked.filter(|&(_, at)| at >= self.heard);
         let deadline = match unheard_question {
-            Some((_, at)) => at + self.patience,
+            Some((_, at)) => at + self.times.patience,
             None => self.heard + interval,
         };
         match unheard_question {
@@ -87,9 +108,16 @@ mod tests {
         Duration::from_secs(count)
     }
 
+    fn times(interval: u64, patience: u64) -> KeepaliveTimes {
+        KeepaliveTimes {
+            interval: Some(seconds(interval)),
+            patience: seconds(patience),
+        }
+    }
+
     #[test]
     fn silence_is_asked_then_given_up() {
-        let mut keepalive = Keepalive::new(Some(seconds(15)), seconds(30), seconds(0));
+        let mut keepalive = Keepalive::new(times(15, 30), seconds(0));
         assert_eq!(keepalive.due(seconds(3)), KeepaliveAction::WaitUntil(seconds(15)));
         assert_eq!(keepalive.due(seconds(15)), KeepaliveAction::Ask(1));
         assert_eq!(
@@ -101,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_answer_gives_the_round_trip_once() {
-        let mut keepalive = Keepalive::new(Some(seconds(15)), seconds(30), seconds(0));
+        let mut keepalive = Keepalive::new(times(15, 30), seconds(0));
         keepalive.due(seconds(20));
         keepalive.heard(seconds(21));
         assert_eq!(keepalive.answered(7, seconds(21)), None);
@@ -115,7 +143,7 @@ mod tests {
 
     #[test]
     fn any_traffic_after_the_question_is_life() {
-        let mut keepalive = Keepalive::new(Some(seconds(15)), seconds(30), seconds(0));
+        let mut keepalive = Keepalive::new(times(15, 30), seconds(0));
         assert_eq!(keepalive.due(seconds(15)), KeepaliveAction::Ask(1));
         keepalive.heard(seconds(40));
         assert_eq!(
@@ -126,8 +154,26 @@ mod tests {
     }
 
     #[test]
+    fn other_times_hold_at_once() {
+        let mut keepalive = Keepalive::new(times(15, 30), seconds(0));
+        assert_eq!(keepalive.due(seconds(15)), KeepaliveAction::Ask(1));
+        keepalive.set_times(times(2, 3));
+        assert_eq!(
+            keepalive.due(seconds(16)),
+            KeepaliveAction::WaitUntil(seconds(18))
+        );
+        keepalive.heard(seconds(17));
+        assert_eq!(keepalive.due(seconds(19)), KeepaliveAction::Ask(2));
+        assert_eq!(keepalive.due(seconds(22)), KeepaliveAction::Dead);
+    }
+
+    #[test]
     fn off_is_off() {
-        let mut keepalive = Keepalive::new(None, seconds(1), seconds(0));
+        let off = KeepaliveTimes {
+            interval: None,
+            ..times(0, 1)
+        };
+        let mut keepalive = Keepalive::new(off, seconds(0));
         assert_eq!(keepalive.due(seconds(100_000)), KeepaliveAction::Idle);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use iscsi_frontend::{AuthPolicy, Credentials, InitiatorRule, Secret};
+use iscsi_frontend::{AuthPolicy, Credentials, InitiatorRule, KeepaliveTimes, Secret};
 use iscsi_proto::{
     bhs::{self, AsyncMessage, Header, RESERVED_TAG, opcode},
     login::Stage,
@@ -204,8 +204,10 @@ async fn commands_outside_the_window_are_ignored() {
 #[tokio::test]
 async fn a_silent_initiator_is_asked_and_then_given_up() {
     let rig = Rig::start_with(|config| {
-        config.tuning.nop_interval = Some(Duration::from_millis(50));
-        config.tuning.nop_patience = Duration::from_millis(100);
+        config.targets[0].keepalive = KeepaliveTimes {
+            interval: Some(Duration::from_millis(50)),
+            patience: Duration::from_millis(100),
+        };
     });
     let mut initiator = rig.login("iqn.test:a").await;
     let question = initiator.receive().await;

@@ -137,7 +137,7 @@ fn a_reload_tells_those_whose_luns_change() {
     assert!(!write_protected(&mut backup, 5));
     assert_eq!(write(&mut backup, 5), (0, 0, 0));
     daemon.reconfigure(&format!("{writable}\n"), "");
+    assert_eq!(backup.attentions(0), [(6, 0x3f, 0x0e)]);
     assert_eq!(reported(&mut backup), [0, 1, 2], "the target's");
-    assert_eq!(backup.attentions(0).last(), Some(&(6, 0x3f, 0x0e)));
     assert_eq!(other.attentions(0), [], "nothing has changed for it");
 }

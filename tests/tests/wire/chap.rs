@@ -134,6 +134,23 @@ fn an_algorithm_is_chosen_from_the_list() {
     assert_eq!(wire.login(0, "CHAP_A=99").0, (2, 1));
 }
 
+/// RFC 7143 12.1.3: which hashes are taken, and which before others, is configured; a reload changes it.
+#[test]
+fn the_order_of_the_algorithms_is_configured() {
+    let guarded = guarded(false);
+    let daemon = &guarded.daemon;
+    assert_eq!(challenged(daemon, "5,6,7,8").1, Algorithm::Sha3_256);
+    daemon.reconfigure(
+        "[iscsi]\n",
+        "[iscsi]\nchap_algorithms = [\"SHA-256\", \"SHA3-256\"]\n",
+    );
+    assert_eq!(challenged(daemon, "5,6,7,8").1, Algorithm::Sha256);
+    assert_eq!(challenged(daemon, "8,5").1, Algorithm::Sha3_256);
+    let mut wire = Wire::connect(daemon.port());
+    wire.login(0, &format!("{NAMES} AuthMethod=CHAP"));
+    assert_eq!(wire.login(0, "CHAP_A=5,6").0, (2, 1), "neither is taken");
+}
+
 /// RFC 7143 12, 6.3.2: authentication can be neither left out nor declined nor passed by.
 #[test]
 fn authentication_cannot_be_left_out() {

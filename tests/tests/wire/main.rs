@@ -8,6 +8,7 @@ mod error_recovery;
 mod esxi;
 mod full_feature;
 mod isns;
+mod keepalive;
 mod login;
 mod long_data;
 mod multi_connection;

@@ -6,9 +6,10 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use admin_api::Size;
+use iscsi_frontend::Algorithm;
 use target_core::scsi_model::control::SystemId;
 
-use crate::config::{Config, SessionLimits, TargetConfig, VolumeConfig};
+use crate::config::{Config, SessionLimits, TargetConfig, VolumeConfig, algorithm_name};
 
 /// What is to be done, in this order (see `service::apply`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) isns: bool,
     /// Logins agree on other limits.
     pub(crate) sessions: Option<SessionLimits>,
+    /// Logins may use these hashes of CHAP, best first.
+    pub(crate) chap_algorithms: Option<Vec<Algorithm>>,
     /// Peers that are new, or have another address.
     pub(crate) set_peers: Vec<(SystemId, String)>,
     /// Peers that go.
@@ -109,6 +112,8 @@ impl Plan {
         plan.isns = now.isns != then.isns;
         plan.generations = now.generations != then.generations;
         plan.sessions = (now.sessions != then.sessions).then_some(then.sessions);
+        plan.chap_algorithms =
+            (now.chap_algorithms != then.chap_algorithms).then(|| then.chap_algorithms.clone());
         let copy_rate = then.replication.copy_rate;
         plan.copy_rate = (now.replication.copy_rate != copy_rate).then(|| copy_rate.unwrap_or(0));
         let latency_factor = then.replication.latency_factor;
@@ -191,6 +196,13 @@ impl Plan {
                 limits.max_connections, limits.error_recovery_level
             ));
         }
+        if let Some(algorithms) = &self.chap_algorithms {
+            let names: Vec<_> = algorithms
+                .iter()
+                .map(|algorithm| algorithm_name(*algorithm))
+                .collect();
+            lines.push(format!("logins with CHAP use {}", names.join(", ")));
+        }
         match self.copy_rate {
             Some(bytes @ 1..) => lines.push(format!("copies go at {} a second at most", Size(bytes))),
             Some(0) => lines.push("copies go as fast as they can".to_owned()),
@@ -256,6 +268,12 @@ mod tests {
             plan.describe(&config()),
             ["new iSCSI sessions may have 2 connections and ErrorRecoveryLevel 0"]
         );
+    }
+
+    #[test]
+    fn the_hashes_of_chap_change_while_serving() {
+        let plan = planned(|then| then.chap_algorithms = vec![Algorithm::Sha256, Algorithm::Md5]);
+        assert_eq!(plan.describe(&config()), ["logins with CHAP use SHA-256, MD5"]);
     }
 
     #[test]

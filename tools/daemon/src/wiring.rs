@@ -164,7 +164,12 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
     let accesses = config.targets.values().filter_map(|target| {
         Some(TargetAccess {
             alias: target.alias.clone(),
-            initiators: target.initiators.iter().map(initiator_rule).collect(),
+            keepalive: target.keepalive,
+            initiators: target
+                .initiators
+                .iter()
+                .map(|initiator| initiator_rule(initiator, config))
+                .collect(),
             ..TargetAccess::open(Arc::clone(targets.get(&target.iqn)?))
         })
     });
@@ -188,13 +193,14 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
     }
 }
 
-fn initiator_rule(initiator: &InitiatorConfig) -> InitiatorRule {
+fn initiator_rule(initiator: &InitiatorConfig, config: &Config) -> InitiatorRule {
     let accepted: Vec<Credentials> = initiator.chap.iter().map(credentials).collect();
-    let auth = match (accepted.is_empty(), &initiator.mutual) {
+    let mut auth = match (accepted.is_empty(), &initiator.mutual) {
         (true, _) => AuthPolicy::none(),
         (false, None) => AuthPolicy::chap(accepted),
         (false, Some(mutual)) => AuthPolicy::chap(accepted).with_mutual(credentials(mutual)),
     };
+    auth.algorithms.clone_from(&config.chap_algorithms);
     let moved = initiator.moved.map(|(to, permanent)| Moved {
         address: to.to_string(),
         permanent,

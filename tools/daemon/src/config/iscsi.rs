@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use iscsi_frontend::Algorithm;
+
 use super::{
     problem::Problems,
     raw::{RawIscsi, RawIsns},
@@ -84,6 +86,45 @@ pub(super) fn portals(raw: RawIscsi, problems: &mut Problems) -> Option<Vec<Sock
         }
     }
     Some(portals)
+}
+
+/// The hashes of CHAP by the names that the configuration has for them.
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("SHA3-256", Algorithm::Sha3_256),
+    ("SHA-256", Algorithm::Sha256),
+    ("SHA1", Algorithm::Sha1),
+    ("MD5", Algorithm::Md5),
+];
+
+/// Those that are taken, best first.
+pub(super) fn chap_algorithms(raw: Option<&[String]>, problems: &mut Problems) -> Vec<Algorithm> {
+    const KEY: &str = "iscsi.chap_algorithms";
+    let Some(names) = raw else {
+        return Algorithm::PREFERENCE.to_vec();
+    };
+    let mut chosen = Vec::new();
+    for name in names {
+        match ALGORITHMS.iter().find(|(known, _)| known == name) {
+            Some((_, algorithm)) if chosen.contains(algorithm) => {
+                problems.add(KEY, format!("{name:?} is given twice"));
+            }
+            Some((_, algorithm)) => chosen.push(*algorithm),
+            None => {
+                let known = ALGORITHMS.map(|(known, _)| format!("{known:?}")).join(", ");
+                problems.add(KEY, format!("{name:?} is not accepted: {known} are, best first"));
+            }
+        }
+    }
+    if names.is_empty() {
+        problems.add(KEY, "at least one is accepted; leave it out for all");
+    }
+    chosen
+}
+
+/// The name of a hash.
+pub(crate) fn algorithm_name(algorithm: Algorithm) -> &'static str {
+    let known = ALGORITHMS.iter().find(|(_, known)| *known == algorithm);
+    known.map_or("?", |(name, _)| name)
 }
 
 /// Seconds between inquiries when nothing is said.

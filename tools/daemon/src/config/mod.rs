@@ -26,12 +26,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use iscsi_frontend::Algorithm;
 use target_core::scsi_model::control::SystemId;
 
 use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
     initiator::{Chap, InitiatorConfig},
-    iscsi::{Isns, SessionLimits},
+    iscsi::{Isns, SessionLimits, algorithm_name},
     link::{Link, peer_configs},
     raw::{RawSize, RawVolume},
     secret::Secret,
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) isns: Option<Isns>,
     /// What `[iscsi]` says of sessions.
     pub(crate) sessions: SessionLimits,
+    /// Hashes of CHAP that logins may use, best first.
+    pub(crate) chap_algorithms: Vec<Algorithm>,
     /// `[admin]`.
     pub(crate) admin: Admin,
     /// `[replication]`.

@@ -61,6 +61,7 @@ pub(super) struct RawIscsi {
     pub(super) portals: Option<Vec<String>>,
     pub(super) max_connections: Option<i64>,
     pub(super) error_recovery_level: Option<i64>,
+    pub(super) chap_algorithms: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,6 +137,8 @@ pub(crate) struct RawVolume {
 pub(super) struct RawTarget {
     pub(super) iqn: String,
     pub(super) alias: Option<String>,
+    pub(super) nop_interval: Option<i64>,
+    pub(super) nop_patience: Option<i64>,
     #[serde(default)]
     pub(super) luns: Vec<RawLun>,
     #[serde(default)]

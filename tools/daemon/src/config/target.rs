@@ -1,7 +1,8 @@
 //! `[[target]]`: names, and the LUNs under which volumes are seen.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use iscsi_frontend::KeepaliveTimes;
 use target_core::{
     initiator_pattern::{InitiatorPattern, most_specific},
     lun_map::LARGEST_LUN,
@@ -31,6 +32,8 @@ pub(crate) struct TargetConfig {
     pub(crate) iqn: String,
     /// What people call it.
     pub(crate) alias: Option<String>,
+    /// When silent initiators are asked whether they are still there, and given up.
+    pub(crate) keepalive: KeepaliveTimes,
     /// By LUN.
     pub(crate) luns: LunConfigs,
     /// Who may log in; empty: any initiator.
@@ -87,15 +90,42 @@ pub(super) fn targets(
             problems.add(format!("{key}.alias"), DECLARABLE);
         }
         let luns = luns(&format!("{key}.luns"), &raw.luns, volumes, problems);
+        let keepalive = keepalive(&key, &raw, problems);
         let initiators = initiators(&key, raw.initiator, volumes, problems);
         targets.entry(iqn.clone()).or_insert(TargetConfig {
             iqn,
+            keepalive,
             alias: raw.alias,
             luns,
             initiators,
         });
     }
     targets
+}
+
+/// Seconds that NOP-In may wait for, at most: longer than any network outage that a session is to survive.
+const LONGEST_NOP: i64 = 3600;
+
+fn keepalive(key: &str, raw: &RawTarget, problems: &mut Problems) -> KeepaliveTimes {
+    let mut times = KeepaliveTimes::default();
+    match raw.nop_interval {
+        None => {}
+        Some(0) => times.interval = None,
+        Some(seconds @ 1..=LONGEST_NOP) => times.interval = Some(Duration::from_secs(seconds.unsigned_abs())),
+        Some(other) => {
+            let text = format!("{other} is not accepted: 1 to {LONGEST_NOP} seconds are, or 0 for never");
+            problems.add(format!("{key}.nop_interval"), text);
+        }
+    }
+    match raw.nop_patience {
+        None => {}
+        Some(seconds @ 1..=LONGEST_NOP) => times.patience = Duration::from_secs(seconds.unsigned_abs()),
+        Some(other) => {
+            let text = format!("{other} is not accepted: 1 to {LONGEST_NOP} seconds are");
+            problems.add(format!("{key}.nop_patience"), text);
+        }
+    }
+    times
 }
 
 /// RFC 7143 4.2.7: at most 223 bytes, one of three types.

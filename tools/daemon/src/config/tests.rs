@@ -436,6 +436,29 @@ fn targets() {
 }
 
 #[test]
+fn silent_initiators_are_asked_when_the_target_says() {
+    let asked = |text: &str| with("\nluns = [", &format!("\n{text}\nluns = ["));
+    let times = |text: &str| {
+        let times = parse(&asked(text)).unwrap().targets["iqn.2026-11.org.example:t1"].keepalive;
+        (
+            times.interval.map(|time| time.as_secs()),
+            times.patience.as_secs(),
+        )
+    };
+    assert_eq!(times(""), (Some(15), 30));
+    assert_eq!(times("nop_interval = 0"), (None, 30));
+    assert_eq!(times("nop_interval = 3600\nnop_patience = 1"), (Some(3600), 1));
+    for seconds in ["-1", "3601"] {
+        let interval = format!("nop_interval = {seconds}");
+        one_fault(&asked(&interval), "target[1].nop_interval", "0 for never");
+    }
+    for seconds in ["-1", "0", "3601"] {
+        let patience = format!("nop_patience = {seconds}");
+        one_fault(&asked(&patience), "target[1].nop_patience", "1 to 3600 seconds");
+    }
+}
+
+#[test]
 fn an_open_target_stays_on_loopback() {
     let open = with("\"[::1]:3260\"", "\"0.0.0.0:3260\"");
     one_fault(

@@ -29,6 +29,8 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         .as_ref()
         .map(|raw| iscsi::session_limits(raw, problems))
         .unwrap_or_default();
+    let chap_algorithms = raw.iscsi.as_ref().and_then(|raw| raw.chap_algorithms.as_deref());
+    let chap_algorithms = iscsi::chap_algorithms(chap_algorithms, problems);
     let portals = raw.iscsi.and_then(|raw| iscsi::portals(raw, problems));
     let isns = raw.isns.and_then(|raw| iscsi::isns(raw, problems));
     let volumes = volume::volumes(raw.volumes, problems);
@@ -60,6 +62,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         portals,
         isns,
         sessions,
+        chap_algorithms,
         admin,
         replication,
         generations,

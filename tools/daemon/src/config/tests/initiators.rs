@@ -106,6 +106,25 @@ fn secrets() {
 }
 
 #[test]
+fn the_hashes_of_chap_are_chosen_and_ordered() {
+    let chosen = |list: &str| with("[iscsi]", &format!("[iscsi]\nchap_algorithms = [{list}]"));
+    let algorithms = |text: &str| parse(text).unwrap().chap_algorithms;
+    assert_eq!(algorithms(GOOD), Algorithm::PREFERENCE);
+    assert_eq!(
+        algorithms(&chosen("\"MD5\", \"SHA-256\"")),
+        [Algorithm::Md5, Algorithm::Sha256]
+    );
+    let key = "iscsi.chap_algorithms";
+    one_fault(
+        &chosen("\"SHA-512\""),
+        key,
+        "\"SHA3-256\", \"SHA-256\", \"SHA1\", \"MD5\" are",
+    );
+    one_fault(&chosen("\"MD5\", \"MD5\""), key, "given twice");
+    one_fault(&chosen(""), key, "at least one");
+}
+
+#[test]
 fn patterns_are_told_apart() {
     let two = |one: &str, other: &str| {
         initiator(&format!(
