@@ -157,10 +157,12 @@ impl Session {
             match wake {
                 Wake::Event(event) => {
                     // `self` holds a sender, so the channel cannot be closed.
-                    let mut next = event;
-                    while let Some(event) = next {
-                        self.event(event);
-                        next = events.try_recv().ok();
+                    self.take_events(event, events);
+                    // Commands that ended together are told one by one, each with a wake of this task that overtakes the others'. Their
+                    // answers are to leave together, so all that can run does so first.
+                    if self.tasks.any_executing() {
+                        tokio::task::yield_now().await;
+                        self.take_events(None, events);
                     }
                 }
                 Wake::Link(at, ready) => {
@@ -194,6 +196,15 @@ impl Session {
             if !has_room {
                 return;
             }
+        }
+    }
+
+    /// This event, and those that wait behind it.
+    fn take_events(&mut self, first: Option<Event>, events: &mut mpsc::UnboundedReceiver<Event>) {
+        let mut next = first.or_else(|| events.try_recv().ok());
+        while let Some(event) = next {
+            self.event(event);
+            next = events.try_recv().ok();
         }
     }
 
