@@ -26,11 +26,15 @@ struct Wire {
     peer: SystemId,
     up: Arc<AtomicBool>,
     cuts: watch::Receiver<()>,
-    requests: mpsc::UnboundedSender<(Request, oneshot::Sender<Response>)>,
+    requests: mpsc::UnboundedSender<Arriving>,
     /// Bytes of data that were sent, and asked for.
     counts: [Arc<AtomicU64>; 2],
     swallows: Swallows,
+    serving: Weak<()>,
 }
+
+/// A request on its way; the last is held until it is served, or dropped.
+type Arriving = (Request, oneshot::Sender<Response>, Option<Arc<()>>);
 
 /// Orders of this kind are not answered, nor, if that is true, carried out; and the link stays up.
 type Swallows = Arc<Mutex<Option<(Action, bool)>>>;
@@ -55,7 +59,7 @@ impl Paths for Wire {
         };
         let (answer, answered) = oneshot::channel();
         if !matches!(swallow, Some((_, true))) {
-            let _ = self.requests.send((request, answer));
+            let _ = self.requests.send((request, answer, self.serving.upgrade()));
         }
         Box::pin(async move {
             if swallow.is_some() {
@@ -83,10 +87,10 @@ impl Paths for Wire {
 type Slot = Arc<Mutex<Weak<Array>>>;
 
 /// What arrives at an array, in order.
-fn serve(array: Slot, from: SystemId) -> mpsc::UnboundedSender<(Request, oneshot::Sender<Response>)> {
-    let (requests, mut arriving) = mpsc::unbounded_channel::<(Request, oneshot::Sender<Response>)>();
+fn serve(array: Slot, from: SystemId) -> mpsc::UnboundedSender<Arriving> {
+    let (requests, mut arriving) = mpsc::unbounded_channel::<Arriving>();
     tokio::spawn(async move {
-        while let Some((request, answer)) = arriving.recv().await {
+        while let Some((request, answer, served)) = arriving.recv().await {
             let Some(array) = lock(&array).upgrade() else {
                 continue;
             };
@@ -94,6 +98,7 @@ fn serve(array: Slot, from: SystemId) -> mpsc::UnboundedSender<(Request, oneshot
             let serving = array.serve(&from, 7, request);
             let end = async move {
                 let _ = answer.send(serving.await);
+                drop(served);
             };
             if ordered {
                 end.await;
@@ -117,6 +122,8 @@ struct Systems {
     written: Arc<AtomicU64>,
     read: Arc<AtomicU64>,
     swallows: Swallows,
+    /// One for each request that is not served yet, and this.
+    serving: Arc<()>,
 }
 
 fn id(text: &str) -> SystemId {
@@ -142,6 +149,7 @@ impl Systems {
             written: Arc::default(),
             read: Arc::default(),
             swallows: Swallows::default(),
+            serving: Arc::default(),
         };
         systems.connect_near();
         systems.connect_far();
@@ -166,6 +174,7 @@ impl Systems {
             requests: serve(Arc::clone(&self.slots[there]), id(from)),
             counts: [Arc::clone(&self.written), Arc::clone(&self.read)],
             swallows: Arc::clone(&self.swallows),
+            serving: Arc::downgrade(&self.serving),
         })
     }
 
@@ -180,6 +189,13 @@ impl Systems {
             } else {
                 rig.array.link_lost(&id(peer), "it was cut");
             }
+        }
+    }
+
+    /// Until everything is served that arrived over the link before it was cut: only then a link comes up again.
+    async fn settle(&self) {
+        while Arc::strong_count(&self.serving) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

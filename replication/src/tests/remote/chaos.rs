@@ -81,8 +81,11 @@ impl Run {
             0..=9 => self.write_near().await,
             10..=12 => self.write_far().await,
             13 | 14 => {
-                let up = !self.is_up();
-                self.systems.link(up);
+                if self.is_up() {
+                    self.systems.link(false);
+                } else {
+                    self.mend().await;
+                }
             }
             15 => self.kill_near().await,
             16 => self.kill_far().await,
@@ -131,11 +134,24 @@ impl Run {
         }
     }
 
+    /// The link is up; if it was down, then behind everything that had arrived before it went.
+    async fn mend(&self) {
+        if !self.is_up() {
+            self.systems.settle().await;
+        }
+        self.systems.link(true);
+    }
+
     async fn kill_near(&mut self) {
+        let up = self.is_up();
+        self.systems.near.array.abandon().await;
+        self.systems.link(false);
         let rig = &mut self.systems.near;
-        rig.array.abandon().await;
         rig.array = open(rig.state.path(), &rig.plain);
         self.systems.connect_near();
+        if up {
+            self.mend().await;
+        }
     }
 
     async fn kill_far(&mut self) {
@@ -145,7 +161,7 @@ impl Run {
         let state = rig.state.path().join("b");
         rig.array = Array::open(&state, id("HF-B"), TRACK, rig.plain.clone()).unwrap();
         self.systems.connect_far();
-        self.systems.link(true);
+        self.mend().await;
     }
 
     /// Far hosts get the image when the follower has been told, which needs the link.
@@ -160,7 +176,7 @@ impl Run {
             return;
         }
         let image = self.near.clone();
-        self.systems.link(true);
+        self.mend().await;
         loop {
             let state = self.state().await;
             if state == PairState::Split
@@ -234,7 +250,7 @@ impl Run {
         }
         self.near.clone_from(&far);
         // Not ready until it has ended; then its hosts' again, with the same image.
-        self.systems.link(true);
+        self.mend().await;
         while self.systems.far.pair((1, 1)).await.state != PairState::Split.code()
             || self.state().await != PairState::Split
         {
@@ -308,7 +324,7 @@ impl Run {
 
     /// Faults have stopped: everything comes to rest, equal.
     async fn end(&mut self) {
-        self.systems.link(true);
+        self.mend().await;
         let equal = async {
             while self.state().await != PairState::Duplex {
                 let _ = self

@@ -59,6 +59,7 @@ impl Three {
                     requests: serve(Arc::clone(&slots[to]), id(NAMES[from])),
                     counts: Default::default(),
                     swallows: Swallows::default(),
+                    serving: Weak::new(),
                 };
                 (id(NAMES[to]), Arc::new(wire))
             };
