@@ -71,6 +71,7 @@ if [ $FS = ext4 ]; then
 # Killed with the image mounted: the kernel unmounts.
 restore --before 'kill -9 $PPID' docs/f2 >/dev/null 2>&1
 t "after a SIGKILL nothing is mounted" wait_for 100 eval '! dd if=$svol of=/dev/null count=1 iflag=excl status=none 2>&1 | grep -q busy; ! grep -q "$svol\|$spvol" /proc/*/mountinfo'
+t "nor is the image's device read-only" wait_for 100 eval '[ "$(blockdev --getro $svol)" = 0 ]'
 fi
 t "restore-files" restore --primary HF-A:1 --after 'mount '"$std"' /mnt' db docs/f1 docs/f2 docs/deep docs/sparse || bail "not restored: $(cat /tmp/step)"
 cp /tmp/step /tmp/said; t "hard links are told of" grep -q 'hard link' /tmp/said

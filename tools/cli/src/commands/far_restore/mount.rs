@@ -5,12 +5,16 @@
 //!
 //! Is a file system clean? The kernel knows best: mounted from a device that is set read-only, it fails with EROFS exactly when its
 //! log has to be replayed. That is so for the image of a file system in use, and for a primary that was not unmounted.
+//!
+//! That a device is read-only is nothing that the kernel takes back when a process is gone. So a process of its own waits for that, on a pipe
+//! whose other end is ours, and makes the device writable again: when we are done with it, and when we were killed.
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::unix::process::CommandExt as _,
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -148,19 +152,20 @@ pub(crate) fn is_in_use(device: &Path) -> io::Result<bool> {
     }
 }
 
-/// A device that is set read-only for as long as this lives.
+/// A device that is set read-only for as long as this lives, and this process.
 #[derive(Debug)]
-pub(crate) struct ReadOnly<'a>(Option<&'a Path>);
+pub(crate) struct ReadOnly<'a>(Option<(&'a Path, Afterwards)>);
 
 impl<'a> ReadOnly<'a> {
     pub(crate) fn new(device: &'a Path) -> io::Result<Self> {
-        // An earlier run that was killed has left it read-only.
+        // Somebody has left it read-only, perhaps an earlier run that was killed together with what it had started.
         blockdev("--setrw", device)?;
         if blockdev("--getro", device)?.trim() == "1" {
             return Ok(Self(None));
         }
+        let afterwards = Afterwards::run("exec blockdev --setrw \"$1\"", device)?;
         blockdev("--setro", device)?;
-        Ok(Self(Some(device)))
+        Ok(Self(Some((device, afterwards))))
     }
 
     /// The device can never be written from here.
@@ -171,11 +176,39 @@ impl<'a> ReadOnly<'a> {
 
 impl Drop for ReadOnly<'_> {
     fn drop(&mut self) {
-        if let Some(device) = self.0
-            && let Err(error) = blockdev("--setrw", device)
+        if let Some((device, afterwards)) = &mut self.0
+            && let Err(error) = afterwards.now()
         {
             eprintln!("holdfast: {} stays read-only: {error}", device.display());
         }
+    }
+}
+
+/// A script that runs when this process is gone, however it ends, or when it says so.
+#[derive(Debug)]
+struct Afterwards(Child);
+
+impl Afterwards {
+    /// The script has the path as its first argument. A Ctrl-C at the terminal is not for it.
+    fn run(script: &str, path: &Path) -> io::Result<Self> {
+        let script = format!("read -r _; {script}");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg("sh").arg(path);
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        command.spawn().map(Self)
+    }
+
+    /// Returns when it has run.
+    fn now(&mut self) -> io::Result<()> {
+        drop(self.0.stdin.take());
+        let status = self.0.wait()?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("blockdev --setrw: {status}")))
     }
 }
 
@@ -202,5 +235,22 @@ mod tests {
         start[..4].copy_from_slice(b"XFSB");
         assert_eq!(FileSystem::of(&start), Some(FileSystem::Xfs));
         assert_eq!(FileSystem::of(b""), None);
+    }
+
+    #[test]
+    fn what_comes_afterwards_comes_after_the_end_of_a_process_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a file");
+        let mut told = Afterwards::run("exec touch \"$1\"", &file).unwrap();
+        assert!(!file.exists());
+        told.now().unwrap();
+        assert!(file.exists());
+        std::fs::remove_file(&file).unwrap();
+        // The kernel closes a dead process's end of the pipe, and does no more.
+        let mut left = Afterwards::run("exec touch \"$1\"", &file).unwrap();
+        drop(left.0.stdin.take());
+        assert!(left.0.wait().unwrap().success() && file.exists());
+        let mut failing = Afterwards::run("exit 3", &file).unwrap();
+        assert!(failing.now().is_err());
     }
 }
