@@ -97,6 +97,8 @@ pub struct Daemon {
     iqn: &'static str,
     /// Environment of the daemon.
     variables: Vec<(String, String)>,
+    /// A program, with arguments, that executes the daemon.
+    launcher: Vec<String>,
 }
 
 /// The one target of a test's daemon.
@@ -116,8 +118,23 @@ impl Daemon {
         Self::start_on(config, variables, |_| Vec::new())
     }
 
+    /// As [`Self::start_with`], executed by another program: `ip netns exec NAME`.
+    pub fn start_by(launcher: &[&str], config: &DaemonConfig, variables: &[(&str, &str)]) -> Self {
+        let launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_as(launcher, config, variables, |_| Vec::new())
+    }
+
     /// As [`Self::start_with`], on stores that are made in the daemon's directory before it starts.
     pub fn start_on(
+        config: &DaemonConfig,
+        variables: &[(&str, &str)],
+        stores: impl FnOnce(&Path) -> Vec<Store>,
+    ) -> Self {
+        Self::start_as(Vec::new(), config, variables, stores)
+    }
+
+    fn start_as(
+        launcher: Vec<String>,
         config: &DaemonConfig,
         variables: &[(&str, &str)],
         stores: impl FnOnce(&Path) -> Vec<Store>,
@@ -133,6 +150,7 @@ impl Daemon {
             child: None,
             iqn: IQN,
             variables: Vec::new(),
+            launcher,
         };
         fs::write(daemon.path("config.toml"), daemon.text(config)).expect("the directory is ours");
         for (name, value) in variables {
@@ -155,6 +173,7 @@ impl Daemon {
             child: None,
             iqn: DEFAULT_IQN,
             variables: Vec::new(),
+            launcher: Vec::new(),
         };
         daemon.variables = vec![
             (
@@ -276,7 +295,14 @@ impl Daemon {
             .append(true)
             .open(self.path("daemon.log"))
             .expect("the directory is ours");
-        let mut command = Command::new(program("holdfastd"));
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(program("holdfastd")),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program("holdfastd"));
+                command
+            }
+        };
         if self.path("config.toml").exists() {
             command.arg("--config").arg(self.path("config.toml"));
         }

@@ -12,6 +12,7 @@ pub mod guest;
 pub mod initiator;
 pub mod load;
 pub mod marks;
+pub mod order;
 pub mod proxy;
 pub mod random;
 pub mod stamps;
