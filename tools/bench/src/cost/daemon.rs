@@ -35,6 +35,7 @@ pub struct Daemon {
     addr: String,
     images: PathBuf,
     socket: PathBuf,
+    program: PathBuf,
 }
 
 impl Drop for Daemon {
@@ -49,6 +50,11 @@ impl Drop for Daemon {
 impl Daemon {
     /// Starts with these volumes, their images below `images`; `extra` is more configuration.
     pub fn start(plan: &Plan, images: &Path, volumes: &[Volume], extra: &str) -> Self {
+        Self::start_as("COST", plan, images, volumes, extra)
+    }
+
+    /// Likewise, as this system.
+    pub fn start_as(system: &str, plan: &Plan, images: &Path, volumes: &[Volume], extra: &str) -> Self {
         let port = free_port();
         let (images, state) = (
             images.join(format!("v{port}")),
@@ -59,7 +65,7 @@ impl Daemon {
         }
         let socket = state.join("admin.sock");
         let mut text = format!(
-            "[system]\nid = \"COST\"\nstate_dir = \"{}\"\n[iscsi]\nportals = [\"127.0.0.1:{port}\"]\n{extra}\n",
+            "[system]\nid = \"{system}\"\nstate_dir = \"{}\"\n[iscsi]\nportals = [\"127.0.0.1:{port}\"]\n{extra}\n",
             state.display()
         );
         let mut luns = Vec::new();
@@ -91,7 +97,21 @@ impl Daemon {
             addr: format!("127.0.0.1:{port}"),
             images,
             socket,
+            program: plan.product.join("holdfast"),
         }
+    }
+
+    /// The command line's output; it must succeed.
+    pub fn holdfast(&self, arguments: &[&str]) -> String {
+        let output = Command::new(&self.program)
+            .arg("--admin")
+            .arg(&self.socket)
+            .args(arguments)
+            .output()
+            .expect("holdfast starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "holdfast {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub fn pid(&self) -> u32 {

@@ -4,7 +4,7 @@
 //! copied for the clock, are on a disk (`--disk`). What is compared is measured in the same run, in turns.
 mod commands;
 pub(crate) mod copies;
-mod daemon;
+pub(crate) mod daemon;
 mod scale;
 mod writes;
 
@@ -25,19 +25,27 @@ pub struct Plan {
     pub seconds: String,
 }
 
+impl Plan {
+    /// What the arguments say, with its directories.
+    pub fn new(args: &Args) -> Self {
+        let name = format!("holdfast-cost-{}", std::process::id());
+        let plan = Self {
+            product: PathBuf::from(args.s("product", "target/release")),
+            dir: PathBuf::from(args.s("dir", "/dev/shm")).join(&name),
+            disk: PathBuf::from(args.s("disk", "/var/tmp")).join(&name),
+            rounds: args.n("rounds", 5),
+            seconds: args.s("time", "2"),
+        };
+        for dir in [&plan.dir, &plan.disk] {
+            std::fs::create_dir_all(dir).expect("--dir and --disk are writable");
+        }
+        plan
+    }
+}
+
 /// Runs what `--only` names (numbers 1 to 8), or everything.
 pub fn run(args: &Args) {
-    let name = format!("holdfast-cost-{}", std::process::id());
-    let plan = Plan {
-        product: PathBuf::from(args.s("product", "target/release")),
-        dir: PathBuf::from(args.s("dir", "/dev/shm")).join(&name),
-        disk: PathBuf::from(args.s("disk", "/var/tmp")).join(&name),
-        rounds: args.n("rounds", 5),
-        seconds: args.s("time", "2"),
-    };
-    for dir in [&plan.dir, &plan.disk] {
-        std::fs::create_dir_all(dir).expect("--dir and --disk are writable");
-    }
+    let plan = Plan::new(args);
     let _tidy = Tidy(&plan);
     let only = args.s("only", "1,2,3,4,5,6,7,8");
     for part in only.split(',') {
@@ -55,7 +63,8 @@ pub fn run(args: &Args) {
     }
 }
 
-struct Tidy<'a>(&'a Plan);
+/// Removes the directories.
+pub struct Tidy<'a>(pub &'a Plan);
 
 impl Drop for Tidy<'_> {
     fn drop(&mut self) {

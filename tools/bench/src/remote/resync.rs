@@ -1,0 +1,101 @@
+//! A resync of scattered differences beside what iperf3 moves over the same link.
+use super::systems::{Link, SYNC, Systems, loopback};
+use crate::compare::free_port;
+use crate::cost::Plan;
+use crate::util::{Rng, now_ns};
+use serde_json::Value;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const TRACK: u64 = 64 << 10;
+const MIB: f64 = (1 << 20) as f64;
+const PAIR: (u32, u32) = (SYNC, SYNC);
+const GIGABIT: Option<u64> = Some(125_000_000);
+const LINKS: [Link; 4] = [
+    Link::new("1 Gbit/s, 1 ms", 1, GIGABIT),
+    Link::new("1 Gbit/s, 10 ms", 10, GIGABIT),
+    Link::new("proxy, 0 ms", 0, None),
+    Link::LOOPBACK,
+];
+
+/// Part 3: the differences are tracks chosen at random out of four times as many.
+pub fn run(plan: &Plan, size: u64) {
+    println!(
+        "\n| 3. resync | differences, MiB | moved, MiB | / differences | s | MiB/s | iperf3, MiB/s | share |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
+    for link in LINKS {
+        let network = iperf(link);
+        let systems = Systems::start(plan, link, "4GiB");
+        systems.pair(SYNC, "sync");
+        systems.a.out("split", &[], &[PAIR]);
+        systems.a.settled(PAIR);
+        scatter(&systems, size);
+        let (sent, begun) = (systems.sent(), now_ns());
+        systems.a.out("establish", &[], &[PAIR]);
+        systems.a.settled(PAIR);
+        let (moved, seconds) = ((systems.sent() - sent) as f64, (now_ns() - begun) as f64 / 1e9);
+        let rate = size as f64 / MIB / seconds;
+        println!(
+            "| {} | {:.0} | {:.0} | {:.3} | {seconds:.2} | {rate:.0} | {network:.0} | {:.2} |",
+            link.name,
+            size as f64 / MIB,
+            moved / MIB,
+            moved / size as f64,
+            rate / network
+        );
+    }
+}
+
+/// Writes whole tracks, each once, in an order of chance.
+fn scatter(systems: &Systems, size: u64) {
+    let mut session = systems.a.session(SYNC);
+    let per_track = TRACK / session.blk as u64;
+    let mut tracks: Vec<u64> = (0..session.blocks / per_track).collect();
+    let mut rng = Rng(0x5eed);
+    let mut data = vec![0; TRACK as usize];
+    for at in 0..(size / TRACK) as usize {
+        let other = at + (rng.next() % (tracks.len() - at) as u64) as usize;
+        tracks.swap(at, other);
+        for word in data.chunks_exact_mut(8) {
+            word.copy_from_slice(&rng.next().to_le_bytes());
+        }
+        session
+            .write_once(SYNC as u8, tracks[at] * per_track, &data)
+            .expect("a write");
+    }
+    session.logout();
+}
+
+/// MiB a second that iperf3 moves over such a link.
+fn iperf(link: Link) -> f64 {
+    let there = loopback(free_port());
+    let port = there.port().to_string();
+    let server = Command::new("iperf3")
+        .args(["-s", "-1", "-p", &port])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut server) = server else {
+        eprintln!("iperf3 is not installed: no figures beside it");
+        return f64::NAN;
+    };
+    // It serves one test; a connection that only looks whether it listens would be taken for that.
+    thread::sleep(Duration::from_millis(500));
+    let way = link.way(there);
+    let port = way.as_ref().map_or(there, |way| way.address()).port().to_string();
+    let output = Command::new("iperf3")
+        .args(["-c", "127.0.0.1", "-p", &port, "-t", "4", "-O", "1", "-J"])
+        .output()
+        .expect("it started a moment ago");
+    drop(way);
+    // If it serves still, nobody came.
+    drop(TcpStream::connect(there));
+    let _ = server.kill();
+    let _ = server.wait();
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let bits = line["end"]["sum_received"]["bits_per_second"].as_f64();
+    bits.map_or(f64::NAN, |bits| bits / 8.0 / MIB)
+}
