@@ -87,6 +87,7 @@ impl<'a> Run<'a> {
 
     /// What the far side has while it is equal is a beginning of the writes; with `all`, all that was answered.
     fn look(&mut self, all: bool) {
+        self.until_equal();
         let connections = self.connections();
         if !self.is_equal() {
             return;
