@@ -126,9 +126,9 @@ impl Link {
         };
         let missing = straight.missing();
         let from = straight.start + straight.come;
-        let mut behind = [0; BEHIND];
         loop {
             ready!(self.socket.poll_read_ready(context))?;
+            let mut behind = [0; BEHIND];
             let received = match tasks.place(straight.tag, id, from, missing) {
                 Some(place) => self
                     .socket

@@ -18,8 +18,8 @@ use target_core::{
 use crate::{array::Array, lock};
 
 /// An I/O that passes now. One that is dropped before it [`ends`](Passing::end) may not have reached its mirrors.
-pub(crate) struct Passing {
-    array: Arc<Array>,
+pub(crate) struct Passing<'a> {
+    array: &'a Arc<Array>,
     passage: Option<Passage>,
 }
 
@@ -32,10 +32,10 @@ pub(crate) struct Legs {
     pub(crate) waiting: Vec<(VolumeId, IoFuture<()>)>,
 }
 
-impl Passing {
+impl<'a> Passing<'a> {
     /// Begins it, if the engine lets it pass.
     pub(crate) fn begin(
-        array: &Arc<Array>,
+        array: &'a Arc<Array>,
         volume: VolumeId,
         io: HostIo,
         range: ByteRange,
@@ -49,7 +49,7 @@ impl Passing {
             engine.pass(volume, io, range, by_link)?
         };
         Some(Self {
-            array: Arc::clone(array),
+            array,
             passage: Some(passage),
         })
     }
@@ -82,7 +82,7 @@ impl Passing {
     }
 
     fn write_mirror(&self, id: VolumeId, offset: u64, data: &Bytes, legs: &mut Legs) {
-        let array = &self.array;
+        let array = self.array;
         let written = if id.is_foreign() {
             match array.remote.far(id) {
                 Some(far) if far.is_async() => Some(far.queue_write(offset, data)),
@@ -115,7 +115,7 @@ impl Passing {
     }
 
     fn leave(&self, passage: &Passage, failed: &[VolumeId]) -> bool {
-        let array = &self.array;
+        let array = self.array;
         let mut effects = Effects::new();
         let passed = {
             let mut engine = lock(&array.engine);
@@ -139,7 +139,7 @@ impl Passing {
     }
 }
 
-impl Drop for Passing {
+impl Drop for Passing<'_> {
     fn drop(&mut self) {
         if let Some(passage) = self.passage.take() {
             self.leave(&passage, passage.mirrors());

@@ -54,7 +54,11 @@ impl InitiatorPattern {
 
     /// Is it about the initiator with this name?
     pub fn matches(&self, name: &str) -> bool {
-        let name = name.to_lowercase();
+        self.fits(&name.to_lowercase())
+    }
+
+    /// As [`Self::matches`], of a name in lower case.
+    fn fits(&self, name: &str) -> bool {
         match &self.end {
             None => name == self.start,
             Some(end) => name
@@ -101,9 +105,10 @@ pub fn most_specific<'a, T>(
     rules: impl IntoIterator<Item = (&'a InitiatorPattern, T)>,
     name: &str,
 ) -> Option<T> {
+    let name = name.to_lowercase();
     rules
         .into_iter()
-        .filter(|(pattern, _)| pattern.matches(name))
+        .filter(|(pattern, _)| pattern.fits(&name))
         .max_by_key(|(pattern, _)| pattern.narrowness())
         .map(|(_, rule)| rule)
 }

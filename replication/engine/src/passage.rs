@@ -107,8 +107,8 @@ impl Engine {
             return None;
         }
         let passage = match io {
-            HostIo::Read => self.pass_read(volume, root, range),
-            HostIo::Write => self.pass_write(volume, root, range, by_link),
+            HostIo::Read => self.pass_read(volume, root, (range, tracks)),
+            HostIo::Write => self.pass_write(volume, root, (range, tracks), by_link),
             HostIo::Update | HostIo::Flush => None,
         }?;
         let passing = passage.passing();
@@ -116,8 +116,12 @@ impl Engine {
         Some(passage)
     }
 
-    fn pass_read(&self, volume: VolumeId, root: VolumeId, range: ByteRange) -> Option<Passage> {
-        let tracks = self.volume(volume).geometry.touched(range);
+    fn pass_read(
+        &self,
+        volume: VolumeId,
+        root: VolumeId,
+        (range, tracks): (ByteRange, TrackRange),
+    ) -> Option<Passage> {
         let elsewhere = self
             .incoming(volume)
             .any(|id| self.pairs[&id].bits.todo.any(tracks));
@@ -140,11 +144,10 @@ impl Engine {
         &mut self,
         id: VolumeId,
         root: VolumeId,
-        range: ByteRange,
+        (range, tracks): (ByteRange, TrackRange),
         by_link: bool,
     ) -> Option<Passage> {
         let volume = self.volume(id);
-        let tracks = volume.geometry.touched(range);
         let mut regions = tracks.regions();
         let (region, None) = (regions.next()?, regions.next()) else {
             return None;

@@ -8,15 +8,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{BufMut, BytesMut};
-use link_proto::{Request, Response};
 use replication_engine::{
     command::{Command, Summary, Verb},
     ids::VolumeId,
     state::PairState,
 };
 use target_core::scsi_model::control::{
-    Flags, OutVerb, Refusal, RefusalKind, Request as ControlRequest, VolumeNumber, VolumePair, encode_cdb,
+    Flags, OutVerb, Refusal, RefusalKind, Request as ControlRequest, VolumeNumber, VolumePair,
 };
 use tokio::time::Instant;
 
@@ -269,18 +267,8 @@ impl Array {
             members: there.to_vec(),
             dry_run,
         };
-        let encoded = encode_cdb(&request, 0, false);
-        let mut bytes = BytesMut::with_capacity(16 + encoded.data_out.len());
-        bytes.put_slice(&encoded.cdb);
-        bytes.put_slice(&encoded.data_out);
-        match self.ask(first, Request::Forward(bytes.freeze())).await {
-            Ok(Response::Forwarded(_)) => Ok(()),
-            Ok(other) => {
-                let message = format!("{} answered with a {:?}", first.peer, other.kind());
-                Err(refusal(RefusalKind::PeerRefused, message))
-            }
-            Err(error) => Err(of_peer(&error)),
-        }
+        let forwarded = self.forward_request(first, &request).await;
+        forwarded.map(drop).map_err(|error| of_peer(&error))
     }
 
     fn set_in_backup(&self, pairs: &[RemotePair], in_backup: bool) -> Result<(), Refusal> {

@@ -83,10 +83,7 @@ impl Array {
         peer: &SystemId,
         request: &ControlRequest,
     ) -> Option<Result<Response, (FailureCode, String)>> {
-        let led = |primary: VolumeNumber, mirror: VolumeNumber| {
-            let mut pairs = self.remote.pairs().into_iter();
-            pairs.find(|pair| pair.leads && pair.peer == *peer && pair.local == primary && pair.far == mirror)
-        };
+        let led = |primary, mirror| self.remote.led(peer, primary, mirror);
         match request {
             ControlRequest::Query(PairSelector::One(primary, mirror)) => {
                 let pair = led(*primary, *mirror)?;
@@ -170,7 +167,8 @@ impl Array {
         Err(refusal(RefusalKind::InUse, message))
     }
 
-    async fn forward_request(
+    /// Has the peer of this pair execute a request; gives what it answers.
+    pub(super) async fn forward_request(
         self: &Arc<Self>,
         pair: &RemotePair,
         request: &ControlRequest,

@@ -32,12 +32,7 @@ impl Array {
         flags: Flags,
         dry_run: bool,
     ) -> Result<Summary, Refusal> {
-        let known = self
-            .remote
-            .pairs()
-            .into_iter()
-            .find(|pair| pair.local == primary && pair.far == far && pair.peer == *peer && pair.leads);
-        if let Some(pair) = known {
+        if let Some(pair) = self.remote.led(peer, primary, far) {
             if pair.mode != mode {
                 let message = "the pair has another mode: cancel it to change that";
                 return Err(refusal(RefusalKind::State, message));
@@ -195,12 +190,7 @@ impl Array {
                     act: RemoteAct::Suspend,
                     dry_run,
                 };
-                let would = self.run_command(command(true)).await?;
-                if dry_run {
-                    return Ok(would);
-                }
-                self.end_backup(pair)?;
-                self.run_command(command(false)).await
+                self.run_decided(pair, command, dry_run).await
             }
             OutVerb::OnLinkLoss(policy) => self.set_on_link_loss(pair, *policy, dry_run).await,
             OutVerb::Config(_) => {
@@ -265,15 +255,27 @@ impl Array {
             members: vec![pair.volumes()],
             dry_run,
         };
+        let summary = self.run_decided(pair, command, dry_run).await?;
+        if !dry_run {
+            // So that the mirror is ready when the command has ended, if there is nothing left to copy.
+            self.tell_now(pair).await;
+        }
+        Ok(summary)
+    }
+
+    /// Runs a command that would be done, unless it is dry; a backup of the pair that was cut short is over then.
+    async fn run_decided(
+        &self,
+        pair: &RemotePair,
+        command: impl Fn(bool) -> Command,
+        dry_run: bool,
+    ) -> Result<Summary, Refusal> {
         let would = self.run_command(command(true)).await?;
         if dry_run {
             return Ok(would);
         }
         self.end_backup(pair)?;
-        let summary = self.run_command(command(false)).await?;
-        // So that the mirror is ready when the command has ended, if there is nothing left to copy.
-        self.tell_now(pair).await;
-        Ok(summary)
+        self.run_command(command(false)).await
     }
 
     /// A command decides what becomes of a pair whose backup was cut short: it does not go on by itself any more.
@@ -408,12 +410,7 @@ impl Array {
         if dry_run {
             return Ok(Summary::default());
         }
-        let parts = Parts {
-            epoch: pair.epoch + 1,
-            leads: !pair.leads,
-            taken_over: false,
-            handing_over: pair.leads,
-        };
+        let parts = pair.swapped();
         let failed = |error: OrderError| of_peer(&error);
         if pair.leads {
             self.is_known_equal(pair).await?;

@@ -381,7 +381,8 @@ impl FarVolume {
         format!("{}: {error}", self.peer)
     }
 
-    /// The engine hears of the loss before it hears what failed by it.
+    /// The engine hears of the loss before it hears what failed by it; of a gap of async writes ([`Self::leave_gap`]) afterwards, when nothing
+    /// follows any more.
     fn lose(&self, reason: &str) {
         if let Some(array) = self.array.upgrade()
             && self.is_in_use(&array)

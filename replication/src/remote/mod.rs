@@ -115,6 +115,12 @@ impl Remote {
         lock(&self.registry).pairs.clone()
     }
 
+    /// The pair of these volumes, here and there, that this system leads with this peer.
+    pub(crate) fn led(&self, peer: &SystemId, local: VolumeNumber, far: VolumeNumber) -> Option<RemotePair> {
+        let mut pairs = self.pairs().into_iter();
+        pairs.find(|pair| pair.leads && pair.peer == *peer && pair.local == local && pair.far == far)
+    }
+
     /// The pair that a foreign volume belongs to.
     pub(crate) fn pair_of(&self, foreign: VolumeId) -> Option<RemotePair> {
         let registry = lock(&self.registry);

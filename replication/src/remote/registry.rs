@@ -91,6 +91,16 @@ impl RemotePair {
         }
     }
 
+    /// The parts after a swap in which both systems take part: who led until now hands over.
+    pub(crate) fn swapped(&self) -> Parts {
+        Parts {
+            epoch: self.epoch + 1,
+            leads: !self.leads,
+            taken_over: false,
+            handing_over: self.leads,
+        }
+    }
+
     /// These are the parts from now on.
     pub(crate) fn set_parts(&mut self, parts: Parts) {
         self.before = Some(self.parts());

@@ -24,7 +24,7 @@ use target_core::{
     volume::{IoError, Volume},
 };
 
-use super::{Parts, RemotePair};
+use super::RemotePair;
 use crate::{
     array::Array,
     digest::{self, Digest},
@@ -486,13 +486,7 @@ impl Array {
             self.may_be_taken(pair.local)?;
         }
         let act = RemoteAct::Swap { alone: false };
-        let parts = Parts {
-            epoch: pair.epoch + 1,
-            leads: !pair.leads,
-            taken_over: false,
-            handing_over: pair.leads,
-        };
-        self.change_parts(pair, act, parts)
+        self.change_parts(pair, act, pair.swapped())
             .await
             .map_err(|error| (FailureCode::State, error.to_string()))?;
         let pair = self.known_pair(&pair.peer, pair.wire_id())?;

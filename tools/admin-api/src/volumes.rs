@@ -39,7 +39,8 @@ pub struct VolumeDocument {
     pub thin: bool,
     /// Pairs it is in.
     pub pairs: u16,
-    /// LUN through which the target that was asked exports it; over the admin socket the lowest one.
+    /// LUN through which the target that was asked exports it; over the admin socket the lowest one that a target
+    /// shows to all its initiators, else the lowest of those that only some see.
     pub lun: Option<u16>,
     /// Every LUN of every target; empty in band, where only the own target can be seen.
     pub luns: Vec<LunMap>,

@@ -21,7 +21,7 @@ use crate::util::{Args, now_ns};
 use gate::Figure;
 use servers::Server;
 
-pub(crate) use servers::free_port;
+pub(crate) use holdfast_tests::free_port;
 
 /// Where to work, and how much.
 struct Plan {

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_tests::free_port;
 use serde_json::Value;
 
 use super::Plan;
@@ -59,12 +60,6 @@ fn pinned(cpu: &str, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(cpu).arg(program).stdin(Stdio::null());
     command
-}
-
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .map_or(3260, |a| a.port())
 }
 
 fn await_port(addr: &str) {

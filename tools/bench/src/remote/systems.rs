@@ -16,7 +16,7 @@ pub const ASYNC: u32 = 2;
 pub const PLAIN: u32 = 3;
 
 /// What is between the two.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub struct Link {
     pub name: &'static str,
     /// `None`: no proxy. Else it is added to the way there and back together.

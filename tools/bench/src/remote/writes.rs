@@ -28,7 +28,7 @@ pub fn latency(plan: &Plan) {
         systems.pair(ASYNC, "async");
         let mut times: [Vec<f64>; 5] = Default::default();
         for _ in 0..plan.rounds {
-            let p50 = |daemon: &Daemon, lun| number(plan, daemon, lun, "1", "p50_us");
+            let p50 = |daemon, lun| p50(plan, daemon, lun);
             times[0].push(round_trip(link));
             times[1].push(p50(&systems.a, PLAIN));
             times[2].push(p50(&systems.b, PLAIN));
@@ -82,9 +82,10 @@ fn writes(depth: &str) -> [&str; 6] {
     ["--bs", "4k", "--qd", depth, "--read", "0"]
 }
 
-fn number(plan: &Plan, daemon: &Daemon, lun: u32, depth: &str, key: &str) -> f64 {
-    let line = result(daemon.load(lun, &writes(depth), &plan.seconds));
-    line[key].as_f64().unwrap_or(f64::NAN)
+/// Half of the writes one at a time take less, in microseconds.
+fn p50(plan: &Plan, daemon: &Daemon, lun: u32) -> f64 {
+    let line = result(daemon.load(lun, &writes("1"), &plan.seconds));
+    line["p50_us"].as_f64().unwrap_or(f64::NAN)
 }
 
 /// Microseconds that 4 KiB there and 32 bytes back take over such a link between two threads that do nothing else.

@@ -2,16 +2,13 @@
 
 use std::{
     io::{IsTerminal as _, stderr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use admin_api::Size;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Output;
-
-/// A little less than a second.
-const BEAT: Duration = Duration::from_millis(950);
+use super::{Output, progress::is_due};
 
 /// Progress in bytes, on standard error.
 pub(crate) struct Bytes {
@@ -55,8 +52,7 @@ impl Bytes {
         match &mut self.shown {
             Shown::Bar(bar) => bar.set_position(self.done),
             Shown::Lines(last) => {
-                if last.is_none_or(|last| last.elapsed() >= BEAT) {
-                    *last = Some(Instant::now());
+                if is_due(last) {
                     let (done, total) = (Size(self.done).rounded(), Size(self.total).rounded());
                     eprintln!("files: {done} of {total}");
                 }

@@ -47,11 +47,9 @@ impl Progress {
         match self {
             Self::Silent => {}
             Self::Lines { last } => {
-                // A little less than a second, so that a wait of one second always shows a line.
-                if last.is_some_and(|last| last.elapsed() < Duration::from_millis(950)) {
+                if !is_due(last) {
                     return;
                 }
-                *last = Some(Instant::now());
                 for pair in pairs.into_iter().filter(|pair| copying(pair)) {
                     eprintln!("{}: {}", table::pair(pair), how_far(pair));
                 }
@@ -81,6 +79,15 @@ impl Drop for Progress {
             }
         }
     }
+}
+
+/// Is a line due? A little less than a second after the last one, so that a wait of one second always shows a line.
+pub(super) fn is_due(last: &mut Option<Instant>) -> bool {
+    let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_millis(950));
+    if is_due {
+        *last = Some(Instant::now());
+    }
+    is_due
 }
 
 fn copying(pair: &QueryPair) -> bool {

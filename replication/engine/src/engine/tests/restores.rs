@@ -469,11 +469,7 @@ fn a_split_beside_a_restore_outlives_the_loss_of_caches() {
         before[&VolumeId(2)],
         "the restore is at work"
     );
-    room.command(Command::Pair {
-        verb: SPLIT,
-        members: vec![(VolumeId(1), VolumeId(2))],
-        dry_run: false,
-    });
+    room.command(pair(SPLIT));
     room.perform_without_flushes();
     room.crash();
     // Nothing that was not flushed is left.
@@ -494,11 +490,7 @@ fn a_split_beside_a_restore_waits_until_what_is_restored_is_stable() {
     room.settle();
     room.write(3, (0, 4), 50).unwrap();
     room.verb(RESTORE, &[(1, 3)]).unwrap();
-    let split = room.command(Command::Pair {
-        verb: SPLIT,
-        members: vec![(VolumeId(1), VolumeId(2))],
-        dry_run: false,
-    });
+    let split = room.command(pair(SPLIT));
     let of_source =
         |effect: &Effect| matches!(effect, Effect::Flush { volume, .. } if *volume == VolumeId(3));
     room.perform_all(|effect| !of_source(effect));

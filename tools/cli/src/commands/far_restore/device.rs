@@ -10,8 +10,8 @@ use super::mount::FileSystem;
 use crate::{failure::Failure, transport::host_device};
 
 /// The block device that a volume is, by its NAA identifier, if the host has one: the multipath device where there is one.
-pub(crate) fn find(naa: &str) -> Option<PathBuf> {
-    let found = host_device(naa)?;
+pub(crate) fn find(naa: [u8; 16]) -> Option<PathBuf> {
+    let found = host_device(&format!("{:032x}", u128::from_be_bytes(naa)))?;
     let disks: Vec<&str> = found.split(',').collect();
     let mut above: Vec<PathBuf> = disks
         .iter()

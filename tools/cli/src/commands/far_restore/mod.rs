@@ -66,7 +66,10 @@ pub(super) fn files(system: &mut System, output: Output, args: &RestoreFilesArgs
     };
     restore.only_one_way()?;
     match restore.earlier {
-        Some(Step::Volume) => restore.whole_volume()?,
+        Some(Step::Volume) => {
+            restore.split()?;
+            restore.whole_volume()?;
+        }
         Some(Step::Primary) => {}
         _ => {
             let device = restore.device(restore.site.from, args.from_device.as_deref(), "--from-device")?;
@@ -247,11 +250,7 @@ impl<'a> Restore<'a> {
     fn is_at_rest(&self, device: &Path) -> Result<(), Failure> {
         let shown = device.display();
         let failed = |error: io::Error| Failure::Failed(format!("{shown}: {error}"));
-        if mount::is_in_use(device).map_err(failed)? {
-            return Err(Failure::Failed(format!(
-                "{shown} is in use on this host: unmount it first"
-            )));
-        }
+        is_free(device)?;
         let Ok(kind) = device::file_system(device) else {
             return Ok(());
         };
@@ -290,7 +289,7 @@ impl<'a> Restore<'a> {
         let device = given.map(Path::to_owned).or_else(|| {
             let volumes = self.system.volumes().ok()?;
             let known = volumes.iter().find(|known| known.number == volume)?;
-            device::find(&format!("{:032x}", u128::from_be_bytes(known.naa)))
+            device::find(known.naa)
         })?;
         device::look_again(&device);
         Some(device)
@@ -300,11 +299,7 @@ impl<'a> Restore<'a> {
     fn mount_image<'d>(&mut self, device: &'d Path, no_replay: bool) -> Result<Image<'d>, Failure> {
         let shown = device.display();
         let failed = |error: io::Error| Failure::Failed(format!("{shown}: {error}"));
-        if mount::is_in_use(device).map_err(failed)? {
-            return Err(Failure::Failed(format!(
-                "{shown} is in use on this host: unmount it first"
-            )));
-        }
+        is_free(device)?;
         let kind = device::file_system(device)?;
         let read_only = ReadOnly::new(device).map_err(failed)?;
         match Mounted::new(device, kind, true) {
@@ -384,7 +379,10 @@ impl<'a> Restore<'a> {
             Err(failure) => Ok((device, None, Target::Unmountable(failure.to_string()))),
             Ok(mounted) => {
                 let other = tree::other(mounted.root(), names).map_err(unreadable)?;
-                let target = other.map_or(Target::NothingElse, Target::Holds);
+                let target = match other {
+                    None => Target::NothingElse,
+                    Some(_) => Target::Holds,
+                };
                 Ok((device, Some(mounted), target))
             }
         }
@@ -432,9 +430,6 @@ impl<'a> Restore<'a> {
     }
 
     fn whole_volume(&mut self) -> Result<(), Failure> {
-        if self.earlier == Some(Step::Volume) {
-            self.site.split(self.system, self.output, &self.interrupt, true)?;
-        }
         self.report.bytes = self.site.differs(self.system)?;
         self.site
             .restore_locally(self.system, self.output, &self.interrupt)
@@ -466,14 +461,25 @@ impl<'a> Restore<'a> {
                     .to_owned(),
             );
         }
-        let target = Target::Holds(PathBuf::new());
-        if let Plan::Files { steps, notes } = plan::plan(entries, other, &target).map_err(refused)? {
+        if let Plan::Files { steps, notes } = plan::plan(entries, other, &Target::Holds).map_err(refused)? {
             self.report.notes.extend(notes);
             for step in &steps {
                 self.report.step(step);
             }
         }
         self.report.print(self.output)
+    }
+}
+
+/// Nothing on this host has the device mounted, or open for itself.
+fn is_free(device: &Path) -> Result<(), Failure> {
+    let shown = device.display();
+    match mount::is_in_use(device) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Failure::Failed(format!(
+            "{shown} is in use on this host: unmount it first"
+        ))),
+        Err(error) => Err(Failure::Failed(format!("{shown}: {error}"))),
     }
 }
 

@@ -55,8 +55,8 @@ pub(crate) enum Found {
 pub(crate) enum Target {
     /// It has only files that were asked for, if any.
     NothingElse,
-    /// It has this file, which was not asked for.
-    Holds(PathBuf),
+    /// It has a file that was not asked for.
+    Holds,
     /// Its file system does not mount, for this reason.
     Unmountable(String),
 }
@@ -180,7 +180,7 @@ pub(crate) fn plan(entries: &[Entry], other: Option<&Path>, target: &Target) -> 
         (Some(other), Target::Unmountable(why)) => {
             return Err(Refusal::Unmountable(why.clone(), other.to_owned()));
         }
-        (_, Target::Holds(_)) | (Some(_), Target::NothingElse) => {}
+        (_, Target::Holds) | (Some(_), Target::NothingElse) => {}
     }
     Ok(steps(entries))
 }
@@ -301,7 +301,7 @@ mod tests {
         let volume = |other, target: &Target| matches!(plan(&all, other, target), Ok(Plan::Volume(_)));
         assert!(volume(None, &Target::NothingElse));
         assert!(volume(None, &Target::Unmountable("bad magic".into())));
-        assert!(!volume(None, &Target::Holds("new".into())));
+        assert!(!volume(None, &Target::Holds));
         assert!(!volume(Some(other), &Target::NothingElse));
         assert_eq!(
             plan(&all, Some(other), &Target::Unmountable("bad magic".into())),

@@ -288,10 +288,9 @@ fn number(system: &mut System, name: &VolumeName) -> Result<VolumeNumber, Failur
     };
     let path = path.canonicalize().unwrap_or(path);
     let volumes = system.volumes()?;
-    let found = volumes.iter().find(|volume| {
-        let naa = format!("{:032x}", u128::from_be_bytes(volume.naa));
-        device::find(&naa).is_some_and(|device| device == path)
-    });
+    let found = volumes
+        .iter()
+        .find(|volume| device::find(volume.naa).is_some_and(|device| device == path));
     found
         .map(|volume| volume.number)
         .ok_or_else(|| Failure::Failed(format!("{} is no volume of this system", path.display())))
