@@ -1,4 +1,4 @@
-//! Random numbers from a seed, the same on every machine.
+//! Random numbers from a seed, the same on every machine, and what the environment says of a run.
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
@@ -36,4 +36,14 @@ impl Random {
             .expect("the clock is past 1970");
         Self::new(since.as_nanos() as u64 ^ u64::from(std::process::id()) << 40).number()
     }
+}
+
+/// A number in the environment: a seed, or how much of something; `None` when it says nothing.
+///
+/// # Panics
+/// When it says something else.
+pub fn number_given(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable}={text}: a number is accepted")))
 }

@@ -21,7 +21,7 @@ use crate::{
         cut::{CutEnd, Verb},
     },
     marks::{self, TRACK},
-    random::Random,
+    random::{Random, number_given},
     stamps::SECTOR,
     store::Store,
 };
@@ -595,9 +595,7 @@ fn alive<T>(result: Result<T, Lost>) -> T {
 
 /// Of the worlds, how many lose power with the daemon: `HOLDFAST_POWER`.
 fn percent_with_power_loss() -> u64 {
-    let text = std::env::var("HOLDFAST_POWER").unwrap_or_else(|_| "33".to_owned());
-    text.parse()
-        .unwrap_or_else(|_| panic!("HOLDFAST_POWER={text}: a percentage is accepted"))
+    number_given("HOLDFAST_POWER").unwrap_or(33)
 }
 
 /// A file system that can lose power, with the state and all volumes on it.

@@ -29,7 +29,7 @@ use holdfast_tests::{
     commands::Command,
     initiator::{Completion, GOOD, Initiator, Manner, RESERVATION_CONFLICT},
     load::{Tally, cut::Verb},
-    random::Random,
+    random::{Random, number_given},
     world::{Figures, World},
 };
 
@@ -398,8 +398,8 @@ fn rounds(name: &'static str, standards: &[u32], scenario: fn(&mut World)) {
 }
 
 fn rounds_in(name: &'static str, world: impl Fn(u64) -> World, scenario: fn(&mut World)) {
-    let wanted = number("HOLDFAST_KILLS").unwrap_or(STATES).div_ceil(STATES);
-    let given = number("HOLDFAST_CRASH_SEED");
+    let wanted = number_given("HOLDFAST_KILLS").unwrap_or(STATES).div_ceil(STATES);
+    let given = number_given("HOLDFAST_CRASH_SEED");
     let started = Instant::now();
     let mut seeds = Random::new(given.unwrap_or_else(Random::fresh_seed));
     let (mut kills, mut runs, mut tally, mut figures) = (0, 0, Tally::default(), Figures::default());
@@ -432,15 +432,6 @@ fn rounds_in(name: &'static str, world: impl Fn(u64) -> World, scenario: fn(&mut
         figures.states,
         figures.moments
     );
-}
-
-/// A number in the environment.
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text}: a number is accepted")),
-    )
 }
 
 /// Says how to repeat a run that fails.
@@ -576,7 +567,7 @@ fn run(session: &mut Initiator, command: &Command) -> Completion {
 #[test]
 fn reservations_outlive_kills() {
     let name = "reservations_outlive_kills";
-    let seed = number("HOLDFAST_CRASH_SEED").unwrap_or_else(Random::fresh_seed);
+    let seed = number_given("HOLDFAST_CRASH_SEED").unwrap_or_else(Random::fresh_seed);
     println!("{name}: seed {seed}");
     let replay = Replay { name, seed };
     let mut random = Random::new(seed);
@@ -591,7 +582,7 @@ fn reservations_outlive_kills() {
             Initiator::login(daemon.port(), daemon.iqn(), &manner)
         })
     };
-    let kills = number("HOLDFAST_KILLS").unwrap_or(STATES).div_ceil(3);
+    let kills = number_given("HOLDFAST_KILLS").unwrap_or(STATES).div_ceil(3);
     let (mut now, mut made, mut in_flight) = (Reservations::default(), 0, 0);
     for _ in 0..kills {
         let mut sessions = login(&daemon);

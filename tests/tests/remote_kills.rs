@@ -20,7 +20,7 @@ use std::{
 use holdfast_tests::{
     Daemon, DaemonConfig, free_port,
     order::{Found, Host},
-    random::Random,
+    random::{Random, number_given},
     systems::{Pki, link, peer},
 };
 
@@ -288,19 +288,11 @@ impl Three {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text}: a number is accepted")),
-    )
-}
-
 /// S50, S51, S58, S84.
 #[test]
 fn each_of_three_systems_dies_under_load() {
-    let seed = number("HOLDFAST_REMOTE_SEED").unwrap_or_else(Random::fresh_seed);
-    let kills = number("HOLDFAST_REMOTE_KILLS").unwrap_or(6) as usize;
+    let seed = number_given("HOLDFAST_REMOTE_SEED").unwrap_or_else(Random::fresh_seed);
+    let kills = number_given("HOLDFAST_REMOTE_KILLS").unwrap_or(6) as usize;
     println!("HOLDFAST_REMOTE_SEED={seed}");
     let mut three = Three::start(seed);
     three.until_equal();

@@ -69,8 +69,8 @@ fn until_state(daemon: &Daemon, (primary, mirror): (&str, &str), states: &[&str]
 }
 
 /// HF-A:1 mirrored to HF-B:1, of which HF-B:2 is a mirror; pieces 0 to 7 hold 1 to 8, and a backup of that is on HF-B:2.
-fn backed_up(near: &DaemonConfig, far: &DaemonConfig) -> Systems {
-    let systems = Systems::start(near, far);
+fn backed_up(config: &DaemonConfig) -> Systems {
+    let systems = Systems::start(config, config);
     for piece in 0..8 {
         write(&systems.a, piece, piece as u8 + 1);
     }
@@ -84,10 +84,14 @@ fn backed_up(near: &DaemonConfig, far: &DaemonConfig) -> Systems {
     systems
 }
 
-fn lose(systems: &Systems) {
+/// As [`backed_up`], and then all pieces are lost, on both sides of the remote pair.
+fn lost(config: &DaemonConfig) -> Systems {
+    let systems = backed_up(config);
     for piece in 0..8 {
         write(&systems.a, piece, 99);
     }
+    until_state(&systems.b, ("1", "1"), &["duplex"]);
+    systems
 }
 
 fn is_restored(systems: &Systems) {
@@ -119,15 +123,13 @@ fn ended(child: Child) -> (i32, String) {
 #[test]
 fn a_volume_is_restored_from_the_far_image() {
     let config = DaemonConfig::trio("16MiB");
-    let systems = backed_up(&config, &config);
+    let systems = lost(&config);
     let state = systems.b.path("restore.json").display().to_string();
     let restore = |more: &[&str]| {
         let mut all = vec!["restore-volume", "--from", "2", "--to", "1", "--state", &state];
         all.extend(more);
         systems.b.holdfast(&all)
     };
-    lose(&systems);
-    until_state(&systems.b, ("1", "1"), &["duplex"]);
     let refused = |run: tool::Run, word: &str| {
         assert_eq!(run.code(), 1, "{}", run.said());
         assert!(run.said().contains(word), "{}", run.said());
@@ -185,9 +187,7 @@ fn paced() -> DaemonConfig {
 /// S84: the link is lost while the primary is restored, and the command is interrupted; it goes on from the bitmap.
 #[test]
 fn a_restore_goes_on_after_the_link_and_after_an_interruption() {
-    let systems = backed_up(&paced(), &paced());
-    lose(&systems);
-    until_state(&systems.b, ("1", "1"), &["duplex"]);
+    let systems = lost(&paced());
     systems.a.reconfigure(FAST, SLOW);
     let cut = restoring(&systems.b);
     until_state(&systems.a, ("1", "1"), &["restoring"]);
@@ -214,9 +214,7 @@ fn a_restore_goes_on_after_the_link_and_after_an_interruption() {
 /// S71: what a host of the primary writes during a restore is not overwritten unasked; the restore can be given up.
 #[test]
 fn a_primary_that_is_written_is_spared() {
-    let systems = backed_up(&paced(), &paced());
-    lose(&systems);
-    until_state(&systems.b, ("1", "1"), &["duplex"]);
+    let systems = lost(&paced());
     systems.b.reconfigure(FAST, SLOW);
     let spared = restoring(&systems.b);
     until_state(&systems.b, ("1", "2"), &["protected-restoring"]);

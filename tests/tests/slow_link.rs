@@ -12,7 +12,6 @@ use std::{
     fmt::Write as _,
     fs,
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,8 +19,8 @@ use holdfast_tests::{
     Daemon, DaemonConfig, free_port,
     order::Host,
     proxy::Way,
-    random::Random,
-    systems::{Pki, Systems, link, peer},
+    random::{Random, number_given},
+    systems::{Pki, Systems, link, peer, until_link},
     tool,
 };
 
@@ -40,8 +39,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(a: &'a Daemon, b: &'a mut Daemon, mode: &str) -> Self {
-        let given = std::env::var("HOLDFAST_SLOW_SEED").ok();
-        let seed = given.map_or_else(Random::fresh_seed, |text| text.parse().expect("a number"));
+        let seed = number_given("HOLDFAST_SLOW_SEED").unwrap_or_else(Random::fresh_seed);
         println!("HOLDFAST_SLOW_SEED={seed} ({mode})");
         let mut host = Host::new(BLOCKS, seed ^ 1);
         host.connect(a);
@@ -273,11 +271,8 @@ fn a_pair_over_a_lossy_network() {
         let a = Daemon::start_with(&a, &[("HOLDFAST__SYSTEM__ID", "HF-A")]);
         let launcher = ["ip", "netns", "exec", &cable.namespace];
         let mut b = Daemon::start_by(&launcher, &b, &[("HOLDFAST__SYSTEM__ID", "HF-B")]);
-        let up = |daemon: &Daemon| link(daemon)["peers"][0]["up"] == true;
-        let began = Instant::now();
-        while !(up(&a) && up(&b)) {
-            assert!(began.elapsed() < LONG, "they do not find each other");
-            thread::sleep(Duration::from_millis(50));
+        for daemon in [&a, &b] {
+            until_link(daemon, |link| link["peers"][0]["up"] == true);
         }
         let mut run = Run::new(&a, &mut b, mode);
         for _ in 0..4 {

@@ -14,7 +14,7 @@ use std::{
 
 use holdfast_tests::{
     Daemon, DaemonConfig, VolumeSpec, commands,
-    random::Random,
+    random::{Random, number_given},
     wire::{IMMEDIATE, Wire},
 };
 
@@ -31,18 +31,10 @@ const MEMORY: u64 = 256 << 10;
 const OTHER: &str = "iqn.2026-11.io.holdfast:bystander";
 const BYSTANDER: &str = "iqn.2026-11.test:bystander";
 
-fn number_of(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")),
-    )
-}
-
 #[test]
 fn walks_leave_the_daemon_serving() {
-    let time = number_of("HOLDFAST_FUZZ_SECONDS").map_or(USUAL, Duration::from_secs);
-    let first = number_of("HOLDFAST_FUZZ_SEED").unwrap_or_else(Random::fresh_seed);
+    let time = number_given("HOLDFAST_FUZZ_SECONDS").map_or(USUAL, Duration::from_secs);
+    let first = number_given("HOLDFAST_FUZZ_SEED").unwrap_or_else(Random::fresh_seed);
     eprintln!("HOLDFAST_FUZZ_SEED={first}");
     let daemon = daemon();
     let mut bystander = Bystander::new(&daemon);
