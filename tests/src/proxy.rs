@@ -135,6 +135,18 @@ impl Proxy {
     pub fn accepted(&self) -> u64 {
         self.shared.rules().accepted
     }
+
+    /// Waits until so many connections pass through here, and can be cut. Who has connected may be earlier than that.
+    pub fn wait_accepted(&self, count: u64) {
+        let mut rules = self.shared.rules();
+        while rules.accepted < count {
+            rules = self
+                .shared
+                .changed
+                .wait(rules)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 impl Drop for Proxy {
@@ -188,6 +200,11 @@ impl Shared {
         from.set_nodelay(true)?;
         to.set_nodelay(true)?;
         let ends = [from.try_clone()?, to.try_clone()?];
+        // Known before the first byte passes, so that no cut misses it.
+        self.change(|rules| {
+            rules.accepted += 1;
+            rules.connections.push(ends);
+        });
         for (way, from, to) in [(Way::Forth, from, &to), (Way::Back, &to, from)] {
             let (sender, receiver) = mpsc::sync_channel(PIECES);
             let (from, to) = (from.try_clone()?, to.try_clone()?);
@@ -195,9 +212,6 @@ impl Shared {
             thread::spawn(move || receiving.receive(from, &sender));
             thread::spawn(move || sending.send(way, to, &receiver));
         }
-        let mut rules = self.rules();
-        rules.accepted += 1;
-        rules.connections.push(ends);
         Ok(())
     }
 
@@ -258,6 +272,7 @@ mod tests {
         let caller = TcpStream::connect(proxy.address()).unwrap();
         caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let (mut called, _) = listener.accept().unwrap();
+        proxy.wait_accepted(1);
         thread::spawn(move || {
             let mut other = called.try_clone().unwrap();
             let _ = std::io::copy(&mut called, &mut other);
