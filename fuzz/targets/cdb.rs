@@ -35,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
         ready: kind & 32 == 0,
         read_only: kind & 64 != 0,
         luns: &[0, 1, 300],
+        target_ports: &[],
         control: if kind & 128 == 0 { ControlAccess::Granted } else { ControlAccess::Denied },
     };
     let mut server = DeviceServer::default();

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
             group: 1,
             esi: Some(EsiWish { port: 4000, interval: 60 }),
         }],
-        nodes: vec![RegisteredNode { name: "iqn.a".to_owned(), alias: None }],
+        nodes: vec![RegisteredNode { name: "iqn.a".to_owned(), alias: None, portal_groups: vec![1] }],
     });
     let mut assembler = Assembler::new(LIMIT);
     let mut now = Duration::ZERO;

@@ -68,7 +68,7 @@ pub struct TargetAccess {
     pub alias: Option<String>,
     /// When silent initiators are asked with NOP-In, and given up. May change while serving.
     pub keepalive: KeepaliveTimes,
-    /// The portal groups it is reached through; empty: all. (A name server is told of every portal for each target.)
+    /// The portal groups it is reached through; empty: all.
     pub portal_groups: Vec<u16>,
     /// Who may log in. None at all: anybody, but only through a loopback address.
     pub initiators: Vec<InitiatorRule>,

@@ -93,7 +93,10 @@ impl Shared {
             let admission = access.admission(initiator, group, connection.local.ip());
             let reason = if !matches!(admission, Admission::Admit(_)) {
                 CloseReason::NotAdmitted
-            } else if open.iter().all(|portal| portal.address != connection.portal) {
+            } else if !open.contains(&Portal {
+                address: connection.portal,
+                group,
+            }) {
                 CloseReason::PortalClosed
             } else {
                 continue;

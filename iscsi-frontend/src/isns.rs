@@ -229,6 +229,7 @@ impl Registrar {
         let nodes = nodes.map(|access| RegisteredNode {
             name: access.target.name().to_owned(),
             alias: access.alias.clone(),
+            portal_groups: access.portal_groups.clone(),
         });
         let nodes = nodes.collect();
         let addresses: BTreeSet<IpAddr> = told.keys().map(SocketAddr::ip).collect();

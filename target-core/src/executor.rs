@@ -163,6 +163,7 @@ fn plan_inline(seen: &MappedUnit, cdb: &[u8], data_out_length: usize) -> Option<
             ready: seen.unit.volume().ready(),
             read_only: seen.read_only,
             luns: &[],
+            target_ports: &[],
             control: ControlAccess::None,
         };
         let plan = fast_path::plan(cdb, data_out_length, &facts)?;
@@ -227,11 +228,13 @@ fn begin(
         (Some(_), false) => ControlAccess::Denied,
         (Some(_), true) => ControlAccess::Granted,
     };
+    let ports = nexus.target().ports();
     let facts = UnitFacts {
         identity: &identity,
         ready: unit.volume().ready(),
         read_only: seen.read_only,
         luns: luns.numbers(),
+        target_ports: &ports,
         control,
     };
     let Planned {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use scsi_model::{
     device_server::answer_absent_unit,
-    unit::{self, NexusId, NexusPorts, TargetPort},
+    unit::{self, NexusId, NexusPorts},
     unit_attention::UnitAttention,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     executor,
     logical_unit::LogicalUnit,
     lun_map::{Access, LunMap, Way},
-    target::{InitiatorPort, Target},
+    target::{InitiatorPort, Target, target_port},
 };
 
 /// Why a task management function was not performed.
@@ -51,11 +51,7 @@ impl Nexus {
                 name: initiator.name.clone(),
                 isid: initiator.isid,
             },
-            target: TargetPort {
-                name: target.name().to_owned(),
-                portal_group,
-                relative_id: target.relative_port_id(portal_group),
-            },
+            target: target_port(target.name(), portal_group),
         };
         let way = Way::new(NexusId(NEXT.fetch_add(1, Ordering::Relaxed)), ports);
         let luns = LunMap::new(access, &LunMap::default(), &way);
@@ -193,6 +189,17 @@ impl Nexus {
         }
         for seen in self.luns.load().units() {
             seen.detach();
+        }
+    }
+
+    /// All logical units that know this initiator want its attention.
+    pub(crate) fn raise_everywhere(&self, attention: UnitAttention) {
+        let closed = self.way.closed();
+        if *closed {
+            return;
+        }
+        for seen in self.luns.load().units().filter(|seen| seen.is_in_use()) {
+            seen.unit.raise_for(self.way.id, attention);
         }
     }
 

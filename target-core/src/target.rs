@@ -2,11 +2,13 @@
 //! to it (SAM-5 4.3), and commands are executed on a nexus.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwap;
+
+use scsi_model::{unit::TargetPort, unit_attention::UnitAttention};
 
 use crate::initiator_pattern::{InitiatorPattern, most_specific};
 
@@ -46,18 +48,44 @@ impl AccessRules {
 pub struct Target {
     name: String,
     rules: ArcSwap<AccessRules>,
+    /// Its ports: one for each portal group through which it is reached.
+    ports: ArcSwap<Vec<TargetPort>>,
     /// Every nexus that has not been dropped.
     nexuses: Mutex<Vec<Weak<Nexus>>>,
 }
 
 impl Target {
-    /// A target that serves what `rules` say.
+    /// A target that serves what `rules` say, through portal group 1.
     pub fn new(name: impl Into<String>, rules: AccessRules) -> Arc<Self> {
+        let name = name.into();
         Arc::new(Self {
-            name: name.into(),
             rules: ArcSwap::from_pointee(rules),
+            ports: ArcSwap::from_pointee(vec![target_port(&name, 1)]),
             nexuses: Mutex::new(Vec::new()),
+            name,
         })
+    }
+
+    /// It is reached through these portal groups. Every nexus hears INQUIRY DATA HAS CHANGED (6h/3Fh/03h) when that is
+    /// another set than before: VPD page 88h and the target port group tell of all ports.
+    pub fn set_portal_groups(&self, groups: &BTreeSet<u16>) {
+        let nexuses = self.nexuses();
+        let ports: Vec<TargetPort> = groups
+            .iter()
+            .map(|group| target_port(&self.name, *group))
+            .collect();
+        if **self.ports.load() == ports {
+            return;
+        }
+        self.ports.store(Arc::new(ports));
+        for nexus in nexuses.iter().filter_map(Weak::upgrade) {
+            nexus.raise_everywhere(UnitAttention::InquiryDataChanged);
+        }
+    }
+
+    /// Its ports, by portal group.
+    pub(crate) fn ports(&self) -> Arc<Vec<TargetPort>> {
+        self.ports.load_full()
     }
 
     /// iSCSI name.
@@ -92,17 +120,26 @@ impl Target {
         self.rules.load_full()
     }
 
-    /// RELATIVE TARGET PORT IDENTIFIER of a portal group. Reservations know a target port by it, and one unit may
-    /// be reached through several targets, whose portal groups have the same tags. So it is derived from the
-    /// target's name too, which gives the same after a restart.
-    pub(crate) fn relative_port_id(&self, portal_group: u16) -> u16 {
-        let port = format!("{},t,{portal_group}", self.name);
-        (crc32c::crc32c(port.as_bytes()) % u32::from(u16::MAX)) as u16 + 1
-    }
-
     fn nexuses(&self) -> MutexGuard<'_, Vec<Weak<Nexus>>> {
         self.nexuses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The port that a target has in a portal group.
+pub(crate) fn target_port(target: &str, portal_group: u16) -> TargetPort {
+    TargetPort {
+        name: target.to_owned(),
+        portal_group,
+        relative_id: relative_port_id(target, portal_group),
+    }
+}
+
+/// RELATIVE TARGET PORT IDENTIFIER of a target's port in a portal group. Reservations know a target port by it, and one unit may
+/// be reached through several targets, whose portal groups have the same tags. So it is derived from the
+/// target's name too, which gives the same after a restart. Two groups may, rarely, give the same: a target cannot be in both.
+pub fn relative_port_id(target: &str, portal_group: u16) -> u16 {
+    let port = format!("{target},t,{portal_group}");
+    (crc32c::crc32c(port.as_bytes()) % u32::from(u16::MAX)) as u16 + 1
 }
 
 impl std::fmt::Debug for Target {

@@ -113,9 +113,10 @@ impl PortGroup {
         std::mem::replace(&mut self.state, state) != state
     }
 
-    /// REPORT TARGET PORT GROUPS: the group with the port of this nexus, which is the only one of its target; PARAMETER DATA
-    /// FORMAT 1h adds the extended header.
-    pub(crate) fn report(self, cdb: &[u8], port: &TargetPort) -> Result<Answer, Failure> {
+    /// REPORT TARGET PORT GROUPS: the group with the ports of the target, of which it takes the first 255; PARAMETER DATA FORMAT
+    /// 1h adds the extended header.
+    pub(crate) fn report(self, cdb: &[u8], ports: &[TargetPort]) -> Result<Answer, Failure> {
+        let ports = &ports[..ports.len().min(usize::from(u8::MAX))];
         let mut data = vec![0; HEADER];
         match cdb[1] >> 5 {
             0 => {}
@@ -130,8 +131,11 @@ impl PortGroup {
         } else {
             0
         };
-        data.extend([0, status, 0, 1, 0, 0]);
-        data.extend(port.relative_id.to_be_bytes());
+        data.extend([0, status, 0, ports.len() as u8]);
+        for port in ports {
+            data.extend([0, 0]);
+            data.extend(port.relative_id.to_be_bytes());
+        }
         let length = (data.len() - HEADER) as u32;
         data[..HEADER].copy_from_slice(&length.to_be_bytes());
         Ok(Answer::data(data, field(cdb, 6..10) as usize))
@@ -181,23 +185,26 @@ mod tests {
 
     #[test]
     fn the_group_is_reported_with_either_header() {
-        let port = TargetPort {
+        let port = |portal_group: u16| TargetPort {
             name: "iqn.t".into(),
-            portal_group: 1,
-            relative_id: 2,
+            portal_group,
+            relative_id: 1 + portal_group,
         };
         let cdb = |format: u8| [0xA3, format << 5 | 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
         let mut group = PortGroup::default();
-        let short = group.report(&cdb(0), &port).unwrap().data_in;
+        let short = group.report(&cdb(0), &[port(1)]).unwrap().data_in;
         assert_eq!(short, [0, 0, 0, 12, 0, 0x0F, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
-        let long = group.report(&cdb(1), &port).unwrap().data_in;
+        let long = group.report(&cdb(1), &[port(1)]).unwrap().data_in;
         assert_eq!(long[..8], [0, 0, 0, 16, 0x10, 0, 0, 0]);
         assert_eq!(long[8..], short[4..]);
-        assert!(group.report(&cdb(2), &port).is_err());
+        assert!(group.report(&cdb(2), &[port(1)]).is_err());
 
         assert!(group.set(AccessState::Standby) && !group.set(AccessState::Standby));
-        let data = group.report(&cdb(0), &port).unwrap().data_in;
+        let data = group.report(&cdb(0), &[port(1)]).unwrap().data_in;
         assert_eq!(data[4..12], [2, 0x0F, 0, 1, 0, ALTERED_BY_COMMAND, 0, 1]);
+        let two = group.report(&cdb(0), &[port(1), port(7)]).unwrap().data_in;
+        assert_eq!((two[3], two[11]), (16, 2));
+        assert_eq!(two[12..], [0, 0, 0, 2, 0, 0, 0, 8]);
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl DeviceServer {
         let answer = match handler {
             Handler::TestUnitReady => Answer::good(),
             Handler::RequestSense => self.request_sense(nexus, cdb, facts),
-            Handler::Inquiry => inquiry::inquiry(cdb, identity, &self.state(nexus)?.ports)?,
+            Handler::Inquiry => inquiry::inquiry(cdb, facts, &self.state(nexus)?.ports.target)?,
             Handler::ModeSense => self.modes.sense(cdb, facts)?,
             Handler::ModeSelect => return self.mode_select(nexus, cdb, data_out, facts),
             Handler::Reserve => {
@@ -209,7 +209,7 @@ impl DeviceServer {
                 let length = usize::from(u16::from_be_bytes([cdb[7], cdb[8]]));
                 Answer::data(persistent_reserve::data_in(cdb, &self.reservations)?, length)
             }
-            Handler::PersistentReserveOut => return self.reserve_out(nexus, cdb, data_out),
+            Handler::PersistentReserveOut => return self.reserve_out(nexus, cdb, data_out, facts),
             Handler::ReportLuns => {
                 let answer = reports::report_luns(cdb, facts.luns)?;
                 if let Some(state) = self.nexuses.get_mut(&nexus) {
@@ -217,9 +217,7 @@ impl DeviceServer {
                 }
                 answer
             }
-            Handler::ReportTargetPortGroups => {
-                self.port_group.report(cdb, &self.state(nexus)?.ports.target)?
-            }
+            Handler::ReportTargetPortGroups => self.port_group.report(cdb, facts.target_ports)?,
             Handler::SetTargetPortGroups => return self.set_port_group(nexus, cdb, data_out),
             Handler::ReportOpcodes => reports::report_opcodes(cdb, &|entry| is_served(entry, facts))?,
             Handler::ReportTaskManagement => reports::report_task_management(cdb),

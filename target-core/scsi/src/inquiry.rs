@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     plan::Answer,
     sense::Sense,
-    unit::{NexusPorts, UnitIdentity},
+    unit::{TargetPort, UnitFacts, UnitIdentity},
     vpd,
 };
 
@@ -24,15 +24,14 @@ pub fn product(identity: &UnitIdentity) -> &'static str {
 }
 
 /// INQUIRY of a unit that exists.
-pub(crate) fn inquiry(cdb: &[u8], identity: &UnitIdentity, ports: &NexusPorts) -> Result<Answer, Failure> {
+pub(crate) fn inquiry(cdb: &[u8], facts: &UnitFacts<'_>, port: &TargetPort) -> Result<Answer, Failure> {
     let allocation_length = field(cdb, 3..5) as usize;
     let evpd = cdb[1] & 0x01 != 0;
     let data = match (evpd, cdb[2]) {
-        (false, 0) => standard_data(identity),
+        (false, 0) => standard_data(facts.identity),
         (false, _) => return Err(Sense::invalid_cdb_field(2, Some(7)).into()),
-        (true, page) => {
-            vpd::page(page, identity, ports).ok_or_else(|| Sense::invalid_cdb_field(2, Some(7)))?
-        }
+        (true, page) => vpd::page(page, facts.identity, port, facts.target_ports)
+            .ok_or_else(|| Sense::invalid_cdb_field(2, Some(7)))?,
     };
     Ok(Answer::data(data, allocation_length))
 }

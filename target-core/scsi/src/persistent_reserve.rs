@@ -7,7 +7,7 @@ use crate::{
     sense::Sense,
     sense_codes,
     transport_id::{TransportId, encode_transport_id},
-    unit::{InitiatorPort, NexusPorts},
+    unit::{InitiatorPort, TargetPort},
 };
 
 const REGISTER: u8 = 0x00;
@@ -37,12 +37,12 @@ pub(crate) fn out_list_length(cdb: &[u8]) -> u64 {
     field(cdb, 5..9)
 }
 
-/// Reads CDB and parameter list. `known` are the ports of the nexuses there are now: what a TransportID that names
-/// a whole initiator device stands for.
+/// Reads CDB and parameter list. `ports` are the target's; `known` are the ports of the nexuses there are now: what a
+/// TransportID that names a whole initiator device stands for.
 pub(crate) fn parse_out(
     cdb: &[u8],
     list: &[u8],
-    ports: &NexusPorts,
+    ports: &[TargetPort],
     known: &[InitiatorPort],
 ) -> Result<OutCommand, Failure> {
     let action = cdb[1] & 0x1F;
@@ -133,7 +133,7 @@ fn ports_of(id: TransportId, known: &[InitiatorPort]) -> Vec<InitiatorPort> {
 }
 
 /// REGISTER AND MOVE has a list of its own (SPC-4 6.17.4).
-fn parse_move(list: &[u8], ports: &NexusPorts, known: &[InitiatorPort]) -> Result<ReserveOut, Failure> {
+fn parse_move(list: &[u8], ports: &[TargetPort], known: &[InitiatorPort]) -> Result<ReserveOut, Failure> {
     if list[16] != 0 || list[17] & !0x03 != 0 {
         return Err(Sense::invalid_parameter(if list[16] == 0 { 17 } else { 16 }, None).into());
     }
@@ -147,7 +147,7 @@ fn parse_move(list: &[u8], ports: &NexusPorts, known: &[InitiatorPort]) -> Resul
         return Err(bad_id);
     };
     let relative = field(list, 18..20) as u16;
-    if relative != ports.target.relative_id {
+    if ports.iter().all(|port| port.relative_id != relative) {
         return Err(Sense::invalid_parameter(18, None).into());
     }
     Ok(ReserveOut::Move {
@@ -241,7 +241,7 @@ fn read_full_status(state: &Reservations) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unit::TargetPort;
+    use crate::unit::NexusPorts;
 
     fn ports() -> NexusPorts {
         NexusPorts {
@@ -271,9 +271,9 @@ mod tests {
     #[test]
     fn a_registration_shows_in_every_report() {
         let mut state = Reservations::default();
-        let out = parse_out(&cdb(0, 0, 24), &list(0, 0xABC, 1), &ports(), &[]).unwrap();
+        let out = parse_out(&cdb(0, 0, 24), &list(0, 0xABC, 1), &[ports().target], &[]).unwrap();
         state.execute(&ports(), out.key, out.command).unwrap();
-        let out = parse_out(&cdb(1, 5, 24), &list(0xABC, 0, 0), &ports(), &[]).unwrap();
+        let out = parse_out(&cdb(1, 5, 24), &list(0xABC, 0, 0), &[ports().target], &[]).unwrap();
         state.execute(&ports(), out.key, out.command).unwrap();
 
         assert_eq!(
@@ -302,16 +302,16 @@ mod tests {
 
     #[test]
     fn broken_lists_are_refused() {
-        let short = parse_out(&cdb(0, 0, 20), &list(0, 1, 0), &ports(), &[]);
+        let short = parse_out(&cdb(0, 0, 20), &list(0, 1, 0), &[ports().target], &[]);
         assert_eq!(
             short,
             Err(Sense::illegal(sense_codes::PARAMETER_LIST_LENGTH_ERROR).into())
         );
-        let scope = parse_out(&cdb(1, 0x15, 24), &list(1, 0, 0), &ports(), &[]);
+        let scope = parse_out(&cdb(1, 0x15, 24), &list(1, 0, 0), &[ports().target], &[]);
         assert_eq!(scope, Err(Sense::invalid_cdb_field(2, Some(7)).into()));
-        let flag = parse_out(&cdb(0, 0, 24), &list(0, 1, 2), &ports(), &[]);
+        let flag = parse_out(&cdb(0, 0, 24), &list(0, 1, 2), &[ports().target], &[]);
         assert_eq!(flag, Err(Sense::invalid_parameter(20, None).into()));
-        let specify = parse_out(&cdb(1, 5, 24), &list(0, 1, 8), &ports(), &[]);
+        let specify = parse_out(&cdb(1, 5, 24), &list(0, 1, 8), &[ports().target], &[]);
         assert_eq!(specify, Err(Sense::invalid_parameter(20, Some(3)).into()));
     }
 }

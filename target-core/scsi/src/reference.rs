@@ -113,7 +113,7 @@ fn vpd_name(code: u8) -> &'static str {
         }
         0x86 => "Extended INQUIRY Data: simple, ordered and head of queue tasks",
         0x87 => "Mode Page Policy: shared",
-        0x88 => "SCSI Ports: the port of this nexus",
+        0x88 => "SCSI Ports: all ports of the target",
         0x8F => "Third-party Copy: EXTENDED COPY (LID1 and LID4), ROD tokens of block devices",
         0xB0 => "Block Limits: the limits below",
         0xB1 => "Block Device Characteristics: does not rotate, WABEREQ 01b",

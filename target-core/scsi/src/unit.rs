@@ -93,6 +93,8 @@ pub struct UnitFacts<'a> {
     pub read_only: bool,
     /// LUNs that this initiator sees, ascending.
     pub luns: &'a [u16],
+    /// The ports of the target that was asked.
+    pub target_ports: &'a [TargetPort],
     /// Replication control.
     pub control: ControlAccess,
 }

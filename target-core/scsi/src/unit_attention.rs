@@ -26,6 +26,8 @@ pub enum UnitAttention {
     CommandsCleared,
     /// 3Fh/0Eh.
     ReportedLunsChanged,
+    /// 3Fh/03h: the target has other ports.
+    InquiryDataChanged,
     /// 28h/00h: the unit became ready, or holds something else now.
     MediumChanged,
     /// 2Ah/09h.
@@ -52,6 +54,7 @@ impl UnitAttention {
             Self::ReservationsReleased => sense_codes::RESERVATIONS_RELEASED,
             Self::CommandsCleared => sense_codes::COMMANDS_CLEARED,
             Self::ReportedLunsChanged => sense_codes::REPORTED_LUNS_CHANGED,
+            Self::InquiryDataChanged => sense_codes::INQUIRY_DATA_CHANGED,
             Self::MediumChanged => sense_codes::MEDIUM_MAY_HAVE_CHANGED,
             Self::CapacityChanged => sense_codes::CAPACITY_CHANGED,
             Self::ModeParametersChanged => sense_codes::MODE_PARAMETERS_CHANGED,

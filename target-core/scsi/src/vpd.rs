@@ -10,7 +10,7 @@ use crate::{
     logical_block_provisioning::threshold_exponent,
     third_party_copy,
     transport_id::target_port_name,
-    unit::{NexusPorts, TargetPort, UnitIdentity},
+    unit::{TargetPort, UnitIdentity},
     unmap::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS},
 };
 
@@ -23,15 +23,15 @@ const OPTIMAL_TRANSFER_BYTES: u32 = 1 << 20;
 /// Smallest piece that UNMAP gives back, in bytes.
 const UNMAP_GRANULARITY_BYTES: u32 = 4096;
 
-/// A page with its header, or `None` for one that is not there.
-pub fn page(code: u8, identity: &UnitIdentity, ports: &NexusPorts) -> Option<Vec<u8>> {
+/// A page with its header, or `None` for one that is not there. The unit is seen through `port`, one of `ports`.
+pub fn page(code: u8, identity: &UnitIdentity, port: &TargetPort, ports: &[TargetPort]) -> Option<Vec<u8>> {
     let body = match code {
         0x00 => PAGES.to_vec(),
         0x80 => identity.serial.as_bytes().to_vec(),
-        0x83 => device_identification(identity, &ports.target),
+        0x83 => device_identification(identity, port),
         0x86 => extended_inquiry(),
         0x87 => vec![0x3F, 0xFF, 0x00, 0x00],
-        0x88 => scsi_ports(&ports.target),
+        0x88 => scsi_ports(ports),
         0x8F => third_party_copy::vpd_descriptors(identity.block_size),
         0xB0 => block_limits(identity),
         0xB1 => block_device_characteristics(),
@@ -117,13 +117,18 @@ fn extended_inquiry() -> Vec<u8> {
     body
 }
 
-/// 88h: the target port of this nexus.
-fn scsi_ports(port: &TargetPort) -> Vec<u8> {
-    let designators = [relative_port(port), port_name(port)].concat();
-    let [high, low] = port.relative_id.to_be_bytes();
-    let mut body = vec![0, 0, high, low, 0, 0, 0, 0, 0, 0];
-    body.extend((designators.len() as u16).to_be_bytes());
-    body.extend(designators);
+/// 88h: the ports of the target.
+fn scsi_ports(ports: &[TargetPort]) -> Vec<u8> {
+    let mut body = vec![0, 0];
+    for port in ports {
+        let designators = [relative_port(port), port_name(port)].concat();
+        body.extend(port.relative_id.to_be_bytes());
+        body.extend([0; 6]);
+        body.extend((designators.len() as u16).to_be_bytes());
+        body.extend(designators);
+        body.extend([0; 2]);
+    }
+    body.truncate(body.len() - 2);
     body
 }
 

@@ -341,6 +341,7 @@ impl Real {
             ready: true,
             read_only: false,
             luns: &[0],
+            target_ports: &[ports(who).target],
             control: ControlAccess::None,
         };
         self.device.plan(self.sessions[who], &cdb, &data_out, &facts)

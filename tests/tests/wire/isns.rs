@@ -153,6 +153,27 @@ fn what_is_served_is_registered() {
     server.wait("entities", &[], &["HF-TEST"]);
 }
 
+/// RFC 4171 3.4: each portal is registered with its group, and a target that is not reached through it has no tag there.
+#[test]
+fn portal_groups_are_registered() {
+    let server = Server::start(60);
+    let daemon = daemon_of(&server);
+    let other = free_port();
+    let first = format!("\"127.0.0.1:{}\"", daemon.port());
+    daemon.reconfigure(
+        &first,
+        &format!("{first}, {{ address = \"127.0.0.1:{other}\", group = 7 }}"),
+    );
+    let second = format!("[[target]]\niqn = \"{SECOND}\"\nportal_groups = [7]\n\n[[target]]\niqn");
+    daemon.reconfigure("[[target]]\niqn", &second);
+    let listed = server.wait("portal-groups", &[daemon.iqn(), SECOND, "group tag = 7"], &[]);
+    let entries: Vec<&str> = listed.split("Object ").skip(1).collect();
+    assert_eq!(entries.len(), 3, "{listed}");
+    let of_second: Vec<_> = entries.iter().filter(|entry| entry.contains(SECOND)).collect();
+    assert_eq!(of_second.len(), 1, "{listed}");
+    assert!(of_second[0].contains(&format!("{other}/tcp")), "{listed}");
+}
+
 /// RFC 4171 5.6.5.13, 6.2.6: inquiries are answered and the period is kept, so that nothing is forgotten; what the server forgot
 /// all the same is registered again; a daemon that died is forgotten, which says that the server does forget.
 #[test]

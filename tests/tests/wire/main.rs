@@ -12,6 +12,7 @@ mod keepalive;
 mod login;
 mod long_data;
 mod multi_connection;
+mod portal_groups;
 mod protocol_level;
 mod reassignment;
 mod reload;

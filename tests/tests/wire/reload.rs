@@ -18,7 +18,7 @@ fn rule(name: &str) -> String {
 }
 
 /// Events 1 (logout is requested) and, as this initiator does not log out, 2 (the connection is dropped) or 3 (all of the session are).
-fn is_asked_and_dropped(wire: &mut Wire, end: u8) {
+pub(crate) fn is_asked_and_dropped(wire: &mut Wire, end: u8) {
     for event in [1, end] {
         let message = wire.answer();
         assert_eq!(

@@ -13,7 +13,7 @@ fn request(wire: &Wire, flags: u8, tag: u32, transfer_tag: u32, text: &str) -> P
         .with_data(text.replace(' ', "\0").as_bytes())
 }
 
-fn ask(wire: &mut Wire, text: &str) -> String {
+pub(crate) fn ask(wire: &mut Wire, text: &str) -> String {
     wire.send(&request(wire, FINAL, 3, u32::MAX, text));
     let answer = wire.answer();
     assert_eq!((answer.bhs.0[0], answer.get(16)), (0x24, 3), "{answer:?}");

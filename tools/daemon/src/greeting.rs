@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn the_default() {
         let config = Config::load(None, []).unwrap();
-        let text = text(&config, &config.portals, |_| 1 << 30);
+        let portals = config.portals.iter().map(|portal| portal.address);
+        let text = text(&config, &portals.collect::<Vec<_>>(), |_| 1 << 30);
         for line in [
             "portal  127.0.0.1:3260",
             "  LUN 1   volume 2 bcv1 (mirror, 1GiB, ./holdfast-data/bcv1.img)",

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use admin_api::Size;
-use iscsi_frontend::Algorithm;
+use iscsi_frontend::{Algorithm, Portal};
 use target_core::scsi_model::control::SystemId;
 
 use crate::config::{Config, SessionLimits, TargetConfig, VolumeConfig, algorithm_name};
@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) quotas: Vec<(u32, u64)>,
     /// Portals to be opened.
     pub(crate) add_portals: Vec<SocketAddr>,
+    /// Portals that are in another portal group than they were.
+    pub(crate) regroup_portals: Vec<Portal>,
     /// Targets that are new, or whose LUNs or initiators differ.
     pub(crate) set_targets: Vec<TargetConfig>,
     /// Targets that go, by name.
@@ -130,7 +132,13 @@ impl Plan {
             .filter(|iqn| !then.targets.contains_key(*iqn))
             .cloned()
             .collect();
-        let portals = |config: &Config| config.portals.iter().copied().collect::<BTreeSet<_>>();
+        let moved = then.portals.iter().filter(|portal| {
+            let mut before = now.portals.iter();
+            before.any(|old| old.address == portal.address && old.group != portal.group)
+        });
+        plan.regroup_portals = moved.copied().collect();
+        let address = |portal: &Portal| portal.address;
+        let portals = |config: &Config| config.portals.iter().map(address).collect::<BTreeSet<_>>();
         let (old, new) = (portals(now), portals(then));
         plan.add_portals = new.difference(&old).copied().collect();
         plan.remove_portals = old.difference(&new).copied().collect();
@@ -155,6 +163,9 @@ impl Plan {
         }
         for portal in &self.add_portals {
             lines.push(format!("portal {portal} opened"));
+        }
+        for Portal { address, group } in &self.regroup_portals {
+            lines.push(format!("portal {address} is in portal group {group}"));
         }
         for target in &self.set_targets {
             let what = if now.targets.contains_key(&target.iqn) {
@@ -254,6 +265,10 @@ mod tests {
         Plan::new(&config(), &then).unwrap()
     }
 
+    fn portal(address: &str) -> Portal {
+        Portal::from(address.parse::<SocketAddr>().unwrap())
+    }
+
     #[test]
     fn nothing() {
         let plan = planned(|_| {});
@@ -338,7 +353,7 @@ mod tests {
                     ..then.targets[iqn].clone()
                 },
             );
-            then.portals = vec!["[::1]:3260".parse().unwrap()];
+            then.portals = vec![portal("[::1]:3260")];
         });
         assert_eq!(
             plan.describe(&config()),
@@ -351,6 +366,15 @@ mod tests {
                 "portal 127.0.0.1:3260 closed",
                 "volume 3 removed",
             ]
+        );
+    }
+
+    #[test]
+    fn a_portal_goes_to_another_group_while_serving() {
+        let plan = planned(|then| then.portals[0].group = 7);
+        assert_eq!(
+            plan.describe(&config()),
+            ["portal 127.0.0.1:3260 is in portal group 7"]
         );
     }
 

@@ -116,10 +116,9 @@ impl Service {
         array.set_host_use(Arc::clone(&reservations) as _);
         let mut targets = BTreeMap::new();
         for target in config.targets.values() {
-            targets.insert(
-                target.iqn.clone(),
-                Target::new(&target.iqn, wiring::rules(target, &units)),
-            );
+            let object = Target::new(&target.iqn, wiring::rules(target, &units));
+            object.set_portal_groups(&target.groups(&config.portals));
+            targets.insert(target.iqn.clone(), object);
         }
         let generations = Generations::open(state_dir)?;
         let frontend = Frontend::bind(wiring::frontend(&config, &targets))?;
@@ -405,6 +404,12 @@ impl Service {
         targets: &BTreeMap<String, Arc<Target>>,
         units: &Units,
     ) -> Result<(), String> {
+        // Nobody comes through a port before the others hear of it.
+        for target in next.targets.values() {
+            if let Some(object) = targets.get(&target.iqn) {
+                object.set_portal_groups(&target.groups(&next.portals));
+            }
+        }
         self.frontend
             .reconfigure(wiring::frontend(next, targets))
             .await
@@ -448,6 +453,7 @@ impl Service {
         }
         for target in served.config.targets.values() {
             if let Some(object) = served.targets.get(&target.iqn) {
+                object.set_portal_groups(&target.groups(&served.config.portals));
                 object.set_rules(wiring::rules(target, &served.units));
             }
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use iscsi_frontend::{
-    AuthPolicy, Credentials, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Portal, Secret, TargetAccess,
+    AuthPolicy, Credentials, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Secret, TargetAccess,
 };
 use replication::{Array, HostUse, PairedVolume};
 use target_core::{
@@ -165,6 +165,7 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
         Some(TargetAccess {
             alias: target.alias.clone(),
             keepalive: target.keepalive,
+            portal_groups: target.portal_groups.iter().copied().collect(),
             initiators: target
                 .initiators
                 .iter()
@@ -178,7 +179,7 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
     tuning.offer.error_recovery_level = config.sessions.error_recovery_level;
     FrontendConfig {
         tuning,
-        portals: config.portals.iter().copied().map(Portal::from).collect(),
+        portals: config.portals.clone(),
         targets: accesses.collect(),
         isns: config.isns.as_ref().map(|isns| IsnsConfig {
             server: isns.server.clone(),

@@ -20,7 +20,7 @@ pub struct Registration {
     pub entity: String,
     /// Where targets are reached.
     pub portals: Vec<RegisteredPortal>,
-    /// The targets. Each is reached through every portal.
+    /// The targets.
     pub nodes: Vec<RegisteredNode>,
 }
 
@@ -51,6 +51,14 @@ pub struct RegisteredNode {
     pub name: String,
     /// What people call it.
     pub alias: Option<String>,
+    /// The portal groups through which it is reached; empty: all.
+    pub portal_groups: Vec<u16>,
+}
+
+impl RegisteredNode {
+    fn is_in_group(&self, group: u16) -> bool {
+        self.portal_groups.is_empty() || self.portal_groups.contains(&group)
+    }
 }
 
 impl Registration {
@@ -98,7 +106,12 @@ impl Registration {
             // Behind a node: through which portals it is reached, and in which group of its each is (RFC 4171 5.6.5.1). One tag
             // for several portals would do by the standard, but not for every server.
             for portal in &self.portals {
-                attributes.push(Attribute::number(tag::PORTAL_GROUP_TAG, portal.group.into()));
+                attributes.push(if node.is_in_group(portal.group) {
+                    Attribute::number(tag::PORTAL_GROUP_TAG, portal.group.into())
+                } else {
+                    // No tag: the node is not reached there (RFC 4171 3.4).
+                    Attribute::empty(tag::PORTAL_GROUP_TAG)
+                });
                 attributes.push(Attribute::address(tag::GROUP_ADDRESS, portal.address.ip()));
                 attributes.push(Attribute::number(tag::GROUP_PORT, portal.address.port().into()));
             }

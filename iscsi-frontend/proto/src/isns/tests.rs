@@ -31,6 +31,7 @@ fn node(name: &str) -> RegisteredNode {
     RegisteredNode {
         name: name.to_owned(),
         alias: None,
+        portal_groups: Vec::new(),
     }
 }
 
@@ -112,6 +113,26 @@ fn a_registration_in_bytes() {
         &[0, 0, 0, 50, 0, 0, 0, 4, 0, 0, 0x0c, 0xbc],
     ];
     assert_eq!(bytes, golden.concat());
+}
+
+/// RFC 4171 3.4: a node that is not reached through a portal has no tag there.
+#[test]
+fn a_node_has_a_tag_at_the_portals_of_its_groups_only() {
+    let mut wanted = registration(&["iqn.a"]);
+    let second = RegisteredPortal {
+        address: "127.0.0.1:3261".parse().unwrap(),
+        group: 7,
+        esi: None,
+    };
+    wanted.portals.push(second);
+    wanted.nodes[0].portal_groups = vec![7];
+    let bytes = wanted.register(1, "iqn.a").to_bytes();
+    let tags: Vec<&[u8]> = bytes
+        .windows(12)
+        .filter(|attribute| attribute[..4] == [0, 0, 0, 51])
+        .map(|attribute| &attribute[4..])
+        .collect();
+    assert_eq!(tags, [&[0, 0, 0, 0, 0, 0, 0, 49], &[0, 0, 0, 4, 0, 0, 0, 7]]);
 }
 
 /// RFC 4171 5.6.5.13, 5.7.5.13: status 0 and what was asked; nobody else's inquiry is answered.

@@ -28,6 +28,7 @@ pub(crate) fn facts(identity: &UnitIdentity) -> UnitFacts<'_> {
         ready: true,
         read_only: false,
         luns: &[0, 300],
+        target_ports: &[],
         control: ControlAccess::Granted,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     sanitize::SanitizeState,
     sense::{Sense, SenseKey},
     sense_codes,
-    unit::NexusId,
+    unit::{NexusId, UnitFacts},
 };
 
 impl DeviceServer {
@@ -86,6 +86,7 @@ impl DeviceServer {
         nexus: NexusId,
         cdb: &[u8],
         data_out: &[u8],
+        facts: &UnitFacts<'_>,
     ) -> Result<Plan, Failure> {
         let ports = self.state(nexus)?.ports.clone();
         let known: Vec<_> = self
@@ -93,7 +94,7 @@ impl DeviceServer {
             .values()
             .map(|state| state.ports.initiator.clone())
             .collect();
-        let out = persistent_reserve::parse_out(cdb, data_out, &ports, &known)?;
+        let out = persistent_reserve::parse_out(cdb, data_out, facts.target_ports, &known)?;
         let stored_before = self.reservations.to_store();
         let effects = self.reservations.execute(&ports, out.key, out.command)?;
         let mut plan = Plan::answer(Answer::good()).expecting(persistent_reserve::out_list_length(cdb));

@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     control::VolumeNumber,
     inquiry::{absent_unit_data, standard_data},
-    unit::InitiatorPort,
 };
 
 fn identity() -> UnitIdentity {
@@ -23,22 +22,16 @@ fn identity() -> UnitIdentity {
     }
 }
 
-fn ports() -> NexusPorts {
-    NexusPorts {
-        initiator: InitiatorPort {
-            name: "iqn.i".into(),
-            isid: [0; 6],
-        },
-        target: TargetPort {
-            name: "iqn.t:d".into(),
-            portal_group: 1,
-            relative_id: 3,
-        },
+fn port() -> TargetPort {
+    TargetPort {
+        name: "iqn.t:d".into(),
+        portal_group: 1,
+        relative_id: 3,
     }
 }
 
 fn golden(code: u8) -> Vec<u8> {
-    page(code, &identity(), &ports()).unwrap()
+    page(code, &identity(), &port(), &[port()]).unwrap()
 }
 
 #[test]
@@ -71,7 +64,7 @@ fn pages_are_listed_ascending_and_all_there() {
             (code, data.len())
         );
     }
-    assert_eq!(page(0xEE, &identity(), &ports()), None);
+    assert_eq!(page(0xEE, &identity(), &port(), &[port()]), None);
 }
 
 #[test]
@@ -111,7 +104,7 @@ fn block_limits_follow_the_block_size() {
         thin: false,
         ..identity()
     };
-    assert_eq!(page(0xB0, &thick, &ports()).unwrap()[20..36], [0; 16]);
+    assert_eq!(page(0xB0, &thick, &port(), &[port()]).unwrap()[20..36], [0; 16]);
 }
 
 #[test]

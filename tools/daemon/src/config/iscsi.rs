@@ -1,12 +1,12 @@
 //! `[iscsi]` and `[isns]`: where initiators come in, what sessions may agree on, and the name server that is told.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 
-use iscsi_frontend::Algorithm;
+use iscsi_frontend::{Algorithm, Portal};
 
 use super::{
     problem::Problems,
-    raw::{RawIscsi, RawIsns},
+    raw::{RawIscsi, RawIsns, RawPortal},
     validate::{DECLARABLE, address, is_declarable},
 };
 
@@ -66,24 +66,45 @@ pub(super) fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> Session
     limits
 }
 
-pub(super) fn portals(raw: RawIscsi, problems: &mut Problems) -> Option<Vec<SocketAddr>> {
+/// Portal groups, at most: page 88h and REPORT TARGET PORT GROUPS have room for so many ports of a target.
+const MOST_GROUPS: usize = 64;
+
+pub(super) fn portals(raw: RawIscsi, problems: &mut Problems) -> Option<Vec<Portal>> {
     const KEY: &str = "iscsi.portals";
-    let Some(texts) = raw.portals.filter(|texts| !texts.is_empty()) else {
+    let Some(raw) = raw.portals.filter(|portals| !portals.is_empty()) else {
         problems.add(
             KEY,
             "at least one ADDRESS:PORT is needed, like \"127.0.0.1:3260\"",
         );
         return None;
     };
-    let mut portals: Vec<SocketAddr> = Vec::new();
-    for text in texts {
-        match address(KEY, &text, problems) {
-            Some(portal) if portals.contains(&portal) => {
-                problems.add(KEY, format!("{portal} is listed twice"));
-            }
-            Some(portal) => portals.push(portal),
-            None => {}
+    let mut portals: Vec<Portal> = Vec::new();
+    for raw in raw {
+        let (text, group) = match raw {
+            RawPortal::Address(text) => (text, 1),
+            RawPortal::InGroup { address, group } => (address, group),
+        };
+        let group = u16::try_from(group)
+            .ok()
+            .filter(|group| *group > 0)
+            .unwrap_or_else(|| {
+                problems.add(
+                    KEY,
+                    format!("portal group {group} is not accepted: 1 to 65535 is"),
+                );
+                1
+            });
+        let Some(address) = address(KEY, &text, problems) else {
+            continue;
+        };
+        if portals.iter().any(|portal| portal.address == address) {
+            problems.add(KEY, format!("{address} is listed twice"));
         }
+        portals.push(Portal { address, group });
+    }
+    let groups: BTreeSet<u16> = portals.iter().map(|portal| portal.group).collect();
+    if groups.len() > MOST_GROUPS {
+        problems.add(KEY, format!("up to {MOST_GROUPS} portal groups are accepted"));
     }
     Some(portals)
 }

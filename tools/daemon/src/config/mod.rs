@@ -26,7 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use iscsi_frontend::Algorithm;
+use iscsi_frontend::{Algorithm, Portal};
 use target_core::scsi_model::control::SystemId;
 
 use self::problem::{ConfigError, Problems};
@@ -50,7 +50,7 @@ pub(crate) struct Config {
     /// `[system]`.
     pub(crate) system: System,
     /// `[iscsi]`.
-    pub(crate) portals: Vec<SocketAddr>,
+    pub(crate) portals: Vec<Portal>,
     /// `[isns]`.
     pub(crate) isns: Option<Isns>,
     /// What `[iscsi]` says of sessions.

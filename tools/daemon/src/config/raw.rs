@@ -58,10 +58,22 @@ pub(super) struct RawSystem {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIscsi {
-    pub(super) portals: Option<Vec<String>>,
+    pub(super) portals: Option<Vec<RawPortal>>,
     pub(super) max_connections: Option<i64>,
     pub(super) error_recovery_level: Option<i64>,
     pub(super) chap_algorithms: Option<Vec<String>>,
+}
+
+/// In portal group 1, or in the one that is said.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a portal is accepted: text like \"127.0.0.1:3260\", or { address = \"127.0.0.1:3260\", group = 2 }"
+)]
+pub(super) enum RawPortal {
+    Address(String),
+    InGroup { address: String, group: i64 },
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,6 +149,7 @@ pub(crate) struct RawVolume {
 pub(super) struct RawTarget {
     pub(super) iqn: String,
     pub(super) alias: Option<String>,
+    pub(super) portal_groups: Option<Vec<i64>>,
     pub(super) nop_interval: Option<i64>,
     pub(super) nop_patience: Option<i64>,
     #[serde(default)]

@@ -1,11 +1,15 @@
 //! `[[target]]`: names, and the LUNs under which volumes are seen.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use iscsi_frontend::KeepaliveTimes;
+use iscsi_frontend::{KeepaliveTimes, Portal};
 use target_core::{
     initiator_pattern::{InitiatorPattern, most_specific},
     lun_map::LARGEST_LUN,
+    target::relative_port_id,
 };
 
 use super::{
@@ -32,6 +36,8 @@ pub(crate) struct TargetConfig {
     pub(crate) iqn: String,
     /// What people call it.
     pub(crate) alias: Option<String>,
+    /// The portal groups through which it is reached; empty: all.
+    pub(crate) portal_groups: BTreeSet<u16>,
     /// When silent initiators are asked whether they are still there, and given up.
     pub(crate) keepalive: KeepaliveTimes,
     /// By LUN.
@@ -44,6 +50,16 @@ pub(crate) struct TargetConfig {
 pub(crate) type LunConfigs = BTreeMap<u16, LunConfig>;
 
 impl TargetConfig {
+    /// The portal groups in which it has a port.
+    pub(crate) fn groups(&self, portals: &[Portal]) -> BTreeSet<u16> {
+        let all = portals.iter().map(|portal| portal.group);
+        all.filter(|group| self.is_in_group(*group)).collect()
+    }
+
+    fn is_in_group(&self, group: u16) -> bool {
+        self.portal_groups.is_empty() || self.portal_groups.contains(&group)
+    }
+
     /// What this initiator sees: LUNs of its own, if its rule has any to say, or the target's.
     pub(crate) fn luns_of(&self, initiator: &str) -> &LunConfigs {
         let rules = self.initiators.iter().map(|rule| (&rule.name, rule));
@@ -90,10 +106,12 @@ pub(super) fn targets(
             problems.add(format!("{key}.alias"), DECLARABLE);
         }
         let luns = luns(&format!("{key}.luns"), &raw.luns, volumes, problems);
+        let portal_groups = portal_groups(&key, raw.portal_groups.as_deref(), problems);
         let keepalive = keepalive(&key, &raw, problems);
         let initiators = initiators(&key, raw.initiator, volumes, problems);
         targets.entry(iqn.clone()).or_insert(TargetConfig {
             iqn,
+            portal_groups,
             keepalive,
             alias: raw.alias,
             luns,
@@ -101,6 +119,22 @@ pub(super) fn targets(
         });
     }
     targets
+}
+
+fn portal_groups(key: &str, raw: Option<&[i64]>, problems: &mut Problems) -> BTreeSet<u16> {
+    let key = format!("{key}.portal_groups");
+    if raw.is_some_and(<[i64]>::is_empty) {
+        problems.add(&key, "at least one is accepted; leave it out for all");
+    }
+    let mut groups = BTreeSet::new();
+    for group in raw.unwrap_or_default() {
+        match u16::try_from(*group) {
+            Ok(group @ 1..) if !groups.insert(group) => problems.add(&key, format!("{group} is given twice")),
+            Ok(1..) => {}
+            _ => problems.add(&key, format!("{group} is not accepted: 1 to 65535 is")),
+        }
+    }
+    groups
 }
 
 /// Seconds that NOP-In may wait for, at most: longer than any network outage that a session is to survive.
@@ -187,16 +221,47 @@ pub(super) fn luns(
     luns
 }
 
-/// A target that lets anyone in may only be reached from this machine.
-pub(super) fn open_portals(
-    portals: &[SocketAddr],
+/// Groups of targets that no portal is in, and such as a target cannot be in both.
+pub(super) fn check_portal_groups(
+    portals: &[Portal],
     targets: &BTreeMap<String, TargetConfig>,
     problems: &mut Problems,
 ) {
-    let Some(portal) = portals.iter().find(|portal| !portal.ip().is_loopback()) else {
-        return;
-    };
+    let there: BTreeSet<u16> = portals.iter().map(|portal| portal.group).collect();
+    for target in targets.values() {
+        let key = format!("target {}", target.iqn);
+        for group in target.portal_groups.difference(&there) {
+            let groups: Vec<String> = there.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "no portal is in portal group {group}; there are {}",
+                groups.join(", ")
+            );
+            problems.add(&key, text);
+        }
+        let mut ports = BTreeMap::new();
+        for group in target.groups(portals) {
+            if let Some(other) = ports.insert(relative_port_id(&target.iqn, group), group) {
+                let text = format!(
+                    "its ports in portal groups {other} and {group} get the same relative target port identifier: give one of the groups another number"
+                );
+                problems.add(&key, text);
+            }
+        }
+    }
+}
+
+/// A target that lets anyone in may only be reached from this machine.
+pub(super) fn open_portals(
+    portals: &[Portal],
+    targets: &BTreeMap<String, TargetConfig>,
+    problems: &mut Problems,
+) {
     for target in targets.values().filter(|target| target.initiators.is_empty()) {
+        let mut portals = portals.iter().filter(|portal| target.is_in_group(portal.group));
+        let Some(portal) = portals.find(|portal| !portal.address.ip().is_loopback()) else {
+            continue;
+        };
+        let portal = portal.address;
         let text = format!(
             "lists no [[target.initiator]], so any initiator may log in, and the portal {portal} is not on loopback; \
              list the initiators (name = \"*\" is any), or listen on 127.0.0.1 or [::1] only"

@@ -72,6 +72,13 @@ fn one_fault(text: &str, key: &str, says: &str) {
     );
 }
 
+fn portal(address: &str, group: u16) -> Portal {
+    Portal {
+        address: address.parse().unwrap(),
+        group,
+    }
+}
+
 #[test]
 fn everything_is_taken_over() {
     let config = parse(GOOD).unwrap();
@@ -174,7 +181,7 @@ fn a_target_may_have_an_alias() {
 fn the_embedded_default_is_the_pinned_one() {
     let config = Config::load(None, []).unwrap();
     assert_eq!(config.system.id.as_str(), "HOLDFAST-1");
-    assert_eq!(config.portals, ["127.0.0.1:3260".parse().unwrap()]);
+    assert_eq!(config.portals, [portal("127.0.0.1:3260", 1)]);
     assert_eq!(config.admin.http, Some("127.0.0.1:3280".parse().unwrap()));
     assert_eq!(config.admin.socket, Path::new("./holdfast-data/admin.sock"));
     let volumes: Vec<_> = config
@@ -322,6 +329,52 @@ fn addresses() {
     );
     let long = format!("{GOOD}\n[admin]\nsocket = \"/{}\"", "x".repeat(107));
     one_fault(&long, "admin.socket", "at most 107");
+}
+
+#[test]
+fn portals_are_in_groups_and_targets_are_reached_through_some() {
+    let grouped = |group: &str| {
+        with(
+            "\"[::1]:3260\"",
+            &format!("{{ address = \"[::1]:3260\", group = {group} }}"),
+        )
+    };
+    let config = parse(&grouped("2")).unwrap();
+    assert_eq!(
+        config.portals,
+        [portal("127.0.0.1:3260", 1), portal("[::1]:3260", 2)]
+    );
+    let iqn = "iqn.2026-11.org.example:t1";
+    assert_eq!(config.targets[iqn].groups(&config.portals), [1, 2].into());
+    for group in ["0", "65536", "-1"] {
+        one_fault(&grouped(group), "iscsi.portals", "1 to 65535");
+    }
+    one_fault(&grouped("2, tag = 1"), "iscsi", "a portal is accepted");
+    let reached =
+        |groups: &str| grouped("2").replace("\nluns = [", &format!("\nportal_groups = {groups}\nluns = ["));
+    let config = parse(&reached("[2]")).unwrap();
+    assert_eq!(config.targets[iqn].groups(&config.portals), [2].into());
+    one_fault(&reached("[]"), "target[1].portal_groups", "at least one");
+    one_fault(&reached("[2, 2]"), "target[1].portal_groups", "given twice");
+    one_fault(&reached("[1, 0]"), "target[1].portal_groups", "1 to 65535");
+    one_fault(&reached("[1, 3]"), &format!("target {iqn}"), "there are 1, 2");
+    let many: Vec<String> = (1..=65)
+        .map(|group| format!("{{ address = \"127.0.0.1:{group}\", group = {group} }}"))
+        .collect();
+    let many = with("\"[::1]:3260\"", &many.join(", "));
+    assert!(
+        faults(&many)
+            .iter()
+            .any(|(_, text)| text.contains("up to 64 portal groups"))
+    );
+    // An open target is only where this machine is.
+    let elsewhere = reached("[1]").replace("[::1]:3260", "192.0.2.1:3260");
+    assert!(parse(&elsewhere).is_ok());
+    one_fault(
+        &reached("[2]").replace("[::1]:3260", "192.0.2.1:3260"),
+        &format!("target {iqn}"),
+        "any initiator may log in",
+    );
 }
 
 /// S3: one file is never two volumes.

@@ -55,6 +55,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         _ => {}
     }
     let (system, portals) = (system?, portals?);
+    target::check_portal_groups(&portals, &targets, problems);
     target::open_portals(&portals, &targets, problems);
     Some(Config {
         source: source.to_owned(),
