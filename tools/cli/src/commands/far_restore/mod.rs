@@ -64,7 +64,6 @@ pub(super) fn files(system: &mut System, output: Output, args: &RestoreFilesArgs
     let Some(mut restore) = Restore::begin(system, output, &args.restore, Some(names.clone()))? else {
         return Ok(());
     };
-    restore.only_one_way()?;
     match restore.earlier {
         Some(Step::Volume) => {
             restore.split()?;
@@ -192,13 +191,6 @@ impl<'a> Restore<'a> {
             earlier,
             report,
         }))
-    }
-
-    fn only_one_way(&self) -> Result<(), Failure> {
-        if self.site.from == self.site.to {
-            return Err(Failure::Usage("--from and --to are one volume".to_owned()));
-        }
-        Ok(())
     }
 
     fn store(&self, step: Step) -> Result<(), Failure> {
