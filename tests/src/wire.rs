@@ -129,7 +129,7 @@ impl Wire {
 
     fn on(socket: TcpStream) -> Self {
         socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(30)))
             .expect("a timeout above zero");
         Self {
             socket,
@@ -145,7 +145,7 @@ impl Wire {
         }
     }
 
-    /// How long to wait for an answer from now on; 10 s before.
+    /// How long to wait for an answer from now on; 30 s before.
     pub fn set_patience(&mut self, time: Duration) {
         self.socket
             .set_read_timeout(Some(time))

@@ -458,7 +458,7 @@ fn await_state(daemon: &Daemon, states: &[&str]) -> String {
 
 fn assert_marked(daemon: &Daemon) {
     let (primary, mirror) = (daemon.path("prod.img"), daemon.path("bcv1.img"));
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(30);
     loop {
         let unmarked = marks::unmarked(daemon, (1, 2), (&primary, &mirror), BYTES);
         if unmarked.is_empty() {

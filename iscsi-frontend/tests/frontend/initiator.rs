@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// Anything that takes longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A received PDU.
 #[derive(Debug, Clone)]

@@ -461,7 +461,18 @@ impl<T> Session<T> {
     }
 
     /// Time has passed.
+    ///
+    /// A call that comes a whole `interval` after [`Session::wakes_at`] says that it was this side that did not run, as a virtual machine
+    /// does that is moved or a process that is stopped. What the peer sent meanwhile may be lying in the socket: it has one more
+    /// `interval` to be heard.
     pub fn tick(&mut self, now: Duration) -> Result<(), Ended> {
+        if self.phase == Phase::Open
+            && let Some(due) = self.wakes_at()
+            && now >= due + self.config.interval
+        {
+            let latest = (now + self.config.interval).saturating_sub(self.config.silence);
+            self.heard = self.heard.max(latest);
+        }
         let ended = match self.phase {
             Phase::Closed => return Ok(()),
             Phase::Open if now >= self.heard + self.config.silence => Ended::Silent(self.config.silence),

@@ -90,7 +90,7 @@ fn durable(disk: &Mutex<Disk>) -> (u64, Vec<u64>) {
     (journal.header.epoch, regions.collect())
 }
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Collects the tokens of that many durable answers.
 fn await_durable(notices: &Receiver<Notice>, count: usize) -> Vec<Token> {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const BYTES: u64 = 1 << 20;
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
 
 fn plain() -> (Arc<PlainVolume>, Arc<Faults>) {

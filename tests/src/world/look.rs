@@ -159,7 +159,7 @@ impl World {
     fn check_marks(&self) {
         for (mirror, pair) in &self.pairs {
             // Another pair's copy may be writing to both while we read one after the other; a mark that is missing stays missing.
-            let until = Instant::now() + Duration::from_secs(5);
+            let until = Instant::now() + Duration::from_secs(30);
             loop {
                 let files = (self.file(pair.primary), self.file(*mirror));
                 let unmarked =

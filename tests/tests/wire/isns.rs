@@ -94,7 +94,7 @@ impl Server {
 
     /// Waits until the list of `kind` has every one of `there`, and none of `gone`.
     fn wait(&self, kind: &str, there: &[&str], gone: &[&str]) -> String {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let list = self.list(kind);
             let is = |text: &&str| list.contains(*text);

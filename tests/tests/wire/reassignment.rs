@@ -289,7 +289,7 @@ fn tasks_wait_for_so_long_only() {
             break;
         }
         assert_eq!((answer.bhs.0[0], answer.bhs.0[2]), (0x3f, 7));
-        assert!(begun.elapsed() < Duration::from_secs(15), "it waits for ever");
+        assert!(begun.elapsed() < Duration::from_secs(60), "it waits for ever");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(

@@ -358,6 +358,20 @@ fn silence_is_noticed_and_pings_tell_the_round_trip() {
 }
 
 #[test]
+fn who_did_not_run_itself_calls_nobody_silent() {
+    let [mut a, _] = open();
+    let due = a.session.wakes_at().unwrap();
+    let back = due + 100 * SECOND;
+    a.session.tick(back).unwrap();
+    assert_eq!(a.session.wakes_at(), Some(back + 2 * SECOND), "one interval more");
+    assert_eq!(
+        a.session.tick(back + 2 * SECOND),
+        Err(Ended::Silent(7 * SECOND)),
+        "who is silent all the same is silent"
+    );
+}
+
+#[test]
 fn a_handshake_that_is_not_finished_ends() {
     let [mut a, mut b] = ends(config("HF-A", 1), config("HF-B", 2));
     for end in [&mut a, &mut b] {

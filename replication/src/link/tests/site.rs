@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Nothing here takes as long.
-pub(super) const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 pub(super) const TIMING: Timing = Timing {
     handshake: Duration::from_secs(3),
@@ -229,9 +229,15 @@ impl Recorder {
         };
         let looked = timeout(LONG, looking).await;
         looked.unwrap_or_else(|_| {
-            let mut seen = format!("{:?}", self.seen());
-            seen.truncate(4096);
-            panic!("this is the beginning of all that was seen: {seen}")
+            // Without the data, which may be many megabytes.
+            let short = |seen: &Seen| match seen {
+                Seen::Asked(Request::Write { offset, data, .. }) => {
+                    format!("Write of {} at {offset:#x}", data.len())
+                }
+                other => format!("{other:?}"),
+            };
+            let seen: Vec<_> = lock(&self.seen).iter().map(short).collect();
+            panic!("this is all that was seen: {seen:#?}")
         })
     }
 
