@@ -3,12 +3,12 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use holdfast_tests::{
-    Daemon, VolumeSpec,
+    Daemon, VolumeSpec, tool,
     wire::{FINAL, Wire},
 };
 use iscsi_proto::chap::{Algorithm, Challenge, Secret, decode_binary, encode_hex};
 
-use crate::{NAMES, daemon_of};
+use crate::{NAMES, daemon_of, text::ask};
 
 const SECRET: &str = "a-secret-of-16-b";
 const OTHER_SECRET: &str = "another-of-16-b!";
@@ -57,8 +57,13 @@ fn value<'a>(text: &'a str, key: &str) -> &'a str {
 
 /// A connection that has been asked CHAP by this list of algorithms; what was chosen, and the challenge.
 fn challenged(daemon: &Daemon, algorithms: &str) -> (Wire, Algorithm, Challenge) {
+    challenged_as(daemon, NAMES, algorithms)
+}
+
+/// As [`challenged`], in a login with these names.
+fn challenged_as(daemon: &Daemon, names: &str, algorithms: &str) -> (Wire, Algorithm, Challenge) {
     let mut wire = Wire::connect(daemon.port());
-    let (status, pdu, text) = wire.login(0, &format!("{NAMES} AuthMethod=CHAP,None"));
+    let (status, pdu, text) = wire.login(0, &format!("{names} AuthMethod=CHAP,None"));
     assert_eq!((status, value(&text, "AuthMethod")), ((0, 0), "CHAP"));
     assert_eq!(pdu.bhs.0[1], 0, "T is not set before the initiator is known");
     let (status, _, text) = wire.login(0, &format!("CHAP_A={algorithms}"));
@@ -294,5 +299,90 @@ fn challenges_are_fresh_and_long_enough() {
     for (at, challenge) in challenges.iter().enumerate() {
         assert!(challenge.len() >= 16);
         assert!(!challenges[..at].contains(challenge));
+    }
+}
+
+const DISCOVERY: &str = "InitiatorName=iqn.2026-11.test:wire SessionType=Discovery";
+
+/// Puts `[iscsi.discovery]` into a configuration without one, or in the place of the one it has.
+fn ask_discovery(daemon: &Daemon, had: &str, has: &str) {
+    daemon.reconfigure(&format!("{had}[admin]"), &format!("{has}[admin]"));
+}
+
+/// RFC 7143 12, 4.3: discovery sessions prove who they are when the configuration asks, one way or both, apart from what a target
+/// asks; a reload changes it for the next login.
+#[test]
+fn discovery_asks_for_proof() {
+    let Guarded { daemon, secrets } = guarded(true);
+    let mut free = Wire::connect(daemon.port());
+    assert_eq!(free.login(TO_FULL, DISCOVERY).0, (0, 0), "nothing is asked");
+    let file = |name: &str, secret: &str| {
+        let path = secrets.path().join(name);
+        fs::write(&path, secret).expect("ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        format!("{{ user = \"{name}\", secret_file = \"{}\" }}", path.display())
+    };
+    let chap = format!(
+        "[iscsi.discovery]\nchap = {}\n",
+        file("looker", "for-discovery-only")
+    );
+    ask_discovery(&daemon, "", &chap);
+    let refused = Wire::connect(daemon.port()).login(TO_FULL, DISCOVERY).0;
+    assert_eq!(refused, (2, 1), "left out");
+    let refused = Wire::connect(daemon.port()).login(0, &format!("{DISCOVERY} AuthMethod=None"));
+    assert_eq!(refused.0, (2, 1), "declined");
+    let prove = |user: &str, secret: &str, and: &str| {
+        let (mut wire, algorithm, challenge) = challenged_as(&daemon, DISCOVERY, "7,5");
+        let answer = encode_hex(&response(secret, algorithm, &challenge));
+        let text = format!("CHAP_N={user} CHAP_R={answer} {and}");
+        let (status, _, text) = wire.login(TO_OPERATIONAL, text.trim_end());
+        (status, text, wire)
+    };
+    assert_eq!(
+        prove("alice", SECRET, "").0,
+        (2, 1),
+        "the target's secret is another"
+    );
+    assert_eq!(prove("looker", SECRET, "").0, (2, 1));
+    let (status, _, mut wire) = prove("looker", "for-discovery-only", "");
+    assert_eq!((status, wire.login(TO_FULL, "").0), ((0, 0), (0, 0)));
+    let told = ask(&mut wire, "SendTargets=All ");
+    assert!(told.contains(&format!("TargetName={} ", daemon.iqn())), "{told}");
+    let answered = prove("looker", "for-discovery-only", "CHAP_I=9 CHAP_C=0x0102").0;
+    assert_eq!(answered.0, 2, "there is nothing to answer with");
+
+    let both = format!("{chap}mutual = {}\n", file("target", OTHER_SECRET));
+    ask_discovery(&daemon, &chap, &both);
+    let (status, text, _) = prove("looker", "for-discovery-only", "CHAP_I=9 CHAP_C=0x0102");
+    assert_eq!((status, value(&text, "CHAP_N")), ((0, 0), "target"));
+    let asked = Challenge {
+        identifier: 9,
+        bytes: vec![1, 2],
+    };
+    let returned = decode_binary(value(&text, "CHAP_R")).expect("encoded");
+    assert_eq!(returned, response(OTHER_SECRET, Algorithm::Sha256, &asked));
+    ask_discovery(&daemon, &both, "");
+    let mut late = Wire::connect(daemon.port());
+    assert_eq!(
+        late.login(TO_FULL, DISCOVERY).0,
+        (0, 0),
+        "nothing is asked any more"
+    );
+    free.assert_alive();
+}
+
+/// libiscsi's `iscsi-ls` proves itself, and says why when it is refused.
+#[test]
+fn iscsi_ls_discovers_with_chap() {
+    let Guarded { daemon, secrets } = guarded(false);
+    let path = secrets.path().join("alice").display().to_string();
+    let chap = format!("[iscsi.discovery]\nchap = {{ user = \"alice\", secret_file = \"{path}\" }}\n");
+    ask_discovery(&daemon, "", &chap);
+    let portal = |who: &str| format!("iscsi://{who}127.0.0.1:{}", daemon.port());
+    let listed = tool::ok("iscsi-ls", &[&portal(&format!("alice%{SECRET}@"))]);
+    assert!(listed.contains(daemon.iqn()), "{listed}");
+    for who in ["", "alice%wrong-wrong-wrong@"] {
+        let run = tool::call("iscsi-ls", &[&portal(who)]);
+        assert!(!run.said().contains(daemon.iqn()), "{}", run.said());
     }
 }

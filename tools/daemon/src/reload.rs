@@ -9,7 +9,7 @@ use admin_api::Size;
 use iscsi_frontend::{Algorithm, Portal};
 use target_core::scsi_model::control::SystemId;
 
-use crate::config::{Config, SessionLimits, TargetConfig, VolumeConfig, algorithm_name};
+use crate::config::{Authentication, Config, SessionLimits, TargetConfig, VolumeConfig, algorithm_name};
 
 /// What is to be done, in this order (see `service::apply`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) isns: bool,
     /// Logins agree on other limits.
     pub(crate) sessions: Option<SessionLimits>,
+    /// Discovery sessions must prove this.
+    pub(crate) discovery: Option<Authentication>,
     /// Logins may use these hashes of CHAP, best first.
     pub(crate) chap_algorithms: Option<Vec<Algorithm>>,
     /// Peers that are new, or have another address.
@@ -114,6 +116,7 @@ impl Plan {
         plan.isns = now.isns != then.isns;
         plan.generations = now.generations != then.generations;
         plan.sessions = (now.sessions != then.sessions).then_some(then.sessions);
+        plan.discovery = (now.discovery != then.discovery).then(|| then.discovery.clone());
         plan.chap_algorithms =
             (now.chap_algorithms != then.chap_algorithms).then(|| then.chap_algorithms.clone());
         let copy_rate = then.replication.copy_rate;
@@ -206,6 +209,13 @@ impl Plan {
                 "new iSCSI sessions may have {} connections and ErrorRecoveryLevel {}",
                 limits.max_connections, limits.error_recovery_level
             ));
+        }
+        if let Some(Authentication { chap, mutual }) = &self.discovery {
+            lines.push(match (chap.is_empty(), mutual) {
+                (true, _) => "discovery sessions need not authenticate".to_owned(),
+                (false, None) => "discovery sessions authenticate with CHAP".to_owned(),
+                (false, Some(_)) => "discovery sessions authenticate with CHAP, both ways".to_owned(),
+            });
         }
         if let Some(algorithms) = &self.chap_algorithms {
             let names: Vec<_> = algorithms

@@ -24,7 +24,9 @@ use target_core::{
     volume::IoFuture,
 };
 
-use crate::config::{Chap, Config, InitiatorConfig, LunConfigs, Media, TargetConfig, VolumeConfig};
+use crate::config::{
+    Authentication, Chap, Config, InitiatorConfig, LunConfigs, Media, TargetConfig, VolumeConfig,
+};
 
 /// Logical units by volume number: one for each volume, shared by all targets.
 pub(crate) type Units = BTreeMap<u32, Arc<LogicalUnit>>;
@@ -181,6 +183,7 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
         tuning,
         portals: config.portals.clone(),
         targets: accesses.collect(),
+        discovery: auth_policy(&config.discovery, config),
         isns: config.isns.as_ref().map(|isns| IsnsConfig {
             server: isns.server.clone(),
             // System ids are one of a kind among those who know each other, as are entities at a server.
@@ -190,27 +193,30 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
                 .unwrap_or_else(|| format!("holdfast:{}", config.system.id)),
             esi_interval: isns.esi_interval,
         }),
-        ..FrontendConfig::default()
     }
 }
 
 fn initiator_rule(initiator: &InitiatorConfig, config: &Config) -> InitiatorRule {
-    let accepted: Vec<Credentials> = initiator.chap.iter().map(credentials).collect();
-    let mut auth = match (accepted.is_empty(), &initiator.mutual) {
-        (true, _) => AuthPolicy::none(),
-        (false, None) => AuthPolicy::chap(accepted),
-        (false, Some(mutual)) => AuthPolicy::chap(accepted).with_mutual(credentials(mutual)),
-    };
-    auth.algorithms.clone_from(&config.chap_algorithms);
     let moved = initiator.moved.map(|(to, permanent)| Moved {
         address: to.to_string(),
         permanent,
     });
     InitiatorRule {
         name: initiator.name.clone(),
-        auth,
+        auth: auth_policy(&initiator.authentication, config),
         moved,
     }
+}
+
+fn auth_policy(authentication: &Authentication, config: &Config) -> AuthPolicy {
+    let accepted: Vec<Credentials> = authentication.chap.iter().map(credentials).collect();
+    let mut auth = match (accepted.is_empty(), &authentication.mutual) {
+        (true, _) => AuthPolicy::none(),
+        (false, None) => AuthPolicy::chap(accepted),
+        (false, Some(mutual)) => AuthPolicy::chap(accepted).with_mutual(credentials(mutual)),
+    };
+    auth.algorithms.clone_from(&config.chap_algorithms);
+    auth
 }
 
 fn credentials(chap: &Chap) -> Credentials {

@@ -1,13 +1,14 @@
 //! `[[target.initiator]]`: who may log in, what it has to prove, and what it sees.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use target_core::initiator_pattern::InitiatorPattern;
 
 use super::{
-    Secret, VolumeConfig,
+    VolumeConfig,
+    authentication::{Authentication, authentication},
     problem::Problems,
-    raw::{OneOrMore, RawChap, RawInitiator},
+    raw::RawInitiator,
     target::{LunConfigs, is_legal, iscsi_name, luns},
     validate::address,
 };
@@ -21,21 +22,10 @@ pub(crate) struct InitiatorConfig {
     pub(crate) control: bool,
     /// It sees these LUNs instead of the target's.
     pub(crate) luns: Option<LunConfigs>,
-    /// It must prove who it is with one of these; empty: with nothing.
-    pub(crate) chap: Vec<Chap>,
-    /// And the target answers with this.
-    pub(crate) mutual: Option<Chap>,
+    /// What it must prove.
+    pub(crate) authentication: Authentication,
     /// It is sent to this portal instead of being admitted, for good if true.
     pub(crate) moved: Option<(SocketAddr, bool)>,
-}
-
-/// A CHAP user and its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chap {
-    /// CHAP_N.
-    pub(crate) user: String,
-    /// What the file holds.
-    pub(crate) secret: Secret,
 }
 
 /// All of a target. Who fits several is ruled by the narrowest, so no two may be about the same initiators without one being it.
@@ -74,27 +64,7 @@ fn initiator(
     problems: &mut Problems,
 ) -> InitiatorConfig {
     let name = pattern(&format!("{key}.name"), &raw.name, problems);
-    if raw.mutual.is_some() && raw.chap.is_none() {
-        problems.add(
-            format!("{key}.mutual"),
-            "is accepted only with chap: the target answers only to whom it has asked",
-        );
-    }
-    let chap = raw
-        .chap
-        .map(|raw| accepted(&format!("{key}.chap"), raw, problems))
-        .unwrap_or_default();
-    let mutual = raw
-        .mutual
-        .and_then(|raw| self::chap(&format!("{key}.mutual"), raw, problems));
-    if let Some(mutual) = &mutual
-        && chap.iter().any(|chap| chap.secret == mutual.secret)
-    {
-        problems.add(
-            format!("{key}.mutual.secret_file"),
-            "holds the same secret as chap; two different ones are accepted (RFC 7143 12.1.3)",
-        );
-    }
+    let authentication = authentication(key, raw.chap, raw.mutual, problems);
     let moved = raw.moved.and_then(|raw| {
         let to = address(&format!("{key}.moved.to"), &raw.to, problems)?;
         Some((to, raw.permanent))
@@ -106,8 +76,7 @@ fn initiator(
         name,
         control: raw.control,
         luns,
-        chap,
-        mutual,
+        authentication,
         moved,
     }
 }
@@ -133,46 +102,4 @@ fn pattern(key: &str, text: &str, problems: &mut Problems) -> InitiatorPattern {
         problems.add(key, text);
     }
     pattern.unwrap_or_else(|| InitiatorPattern::exactly(text))
-}
-
-/// Secrets of an initiator at once, at most: a login tries all of them.
-const MOST_SECRETS: usize = 8;
-
-/// Any of these opens the door.
-fn accepted(key: &str, raw: OneOrMore<RawChap>, problems: &mut Problems) -> Vec<Chap> {
-    let raw = match raw {
-        OneOrMore::One(raw) => return chap(key, raw, problems).into_iter().collect(),
-        OneOrMore::More(raw) => raw,
-    };
-    if !(1..=MOST_SECRETS).contains(&raw.len()) {
-        problems.add(key, format!("1 to {MOST_SECRETS} secrets at once are accepted"));
-    }
-    let mut accepted: Vec<Chap> = Vec::new();
-    for (index, raw) in raw.into_iter().enumerate() {
-        let key = format!("{key}[{}]", index + 1);
-        let Some(chap) = chap(&key, raw, problems) else {
-            continue;
-        };
-        if accepted.contains(&chap) {
-            problems.add(key, "user and secret are given twice");
-        }
-        accepted.push(chap);
-    }
-    accepted
-}
-
-fn chap(key: &str, raw: RawChap, problems: &mut Problems) -> Option<Chap> {
-    if raw.user.is_empty() || raw.user.len() > 255 {
-        problems.add(format!("{key}.user"), "1 to 255 bytes are accepted");
-    }
-    match Secret::read(Path::new(&raw.secret_file)) {
-        Ok(secret) => Some(Chap {
-            user: raw.user,
-            secret,
-        }),
-        Err(text) => {
-            problems.add(format!("{key}.secret_file"), text);
-            None
-        }
-    }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use iscsi_frontend::{Algorithm, Portal};
 
 use super::{
+    authentication::{Authentication, authentication},
     problem::Problems,
-    raw::{RawIscsi, RawIsns, RawPortal},
+    raw::{RawDiscovery, RawIscsi, RawIsns, RawPortal},
     validate::{DECLARABLE, address, is_declarable},
 };
 
@@ -64,6 +65,18 @@ pub(super) fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> Session
         ),
     }
     limits
+}
+
+/// `[iscsi.discovery]`.
+pub(super) fn discovery(raw: RawDiscovery, problems: &mut Problems) -> Authentication {
+    const KEY: &str = "iscsi.discovery";
+    if raw.chap.is_none() && raw.mutual.is_none() {
+        problems.add(
+            KEY,
+            "chap is needed; leave the table out when whoever asks is told",
+        );
+    }
+    authentication(KEY, raw.chap, raw.mutual, problems)
 }
 
 /// Portal groups, at most: page 88h and REPORT TARGET PORT GROUPS have room for so many ports of a target.

@@ -5,6 +5,7 @@
 //! keys and wrong types; [`validate`] turns all of them into [`Config`], which holds only what makes sense. Nothing is
 //! opened on the way, except the secret files that it names.
 
+mod authentication;
 pub(crate) mod embedded;
 mod initiator;
 mod iscsi;
@@ -31,7 +32,8 @@ use target_core::scsi_model::control::SystemId;
 
 use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
-    initiator::{Chap, InitiatorConfig},
+    authentication::{Authentication, Chap},
+    initiator::InitiatorConfig,
     iscsi::{Isns, SessionLimits, algorithm_name},
     link::{Link, peer_configs},
     raw::{RawSize, RawVolume},
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) isns: Option<Isns>,
     /// What `[iscsi]` says of sessions.
     pub(crate) sessions: SessionLimits,
+    /// `[iscsi.discovery]`: what a discovery session must prove.
+    pub(crate) discovery: Authentication,
     /// Hashes of CHAP that logins may use, best first.
     pub(crate) chap_algorithms: Vec<Algorithm>,
     /// `[admin]`.

@@ -62,6 +62,14 @@ pub(super) struct RawIscsi {
     pub(super) max_connections: Option<i64>,
     pub(super) error_recovery_level: Option<i64>,
     pub(super) chap_algorithms: Option<Vec<String>>,
+    pub(super) discovery: Option<RawDiscovery>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDiscovery {
+    pub(super) chap: Option<OneOrMore<RawChap>>,
+    pub(super) mutual: Option<RawChap>,
 }
 
 /// In portal group 1, or in the one that is said.

@@ -31,7 +31,12 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         .unwrap_or_default();
     let chap_algorithms = raw.iscsi.as_ref().and_then(|raw| raw.chap_algorithms.as_deref());
     let chap_algorithms = iscsi::chap_algorithms(chap_algorithms, problems);
-    let portals = raw.iscsi.and_then(|raw| iscsi::portals(raw, problems));
+    let mut iscsi = raw.iscsi;
+    let discovery = iscsi.as_mut().and_then(|raw| raw.discovery.take());
+    let discovery = discovery
+        .map(|raw| iscsi::discovery(raw, problems))
+        .unwrap_or_default();
+    let portals = iscsi.and_then(|raw| iscsi::portals(raw, problems));
     let isns = raw.isns.and_then(|raw| iscsi::isns(raw, problems));
     let volumes = volume::volumes(raw.volumes, problems);
     let known = (!raw.volumes_incomplete).then_some(&volumes);
@@ -63,6 +68,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         portals,
         isns,
         sessions,
+        discovery,
         chap_algorithms,
         admin,
         replication,

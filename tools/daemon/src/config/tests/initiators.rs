@@ -62,7 +62,7 @@ fn secrets() {
     one_fault(&chap(&file("two", "0123456789ab\nx\n", 0o600)), key, "one line");
     let good = file("good", "0123456789ab\r\n", 0o400);
     let config = parse(&chap(&good)).unwrap();
-    let accepted = |config: &Config| config.targets[TARGET].initiators[0].chap.clone();
+    let accepted = |config: &Config| config.targets[TARGET].initiators[0].authentication.chap.clone();
     assert_eq!(accepted(&config)[0].secret.bytes(), b"0123456789ab");
     assert!(
         !format!("{config:?}").contains("0123456789ab"),
@@ -103,6 +103,45 @@ fn secrets() {
         "target[1].initiator[1].mutual.secret_file",
         "the same secret",
     );
+}
+
+/// The rules are those of an initiator's.
+#[test]
+fn discovery_may_ask_for_proof() {
+    let directory = tempfile::tempdir().unwrap();
+    let table = |user: &str, secret: &str| {
+        let path = directory.path().join(user);
+        fs::write(&path, secret).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        format!("{{ user = \"{user}\", secret_file = \"{}\" }}", path.display())
+    };
+    let discovery = |text: &str| format!("{GOOD}\n[iscsi.discovery]\n{text}\n");
+    assert_eq!(parse(GOOD).unwrap().discovery, Authentication::default());
+    let (one, other) = (
+        table("one", "0123456789ab"),
+        table("other", "another-0123456789ab"),
+    );
+    let config = parse(&discovery(&format!("chap = [{one}, {other}]"))).unwrap();
+    assert_eq!((config.discovery.chap.len(), config.discovery.mutual), (2, None));
+    let config = parse(&discovery(&format!("chap = {one}\nmutual = {other}"))).unwrap();
+    assert_eq!(config.discovery.mutual.unwrap().user, "other");
+
+    one_fault(&discovery(""), "iscsi.discovery", "chap is needed");
+    let key = "iscsi.discovery.mutual";
+    one_fault(&discovery(&format!("mutual = {one}")), key, "only with chap");
+    let same = format!("chap = {one}\nmutual = {one}");
+    one_fault(
+        &discovery(&same),
+        &format!("{key}.secret_file"),
+        "the same secret",
+    );
+    let gone = "chap = { user = \"u\", secret_file = \"/nonexistent\" }";
+    one_fault(
+        &discovery(gone),
+        "iscsi.discovery.chap.secret_file",
+        "cannot be read",
+    );
+    one_fault(&discovery("secret = \"x\""), "iscsi", "unknown field `secret`");
 }
 
 #[test]
