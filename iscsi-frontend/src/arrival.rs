@@ -31,6 +31,7 @@ use crate::{
     frontend::Shared,
     link::{Link, LinkId, Newcomer, Wire},
     login::{Entrance, LoginFailure, login, session_key},
+    response_fence::ResponseFence,
     session::Session,
     sessions::{ConnectionView, Event, SessionHandle},
     socket::ReceiveBuffer,
@@ -161,6 +162,7 @@ async fn lead(
         postponed: Vec::new(),
         next_transfer_tag: 1,
         links: Vec::new(),
+        fence: ResponseFence::default(),
         last_link: LinkId::default(),
         settling: Vec::new(),
         lost: Vec::new(),
@@ -211,7 +213,7 @@ impl Session {
         self.look = true;
     }
 
-    fn keepalive_times(&self) -> KeepaliveTimes {
+    pub(crate) fn keepalive_times(&self) -> KeepaliveTimes {
         let target = self.handle.as_ref().map(|handle| handle.key.target.as_str());
         self.shared.config.load().keepalive(target)
     }

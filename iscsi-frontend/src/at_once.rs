@@ -53,7 +53,8 @@ impl Session {
         header: &bhs::ScsiCommand,
         data: &Bytes,
     ) -> AtOnce {
-        let is_plain = !header.immediate()
+        let is_plain = !self.fence.is_up()
+            && !header.immediate()
             && frame.ahs.is_empty()
             && header.attribute().is_some()
             && !self.tasks.contains(header.initiator_task_tag.get());

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use crate::{
     at_once::AtOnce,
     link::{Link, LinkId},
+    response_fence::Answer,
     session::Session,
     sessions::Event,
     tasks::{Collecting, CommandFacts},
@@ -83,7 +84,7 @@ impl Session {
         } else if data.is_empty() {
             self.execute(facts, data, waits);
         } else {
-            self.fail(&facts, Misbehaviour::DataWithoutWrite(data.len() as u32));
+            self.fail(facts, Misbehaviour::DataWithoutWrite(data.len() as u32));
         }
         Ok(())
     }
@@ -136,7 +137,7 @@ impl Session {
     fn begin_write(&mut self, facts: CommandFacts, immediate: Bytes, is_final: bool, waits: bool) {
         let flow = match WriteFlow::begin(facts.expected, immediate.len() as u32, is_final, &self.limits) {
             Ok(flow) => flow,
-            Err(why) => return self.fail(&facts, why),
+            Err(why) => return self.fail(facts, why),
         };
         if flow.is_complete() {
             let pinned = self.tasks.executing() >= PINNED_BUFFERS && immediate.len() <= SHORT_DATA;
@@ -150,7 +151,7 @@ impl Session {
         if facts.expected > self.shared.config.load().tuning.longest_write {
             // It would have to be held in memory as a whole.
             let sense = Sense::new(SenseKey::IllegalRequest, sense_codes::INVALID_FIELD_IN_CDB);
-            return self.check_condition(&facts, &sense);
+            return self.check_condition(facts, &sense);
         }
         self.collect(Collecting {
             facts,
@@ -164,10 +165,10 @@ impl Session {
     pub(crate) fn execute(&mut self, facts: CommandFacts, data_out: Bytes, waits: bool) {
         let Some(nexus) = &self.nexus else { return };
         match begin(nexus, &facts, data_out, waits) {
-            Execution::Done(response) => self.respond(&facts, response),
+            Execution::Done(response) => self.respond(facts, response),
             Execution::Later(mut future) => match poll_once(&mut future) {
-                FirstPoll::Ended(response) => self.respond(&facts, response),
-                FirstPoll::Lost => self.target_failure(&facts),
+                FirstPoll::Ended(response) => self.respond(facts, response),
+                FirstPoll::Lost => self.answer(Answer::Command(facts, None)),
                 FirstPoll::Waits => self.run_on_a_task(facts, future),
             },
         }
@@ -196,25 +197,34 @@ impl Session {
             self.release_place(&task.facts);
             return;
         }
-        match response {
-            Some(response) => self.respond(&task.facts, response),
-            None => self.target_failure(&task.facts),
-        }
+        self.answer(Answer::Command(task.facts, response));
+    }
+
+    /// Answers a command, when it is its turn.
+    pub(crate) fn respond(&mut self, facts: CommandFacts, response: ScsiResponse) {
+        self.answer(Answer::Command(facts, Some(response)));
     }
 
     /// Sends data and status over the connection that the command came by. When that has gone, they wait for
-    /// another or for nobody.
-    pub(crate) fn respond(&mut self, facts: &CommandFacts, response: ScsiResponse) {
+    /// another or for nobody. Without a response the executor lost the command: it can only have panicked.
+    pub(crate) fn send_response(&mut self, facts: &CommandFacts, response: Option<ScsiResponse>) {
         self.release_place(facts);
         let max_burst = self.parameters.max_burst_length;
-        match self.at(facts.link) {
-            Some(at) => self.links[at].respond(&self.window, facts, response, max_burst),
-            None => self.keep_unsent(facts, response),
+        match (self.at(facts.link), response) {
+            (Some(at), Some(response)) => self.links[at].respond(&self.window, facts, response, max_burst),
+            (None, Some(response)) => self.keep_unsent(facts, response),
+            (Some(at), None) => {
+                let mut header = ResponsePdu::new();
+                header.response = TARGET_FAILURE;
+                header.initiator_task_tag = facts.tag.into();
+                self.links[at].send_status(&self.window, header, &[]);
+            }
+            (None, None) => {}
         }
     }
 
     /// Ends a task because of what the initiator did.
-    pub(crate) fn fail(&mut self, facts: &CommandFacts, why: Misbehaviour) {
+    pub(crate) fn fail(&mut self, facts: CommandFacts, why: Misbehaviour) {
         if let Some(left_out) = self.complaints.admit(Instant::now()) {
             tracing::warn!(initiator = self.initiator(), tag = facts.tag, %why, left_out = left_out.noted(), "task failed");
         }
@@ -226,24 +236,13 @@ impl Session {
         self.check_condition(facts, &sense);
     }
 
-    fn check_condition(&mut self, facts: &CommandFacts, sense: &Sense) {
+    fn check_condition(&mut self, facts: CommandFacts, sense: &Sense) {
         let response = ScsiResponse {
             status: CHECK_CONDITION,
             sense: sense.encode(SenseFormat::Fixed),
             ..ScsiResponse::default()
         };
         self.respond(facts, response);
-    }
-
-    /// The executor lost the command: it can only have panicked.
-    fn target_failure(&mut self, facts: &CommandFacts) {
-        self.release_place(facts);
-        let mut header = ResponsePdu::new();
-        header.response = TARGET_FAILURE;
-        header.initiator_task_tag = facts.tag.into();
-        if let Some(at) = self.at(facts.link) {
-            self.links[at].send_status(&self.window, header, &[]);
-        }
     }
 
     /// The command's place in the window is free again.

@@ -159,7 +159,7 @@ impl Session {
     fn fail_collecting(&mut self, tag: u32, why: Misbehaviour) {
         if let Some(mut task) = self.tasks.remove_collecting(tag) {
             task.facts.r2ts = task.flow.r2ts_sent();
-            self.fail(&task.facts, why);
+            self.fail(task.facts, why);
             self.grant_buffers();
         }
     }

@@ -114,7 +114,7 @@ impl Session {
                 Scope::Session => self.tasks.any_executing(),
                 Scope::Link(id) => self.tasks.any_executing_of(id),
                 Scope::None => false,
-            };
+            } || self.fence.holds(waiting.of);
             // One that comes in place of another comes in when that is parted from.
             let is_early = matches!(
                 &waiting.then,
@@ -150,6 +150,7 @@ impl Session {
         } else {
             self.drop_tasks_of(link.id);
         }
+        self.release_held_of(link.id);
         if ending.has_last_words() {
             // A Reject, a Logout Response. The initiator may not be there any more to take it.
             let rest = link.into_rest();

@@ -19,6 +19,7 @@ mod login;
 mod logins;
 mod logout;
 mod reassignment;
+mod response_fence;
 mod session;
 mod sessions;
 mod snack;

@@ -18,7 +18,7 @@ use iscsi_proto::{
     kept::{Kept, KeptAnswers, KeptRead},
     negotiation::{ConnectionParameters, DigestKind},
     nop::{Keepalive, KeepaliveAction},
-    session::{CommandWindow, StatusNumber},
+    session::{CommandWindow, StatusNumber, is_before},
 };
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
@@ -121,6 +121,8 @@ pub(crate) struct Link {
     pub(crate) framer: Framer,
     pub(crate) out: Outbound,
     pub(crate) status: StatusNumber,
+    /// What the initiator has told of it: one past the last status that it has.
+    exp_stat_sn: u32,
     /// Answers that may have to be sent again. `None` at ErrorRecoveryLevel 0.
     pub(crate) kept: Option<Box<KeptAnswers>>,
     pub(crate) parameters: ConnectionParameters,
@@ -161,6 +163,7 @@ impl Link {
         let digests = digests(&newcomer.parameters);
         let FinalResponse { mut header, data } = newcomer.response;
         let mut status = newcomer.status;
+        let exp_stat_sn = status.peek();
         let mut out = Outbound::new();
         header.stamp(status.take(), window.exp_cmd_sn(), window.max_cmd_sn());
         out.push_copied(&header, &data);
@@ -182,6 +185,7 @@ impl Link {
             out,
             kept: recovers.then(|| Box::new(KeptAnswers::new(status.peek(), KEPT_BYTES))),
             status,
+            exp_stat_sn,
             parameters: newcomer.parameters,
             text: TextExchange::default(),
             keepalive,
@@ -325,9 +329,17 @@ impl Link {
 
     /// The initiator has said which StatSN it expects.
     pub(crate) fn acknowledged(&mut self, exp_stat_sn: u32) {
+        if is_before(self.exp_stat_sn, exp_stat_sn) && self.status.is_plausible(exp_stat_sn) {
+            self.exp_stat_sn = exp_stat_sn;
+        }
         if let Some(kept) = &mut self.kept {
             kept.acknowledge(exp_stat_sn);
         }
+    }
+
+    /// Has the initiator all statuses before this one?
+    pub(crate) fn has_acknowledged(&self, stat_sn: u32) -> bool {
+        !is_before(self.exp_stat_sn, stat_sn)
     }
 
     /// Sends a PDU that tells the next StatSN without taking it: one that asks.

@@ -30,6 +30,7 @@ use crate::{
     frontend::Shared,
     link::{LOOK, Link, LinkId, Ready},
     reassignment::Lost,
+    response_fence::{Answer, ResponseFence},
     sessions::{CloseReason, Event, SessionHandle},
     tasks::Tasks,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     /// Its connections. They leave in one place only, [`Session::part`], so that the index of one holds as long as
     /// its PDU is handled.
     pub(crate) links: Vec<Link>,
+    /// What holds answers back for the sake of their order.
+    pub(crate) fence: ResponseFence,
     /// The one that came last.
     pub(crate) last_link: LinkId,
     /// What waits for tasks to end.
@@ -137,7 +140,7 @@ impl Session {
         loop {
             self.make_progress();
             self.part();
-            if self.settle() {
+            if self.advance_fence() | self.settle() {
                 // What was answered by that is still to be sent.
                 continue;
             }
@@ -216,7 +219,7 @@ impl Session {
                 fence,
                 cleared,
             } => self.abort_for_another(&scope, &fence, cleared),
-            Event::TaskManagement(end) => self.end_task_management(end),
+            Event::TaskManagement(end) => self.answer(Answer::TaskManagement(end)),
             Event::Close(reason) => self.close(reason),
             Event::CloseConnection(cid, reason) => self.close_connection(cid, reason),
             Event::Join(newcomer) => self.join(newcomer),
@@ -240,6 +243,9 @@ impl Session {
             if let Some(time) = self.links[at].keep_alive(&self.window, now) {
                 next = next.min(time);
             }
+        }
+        if let Some(time) = self.attend_fence(now) {
+            next = next.min(time);
         }
         if let Some(time) = self.forget_overdue(now) {
             next = next.min(time);

@@ -1,5 +1,6 @@
 //! Task management (RFC 7143 11.5, 4.2.3; RFC 7144): tasks are ended first, in every session they are in, then the logical
-//! unit hears of it, then the initiator. The answer is a fence: no effect of an aborted task comes after it.
+//! unit hears of it, then the initiator: no effect of an aborted task comes after the answer, nor, over any connection
+//! of the session, the answer to a task that ended before ([`crate::response_fence`]).
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -19,6 +20,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use crate::{
     ending::Ending,
     link::LinkId,
+    response_fence::Answer,
     session::{Early, Session},
     sessions::{CloseReason, Event},
     tasks::CommandFacts,
@@ -59,12 +61,14 @@ impl AbortScope {
 pub(crate) struct TaskManagementEnd {
     tag: u32,
     /// The connection the request came by.
-    link: LinkId,
+    pub(crate) link: LinkId,
     outcome: Outcome,
     /// Additional response information (RFC 7144).
     additional: [u8; 3],
     /// The request took a place in the command window.
     numbered: bool,
+    /// It ended all tasks of a unit, or of more.
+    pub(crate) has_ended_many: bool,
     /// All connections to the target are to be closed.
     cold_reset: bool,
 }
@@ -91,11 +95,13 @@ impl Session {
             outcome: Outcome::Complete,
             additional: [0; 3],
             numbered,
+            has_ended_many: false,
             cold_reset: function == Some(Function::TargetColdReset),
         };
         if function == Some(Function::TaskReassign) && self.parameters.error_recovery_level == 2 {
             end.outcome = self.may_reassign(request.referenced_task_tag.get());
-            self.end_task_management(end);
+            // No word of the SCSI layer: nothing holds it.
+            self.answer_task_management(end);
             if end.outcome == Outcome::Complete {
                 self.reassign(at, request);
             }
@@ -105,14 +111,19 @@ impl Session {
             Ok(Plan::Abort(function, scope)) => (function, scope),
             Ok(Plan::Answer(outcome, additional)) => {
                 (end.outcome, end.additional) = (outcome, additional);
-                return self.end_task_management(end);
+                return self.answer(Answer::TaskManagement(end));
             }
             Err(outcome) => {
                 end.outcome = outcome;
-                return self.end_task_management(end);
+                return self.answer(Answer::TaskManagement(end));
             }
         };
+        end.has_ended_many = ends_many(function);
         let (fence, mut ended) = mpsc::channel(1);
+        if end.has_ended_many && self.parameters.task_reporting == TaskReporting::FastAbort {
+            // Over the connection of the request the answer says it.
+            self.announce_end_of_tasks(&scope, Some(end.link));
+        }
         self.abort(&scope, &fence);
         let is_about_this_session = matches!(
             function,
@@ -125,7 +136,7 @@ impl Session {
         let lun = request.lun;
         if ended.try_recv() == Err(TryRecvError::Disconnected) {
             end.outcome = perform(&nexus, function, lun);
-            return self.end_task_management(end);
+            return self.answer(Answer::TaskManagement(end));
         }
         let events = self.events.clone();
         tokio::spawn(async move {
@@ -259,7 +270,7 @@ impl Session {
     /// hears of it: COMMANDS CLEARED BY ANOTHER INITIATOR (SAM-5 5.14, 7.5). A reset is told by the unit itself.
     pub(crate) fn abort_for_another(&mut self, scope: &AbortScope, fence: &Fence, cleared: bool) {
         if self.parameters.task_reporting == TaskReporting::FastAbort {
-            self.announce_end_of_tasks(scope);
+            self.announce_end_of_tasks(scope, None);
         }
         if let (true, AbortScope::Unit(unit), Some(nexus)) = (cleared, scope, &self.nexus)
             && self.tasks.any(|facts| scope.covers(facts, nexus))
@@ -269,13 +280,13 @@ impl Session {
         self.abort(scope, fence);
     }
 
-    /// Fast abort (RFC 7143 4.2.3.4): each connection is told of each unit whose tasks on it end (asynchronous event 5), so that the
-    /// initiator sends no more data for them. What it has sent is dropped when it comes, acknowledged or not: transfer
+    /// Fast abort (RFC 7143 4.2.3.4): each connection but `knows` is told of each unit whose tasks on it end (asynchronous event 5), so
+    /// that the initiator sends no more data for them. What it has sent is dropped when it comes, acknowledged or not: transfer
     /// tags are not given out again.
-    fn announce_end_of_tasks(&mut self, scope: &AbortScope) {
+    fn announce_end_of_tasks(&mut self, scope: &AbortScope, knows: Option<LinkId>) {
         let Some(nexus) = self.nexus.clone() else { return };
         for (link, lun) in self.tasks.places(|facts| scope.covers(facts, &nexus)) {
-            if let Some(at) = self.at(link) {
+            if let Some(at) = self.at(link).filter(|_| Some(link) != knows) {
                 let mut message = AsyncMessage::new();
                 message.event = AsyncMessage::TASKS_END;
                 message.lun = lun;
@@ -298,8 +309,8 @@ impl Session {
         }
     }
 
-    /// Answers.
-    pub(crate) fn end_task_management(&mut self, end: TaskManagementEnd) {
+    /// Sends the answer to a function.
+    pub(crate) fn answer_task_management(&mut self, end: TaskManagementEnd) {
         if end.numbered {
             self.window.end();
         }

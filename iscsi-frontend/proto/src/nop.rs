@@ -75,6 +75,15 @@ impl Keepalive {
         })
     }
 
+    /// Asks out of turn: the target transfer tag for the NOP-In.
+    pub fn ask(&mut self, now: Duration) -> u32 {
+        let tag = self.next_tag;
+        // FFFFFFFFh means "no tag".
+        self.next_tag = if tag == u32::MAX - 1 { 1 } else { tag + 1 };
+        self.asked = Some((tag, now));
+        tag
+    }
+
     /// What is due at `now`.
     pub fn due(&mut self, now: Duration) -> KeepaliveAction {
         let Some(interval) = self.times.interval else {
@@ -89,13 +98,7 @@ impl Keepalive {
         match unheard_question {
             _ if now < deadline => KeepaliveAction::WaitUntil(deadline),
             Some(_) => KeepaliveAction::Dead,
-            None => {
-                let tag = self.next_tag;
-                // FFFFFFFFh means "no tag".
-                self.next_tag = if tag == u32::MAX - 1 { 1 } else { tag + 1 };
-                self.asked = Some((tag, now));
-                KeepaliveAction::Ask(tag)
-            }
+            None => KeepaliveAction::Ask(self.ask(now)),
         }
     }
 }

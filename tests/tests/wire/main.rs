@@ -16,6 +16,7 @@ mod portal_groups;
 mod protocol_level;
 mod reassignment;
 mod reload;
+mod response_fence;
 mod rules;
 mod text;
 mod units;

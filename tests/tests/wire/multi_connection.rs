@@ -8,7 +8,7 @@ use holdfast_tests::{
 use crate::{daemon, session};
 
 /// A session of two connections, CIDs 0 and 1, without unit attentions.
-fn pair(daemon: &Daemon, keys: &str) -> (Wire, Wire) {
+pub(crate) fn pair(daemon: &Daemon, keys: &str) -> (Wire, Wire) {
     let mut first = session(daemon, &format!("MaxConnections=8 {keys}"));
     first.attentions(0);
     let second = Wire::join(daemon.port(), &first, daemon.iqn(), 1, "");
@@ -16,7 +16,7 @@ fn pair(daemon: &Daemon, keys: &str) -> (Wire, Wire) {
 }
 
 /// A write of one block that is asked for its data, sent over `wire`; gives the R2T.
-fn begin_write(wire: &mut Wire, tag: u32, lba: u64, data: &[u8]) -> Pdu {
+pub(crate) fn begin_write(wire: &mut Wire, tag: u32, lba: u64, data: &[u8]) -> Pdu {
     let command = commands::write(lba, data.to_vec(), false);
     let pdu = wire.command_pdu(0, tag, FINAL | WRITE, data.len() as u32, &command.cdb);
     wire.send(&pdu);
@@ -26,12 +26,12 @@ fn begin_write(wire: &mut Wire, tag: u32, lba: u64, data: &[u8]) -> Pdu {
 }
 
 /// TEST UNIT READY with this tag.
-fn test_unit_ready(wire: &mut Wire, tag: u32) -> Pdu {
+pub(crate) fn test_unit_ready(wire: &mut Wire, tag: u32) -> Pdu {
     wire.command_pdu(0, tag, FINAL, 0, &[0; 16])
 }
 
 /// The answer to TEST UNIT READY: GOOD for this tag.
-fn assert_good(wire: &mut Wire, tag: u32) {
+pub(crate) fn assert_good(wire: &mut Wire, tag: u32) {
     assert!(wire.finish(tag, &[]).is_good());
 }
 

@@ -113,8 +113,7 @@ impl Offer {
             Key::DataPduInOrder => Wish::Flag(self.data_pdu_in_order),
             Key::DataSequenceInOrder => Wish::Flag(self.data_sequence_in_order),
             Key::ErrorRecoveryLevel => number(self.error_recovery_level.into()),
-            // Answers of several connections are not held back for one another, which a response fence asks for.
-            Key::TaskReporting if self.task_reporting.is_empty() || self.max_connections > 1 => {
+            Key::TaskReporting if self.task_reporting.is_empty() => {
                 Wish::Words(vec![TaskReporting::Rfc3720.name()])
             }
             Key::TaskReporting => Wish::Words(self.task_reporting.iter().map(|kind| kind.name()).collect()),

@@ -1,0 +1,199 @@
+//! Response fences (RFC 7143 4.2.2.3): over the connections of a session, the answers that tell of ended tasks come after all before
+//! them, and before all after them.
+
+use holdfast_tests::{
+    commands::{self, Command},
+    wire::{FINAL, IMMEDIATE, Pdu, WRITE, Wire},
+};
+
+use crate::{
+    daemon,
+    multi_connection::{assert_good, begin_write, pair, test_unit_ready},
+    session_of,
+};
+
+const ABORT_TASK_SET: u8 = 2;
+const LOGICAL_UNIT_RESET: u8 = 5;
+
+/// Begins a task management function for LUN 0.
+fn manage(wire: &mut Wire, function: u8) {
+    let request = Pdu::new(0x02 | IMMEDIATE, FINAL | function)
+        .word(16, 0x7a5c)
+        .word(20, u32::MAX)
+        .word(24, wire.cmd_sn)
+        .word(28, wire.exp_stat_sn);
+    wire.send(&request);
+}
+
+/// The function is done.
+fn assert_managed(wire: &mut Wire) {
+    let answer = wire.answer();
+    assert_eq!((answer.bhs.0[0], answer.get(16)), (0x22, 0x7a5c), "{answer:?}");
+    assert_eq!(answer.bhs.0[2], 0);
+    wire.exp_stat_sn = answer.get(24).wrapping_add(1);
+}
+
+/// The target asks for an acknowledgement; gives the tag of the question.
+fn asked(wire: &mut Wire) -> u32 {
+    let pdu = wire.receive().expect("the connection lives");
+    assert_eq!((pdu.bhs.0[0], pdu.get(16)), (0x20, u32::MAX), "{pdu:?}");
+    assert_eq!(pdu.get(24), wire.exp_stat_sn, "all before it has come");
+    pdu.get(20)
+}
+
+/// Acknowledges everything, and answers that question.
+fn acknowledge(wire: &mut Wire, question: u32) {
+    let here = wire.nop(IMMEDIATE, u32::MAX, wire.cmd_sn).word(20, question);
+    wire.send(&here);
+}
+
+/// A command without data over `second` is answered, and not acknowledged. All of `first` is by the next PDU over it.
+fn leave_unacknowledged(first: &mut Wire, second: &mut Wire) {
+    second.cmd_sn = first.cmd_sn;
+    let command = test_unit_ready(second, 20);
+    second.send(&command);
+    assert_good(second, 20);
+    first.cmd_sn = second.cmd_sn;
+}
+
+/// 4.2.2.3.4 (2), 4.2.3.3: the answer to a function that ends many tasks comes when the initiator has what was sent before over the
+/// other connection, and what ends after it comes when the initiator has it.
+#[test]
+fn functions_are_answered_between_what_is_before_and_after() {
+    let daemon = daemon();
+    for reporting in ["ResponseFence", "RFC3720"] {
+        let (mut first, mut second) = pair(&daemon, &format!("TaskReporting={reporting}"));
+        leave_unacknowledged(&mut first, &mut second);
+        manage(&mut first, ABORT_TASK_SET);
+        let question = asked(&mut second);
+        // Answered before the function is.
+        first.assert_alive();
+        acknowledge(&mut second, question);
+        assert_managed(&mut first);
+        let question = asked(&mut first);
+        second.cmd_sn = first.cmd_sn;
+        let after = test_unit_ready(&mut second, 21);
+        second.send(&after);
+        second.assert_alive();
+        acknowledge(&mut first, question);
+        assert_good(&mut second, 21);
+        // The fence is down: nothing is asked any more.
+        first.cmd_sn = second.cmd_sn;
+        let read = first.scsi(0, &commands::read(0, 1));
+        assert!(read.is_good());
+        assert_eq!(first.logout(0, 0), 0);
+    }
+}
+
+/// 4.2.2.3.4 (1): the unit attention that tells of another initiator's reset.
+#[test]
+fn the_unit_attention_of_a_reset_is_fenced() {
+    let daemon = daemon();
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
+    leave_unacknowledged(&mut first, &mut second);
+    let mut other = session_of(&daemon, "iqn.2026-11.test:other");
+    assert_eq!(other.manage(LOGICAL_UNIT_RESET, 0, u32::MAX, 0), 0);
+    let command = test_unit_ready(&mut first, 30);
+    first.send(&command);
+    let question = asked(&mut second);
+    first.assert_alive();
+    // Commands that end behind it wait, also over its own connection, whose order is not touched by that.
+    let behind = test_unit_ready(&mut first, 31);
+    first.send(&behind);
+    first.assert_alive();
+    acknowledge(&mut second, question);
+    let told = first.finish(30, &[]);
+    assert_eq!((told.sense.0, told.sense.1), (6, 0x29));
+    assert_good(&mut first, 31);
+}
+
+/// 4.2.2.3.4 (6).
+#[test]
+fn preempt_and_abort_is_fenced() {
+    const KEY: u64 = 0xfeed;
+    let daemon = daemon();
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
+    assert!(
+        first
+            .scsi(0, &commands::reserve_out(0, 0, 0, KEY, false))
+            .is_good()
+    );
+    assert!(
+        first
+            .scsi(0, &commands::reserve_out(1, 5, KEY, 0, false))
+            .is_good()
+    );
+    leave_unacknowledged(&mut first, &mut second);
+    let Command { cdb, data_out, .. } = commands::reserve_out(5, 5, KEY, KEY, false);
+    let length = u32::try_from(data_out.len()).expect("short");
+    let preempt = first.command_pdu(0, 40, FINAL | WRITE, length, &cdb);
+    first.send(&preempt.with_data(&data_out));
+    let question = asked(&mut second);
+    first.assert_alive();
+    acknowledge(&mut second, question);
+    assert_good(&mut first, 40);
+}
+
+/// What was sent over a connection that is gone is not waited for.
+#[test]
+fn a_lost_connection_holds_nothing_up() {
+    let daemon = daemon();
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
+    leave_unacknowledged(&mut first, &mut second);
+    manage(&mut first, ABORT_TASK_SET);
+    asked(&mut second);
+    first.assert_alive();
+    drop(second);
+    assert_managed(&mut first);
+    assert!(first.scsi(0, &commands::read(0, 1)).is_good());
+}
+
+/// Who does not acknowledge when asked is given up after the target's patience.
+#[test]
+fn who_never_acknowledges_is_given_up() {
+    let daemon = daemon();
+    daemon.reconfigure("[[target]]\n", "[[target]]\nnop_patience = 1\n");
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
+    leave_unacknowledged(&mut first, &mut second);
+    manage(&mut first, ABORT_TASK_SET);
+    asked(&mut second);
+    while second.receive().is_some() {}
+    assert_managed(&mut first);
+}
+
+/// 11.14, 4.2.2.3: a logout ends the wait of what is held, which is answered before it.
+#[test]
+fn a_logout_lets_go_of_what_is_held() {
+    let daemon = daemon();
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
+    leave_unacknowledged(&mut first, &mut second);
+    manage(&mut first, ABORT_TASK_SET);
+    asked(&mut second);
+    let logout = first.logout_request(0, 0);
+    first.send(&logout);
+    assert_managed(&mut first);
+    let answer = first.answer();
+    assert_eq!((answer.bhs.0[0], answer.bhs.0[2]), (0x26, 0), "{answer:?}");
+}
+
+/// 4.2.3.4: with FastAbort the other connections of the session are told of each unit whose tasks on them end; the one that the
+/// function came over is told by its answer.
+#[test]
+fn fast_abort_is_told_over_the_other_connections() {
+    let daemon = daemon();
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=FastAbort InitialR2T=Yes ImmediateData=No");
+    second.cmd_sn = first.cmd_sn;
+    begin_write(&mut second, 50, 0, &[7; 512]);
+    first.cmd_sn = second.cmd_sn;
+    begin_write(&mut first, 51, 0, &[8; 512]);
+    manage(&mut first, ABORT_TASK_SET);
+    let told = second.receive().expect("the connection lives");
+    assert_eq!((told.bhs.0[0], told.bhs.0[36]), (0x32, 5), "{told:?}");
+    assert_eq!(told.bhs.0[8..16], [0; 8], "the unit");
+    second.exp_stat_sn = told.get(24).wrapping_add(1);
+    let question = asked(&mut second);
+    first.assert_alive();
+    acknowledge(&mut second, question);
+    assert_managed(&mut first);
+    assert_eq!(first.scsi(0, &commands::read(0, 1)).data, [0; 512]);
+}
