@@ -347,6 +347,12 @@ impl Task {
                 self.compare_and_write(offset, length, fua).await
             }
             Action::OrWrite { offset, length, fua } => self.or_write(offset, length, fua).await,
+            Action::ChangeGeneration {
+                offset,
+                length,
+                fua,
+                new,
+            } => self.change_generation((offset, length), fua, new).await,
             Action::Copy(plan) => Ok(Outcome::Answer(self.copy(&plan).await)),
             Action::PopulateToken(plan) => Ok(Outcome::Answer(self.populate_token(plan))),
             Action::WriteUsingToken(plan) => Ok(Outcome::Answer(self.write_using_token(plan).await)),

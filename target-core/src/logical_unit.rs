@@ -253,6 +253,10 @@ impl LogicalUnit {
         self.change(|server| server.device.logical_unit_reset());
     }
 
+    pub(crate) fn hard_reset(&self) {
+        self.change(|server| server.device.hard_reset());
+    }
+
     pub(crate) fn nexus_loss(&self, id: NexusId) {
         self.change(|server| server.device.nexus_loss(id));
     }

@@ -158,10 +158,10 @@ impl Nexus {
         Ok(())
     }
 
-    /// TARGET WARM RESET and COLD RESET: every logical unit this initiator sees is reset.
+    /// TARGET WARM RESET and COLD RESET: a hard reset (SAM-5 6.3.2) of every logical unit this initiator sees.
     pub fn target_reset(&self) {
         for seen in self.luns.load().units() {
-            seen.unit.reset();
+            seen.unit.hard_reset();
         }
     }
 

@@ -48,7 +48,6 @@ pub(crate) fn plan(
         Handler::WriteAndVerify => write_and_verify(cdb, data_out, facts),
         Handler::Verify => verify(cdb, data_out, facts),
         Handler::CompareAndWrite => compare_and_write(cdb, data_out, facts),
-        Handler::OrWrite => or_write(cdb, data_out, facts),
         Handler::WriteSame => write_same(cdb, data_out, facts),
         Handler::Prefetch => prefetch(cdb, facts),
         Handler::SynchronizeCache => synchronize_cache(cdb, facts),
@@ -127,7 +126,7 @@ pub(crate) fn out_of_range(lba: u64) -> Sense {
 }
 
 /// The data sent is not what the CDB describes.
-fn wrong_data_length() -> Failure {
+pub(crate) fn wrong_data_length() -> Failure {
     Sense::illegal(sense_codes::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT).into()
 }
 
@@ -151,6 +150,30 @@ fn sent(length: u64, data_out_length: usize, facts: &UnitFacts<'_>) -> u64 {
     length.min(data_out_length as u64 / block * block)
 }
 
+/// What a command moves that carries its blocks and may come with fewer of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    /// First byte.
+    pub(crate) offset: u64,
+    /// Bytes that the CDB asks for.
+    pub(crate) asked: u64,
+    /// Bytes that came, in whole blocks.
+    pub(crate) length: u64,
+    pub(crate) fua: bool,
+}
+
+impl Transfer {
+    pub(crate) fn of(cdb: &[u8], data_out_length: usize, facts: &UnitFacts<'_>) -> Result<Self, Failure> {
+        let (offset, asked) = Blocks::of(cdb).transfer(facts)?;
+        Ok(Self {
+            offset,
+            asked,
+            length: sent(asked, data_out_length, facts),
+            fua: fua(cdb),
+        })
+    }
+}
+
 pub(crate) fn read(cdb: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
     let (offset, length) = Blocks::of(cdb).transfer(facts)?;
     Ok(Plan::of(Action::Read {
@@ -161,14 +184,13 @@ pub(crate) fn read(cdb: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
 }
 
 pub(crate) fn write(cdb: &[u8], data_out_length: usize, facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
-    let (offset, asked) = Blocks::of(cdb).transfer(facts)?;
-    let length = sent(asked, data_out_length, facts);
+    let transfer = Transfer::of(cdb, data_out_length, facts)?;
     Ok(Plan::of(Action::Write {
-        offset,
-        length,
-        fua: fua(cdb),
+        offset: transfer.offset,
+        length: transfer.length,
+        fua: transfer.fua,
     })
-    .expecting(asked))
+    .expecting(transfer.asked))
 }
 
 /// WRITE ATOMIC without boundaries (SBC-4 5.48): a part of the data would be a part of the write. The (16) has two bytes
@@ -267,17 +289,6 @@ fn compare_and_write(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Resu
         fua: fua(cdb),
     })
     .expecting(2 * length))
-}
-
-fn or_write(cdb: &[u8], data_out: &[u8], facts: &UnitFacts<'_>) -> Result<Plan, Failure> {
-    let (offset, asked) = Blocks::of(cdb).transfer(facts)?;
-    let length = sent(asked, data_out.len(), facts);
-    Ok(Plan::of(Action::OrWrite {
-        offset,
-        length,
-        fua: fua(cdb),
-    })
-    .expecting(asked))
 }
 
 /// WRITE SAME: a block of zeros (or none, NDOB) becomes a zeroed range; with UNMAP the space is given back, with

@@ -29,6 +29,7 @@ use crate::{
     logical_block_provisioning::Space,
     mode_pages::{self, ModePages, ModeParameters},
     opcode_table::{self, ADDITIONAL_LENGTH, Handler, Lookup, Opcode, VARIABLE_LENGTH},
+    orwrite::{Generations, NewGeneration},
     persistent_reserve,
     plan::{Action, Answer, Plan},
     reports,
@@ -58,6 +59,7 @@ pub struct DeviceServer {
     port_group: PortGroup,
     /// Thresholds reached, the available and the used one, that have not been left since.
     reached: [bool; 2],
+    generations: Generations,
     /// START STOP UNIT commands that stopped it.
     stops: u32,
     /// Nothing may be written until the next start.
@@ -88,6 +90,11 @@ impl DeviceServer {
         if newly {
             self.raise(UnitAttention::ThresholdReached, None);
         }
+    }
+
+    /// The bits of a bitmap are cleared, stably or not as the command asked: its users have another generation (SBC-4 4.27.3).
+    pub fn generation_changed(&mut self, new: NewGeneration) {
+        self.generations.change(new);
     }
 
     /// Answers a LOG SENSE with what was gathered for it.
@@ -258,6 +265,7 @@ impl DeviceServer {
                 third_party_copy::operating_parameters(),
                 copy_allocation_length(cdb),
             ),
+            Handler::OrWrite => return self.generations.plan(cdb, data_out, facts),
             Handler::Unmap => return unmap::plan(cdb, data_out, facts),
             Handler::FormatUnit => {
                 let (format, length) = format_unit::parse(cdb, data_out)?;
@@ -288,7 +296,6 @@ impl DeviceServer {
             | Handler::SynchronizeCache
             | Handler::WriteSame
             | Handler::CompareAndWrite
-            | Handler::OrWrite
             | Handler::GetLbaStatus => return block_commands::plan(handler, cdb, data_out, facts),
         };
         Ok(Plan::answer(answer))

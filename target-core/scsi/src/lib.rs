@@ -22,6 +22,7 @@ pub mod logical_block_provisioning;
 pub mod lun;
 pub mod mode_pages;
 pub mod opcode_table;
+pub mod orwrite;
 mod persistent_reserve;
 pub mod plan;
 pub mod reference;

@@ -342,6 +342,7 @@ const TABLE: &[Opcode] = &[
     command("WRITE(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0B, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::Write).with_service_action(),
     command("WRITE AND VERIFY(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0C, 0x16, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::WriteAndVerify).with_service_action().long(),
     command("WRITE SAME(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0D, 0x19, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::WriteSame).with_service_action().long(),
+    command("ORWRITE(32)", &[0x7F, 0, 0x07, 0x0F, 0, 0, 0, 0x18, 0, 0x0E, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::OrWrite).with_service_action(),
     command("WRITE ATOMIC(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0F, 0x18, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F, F], Writes, WritableMedium, H::WriteAtomic).with_service_action(),
     command("GET LBA STATUS(32)", &[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x12, 0xFF, 0, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0, 0, 0, F, F, F, F], Reads, Medium, H::GetLbaStatus).with_service_action(),
     command("EXTENDED COPY(LID1)", &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], Writes, Medium, H::ExtendedCopy).with_service_action().long(),

@@ -7,6 +7,7 @@ use crate::{
     control::Request,
     lba_status::LbaStatusLayout,
     log_pages::LogRequest,
+    orwrite::NewGeneration,
     rod_tokens::{PopulateToken, WriteUsingToken},
     status::Status,
     unit::NexusId,
@@ -113,6 +114,18 @@ pub enum Action {
         length: u64,
         /// Stable before the answer.
         fua: bool,
+    },
+    /// ORWRITE(32), change generation and clear: medium &= `data_out[..length]`, then the generation is this one, with nothing else done
+    /// on the unit meanwhile.
+    ChangeGeneration {
+        /// First byte.
+        offset: u64,
+        /// Bytes; may be zero.
+        length: u64,
+        /// Stable before the answer.
+        fua: bool,
+        /// What holds afterwards.
+        new: NewGeneration,
     },
     /// ORWRITE, atomically: medium |= `data_out[..length]`.
     OrWrite {
@@ -332,7 +345,10 @@ pub struct ControlCall {
 impl Action {
     /// Is it to be done with nothing else in progress on the unit? Then it is planned anew when that is so.
     pub const fn needs_quiet(&self) -> bool {
-        matches!(self, Self::WriteAtomic { .. } | Self::PopulateToken(_))
+        matches!(
+            self,
+            Self::WriteAtomic { .. } | Self::ChangeGeneration { .. } | Self::PopulateToken(_)
+        )
     }
 }
 

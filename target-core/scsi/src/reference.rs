@@ -266,6 +266,11 @@ serves the unit. No other command is carried out on the unit meanwhile, so that 
 the data from being written the old content is put back. When a record cannot be made void the unit takes no writes until the next start
 (4h/44h/00h). A volume in memory needs no record. EXTENDED COPY and replication move what hosts wrote, in pieces of their own.
 
+## Generations of bitmaps
+
+ORWRITE(32) clears bits and changes the generation code in one, with nothing else done on the unit meanwhile; ORWRITE(16) is as if it expected the code zero. All five policies
+of SBC-4 are taken. The codes are kept in memory: a start of the daemon and a target reset set them to zero, a logical unit reset does not. They are the unit's, not its medium's: a mirror has its own.
+
 ## Offloaded copies
 
 A ROD token is a *point in time copy* (default, type 00800000h): it stands for what its ranges held when POPULATE TOKEN made it, whatever
@@ -296,7 +301,7 @@ and Linux without multipathd never looks again at a unit whose port was unavaila
 
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.
 - Protection information: RDPROTECT, WRPROTECT and VRPROTECT must be zero; the tags and the mask in 32-byte commands are then ignored.
-- ORWRITE(32), WRITE STREAM(32) and WRITE SCATTERED(32): nothing here keeps a generation for bitmaps, or streams.
+- WRITE STREAM and WRITE SCATTERED: there are no streams, and no redo record holds a list of ranges.
 - SET TIMESTAMP: the clock is the system's.
 - REPORT REFERRALS: no unit is referred elsewhere.
 - Mode page 0Ah-05h (I/O advice hints): there are no groups and no streams for hints to be about.

@@ -75,6 +75,7 @@ additional_sense! {
     ACCESS_STATE_CHANGED = 0x2A / 0x06, "ASYMMETRIC ACCESS STATE CHANGED";
     CAPACITY_CHANGED = 0x2A / 0x09, "CAPACITY DATA HAS CHANGED";
     COMMAND_SEQUENCE_ERROR = 0x2C / 0x00, "COMMAND SEQUENCE ERROR";
+    ORWRITE_GENERATION_MISMATCH = 0x2C / 0x0C, "ORWRITE GENERATION DOES NOT MATCH";
     CONTROL_STATE = 0x2C / 0x80, "replication command not allowed in this state";
     CONTROL_HELD = 0x2C / 0x81, "the mirror is held";
     CONTROL_OTHER_STANDARD = 0x2C / 0x82, "the mirror belongs to another standard";

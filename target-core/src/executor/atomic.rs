@@ -1,6 +1,7 @@
-//! Commands that look before they write, in one: COMPARE AND WRITE and ORWRITE; and WRITE ATOMIC.
+//! Commands that look before they write, in one: COMPARE AND WRITE, ORWRITE; and WRITE ATOMIC.
 
 use bytes::Bytes;
+use scsi_model::orwrite::NewGeneration;
 
 use super::{Outcome, Task, transfer::first_difference};
 use crate::{
@@ -34,15 +35,33 @@ impl Task {
     }
 
     pub(super) async fn or_write(&self, offset: u64, length: u64, fua: bool) -> Result<Outcome, IoError> {
+        let modify = self.combine(length, |current, bits| current | bits);
+        self.update(offset, length, modify, fua).await
+    }
+
+    /// The unit is quiet, so that nobody sees the cleared bits under the old generation.
+    pub(super) async fn change_generation(
+        &self,
+        (offset, length): (u64, u64),
+        fua: bool,
+        new: NewGeneration,
+    ) -> Result<Outcome, IoError> {
+        let modify = self.combine(length, |current, bits| current & bits);
+        let outcome = self.update(offset, length, modify, fua).await?;
+        self.unit.with_device(|device| device.generation_changed(new));
+        Ok(outcome)
+    }
+
+    /// Each byte of the medium with that of the data sent.
+    fn combine(&self, length: u64, with: fn(u8, u8) -> u8) -> Modify {
         let bits: Bytes = self.data_out.slice(..length as usize);
-        let modify: Modify = Box::new(move |current| {
+        Box::new(move |current| {
             let mut result = Buffer::copy_of(current);
-            for (byte, set) in result.iter_mut().zip(&bits) {
-                *byte |= set;
+            for (byte, bits) in result.iter_mut().zip(&bits) {
+                *byte = with(*byte, *bits);
             }
             Ok(result.freeze())
-        });
-        self.update(offset, length, modify, fua).await
+        })
     }
 
     async fn update(&self, offset: u64, length: u64, modify: Modify, fua: bool) -> Result<Outcome, IoError> {

@@ -4,6 +4,7 @@ use super::{DeviceServer, NexusState};
 use crate::{
     failure::Failure,
     opcode_table::ReservationRule,
+    orwrite::Generations,
     sanitize::SanitizeState,
     sense::{Sense, SenseKey},
     sense_codes,
@@ -58,6 +59,12 @@ impl DeviceServer {
             state.reset();
             state.attentions.raise(UnitAttention::Reset);
         }
+    }
+
+    /// Hard reset (SAM-5 6.3.2): as a logical unit reset, and the generations of bitmaps are forgotten too (SBC-4 4.27.3).
+    pub fn hard_reset(&mut self) {
+        self.generations = Generations::default();
+        self.logical_unit_reset();
     }
 
     /// Raises a unit attention for every nexus but `except`.

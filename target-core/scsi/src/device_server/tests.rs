@@ -156,7 +156,7 @@ fn unknown_commands_and_service_actions() {
     );
     for (at, value, wanted) in [
         (7, 0x08, field(7, Some(7))),
-        (9, 0x0E, field(8, Some(7))),
+        (9, 0x10, field(8, Some(7))),
         (10, 0x20, field(10, Some(5))),
     ] {
         let mut wrong = read;
@@ -522,6 +522,7 @@ proptest! {
                 | Action::Prefetch { offset, length } => vec![ByteRange { offset, length }],
                 Action::Write { offset, length, .. }
                 | Action::OrWrite { offset, length, .. }
+                | Action::ChangeGeneration { offset, length, .. }
                 | Action::WriteVerify { offset, length, .. } => {
                     prop_assert!(length <= data.len() as u64);
                     vec![ByteRange { offset, length }]

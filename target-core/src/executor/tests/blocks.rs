@@ -210,6 +210,41 @@ async fn compare_and_write_and_orwrite() {
     assert_eq!(run(&nexus, 0, &read(4, 1), &[]).await.data_in[..], [0xff; BLOCK]);
 }
 
+/// SBC-4 4.27.3: bits are cleared and the generation changes in one, kept over a logical unit reset and forgotten by a hard one.
+#[tokio::test]
+async fn bits_are_cleared_with_a_new_generation() {
+    let rig = Rig::new();
+    let nexus = rig.nexus("iqn.a").await;
+    let orwrite = |operation: u8, expected: u8, new: u8| {
+        let mut cdb = vec![0; 32];
+        (cdb[0], cdb[2], cdb[3], cdb[7], cdb[9]) = (0x7F, operation, 7, 0x18, 0x0E);
+        (cdb[19], cdb[23], cdb[27], cdb[31]) = (4, expected, new, 1);
+        cdb
+    };
+    let mismatch = Some((5, 0x2C, 0x0C));
+    assert_eq!(run(&nexus, 0, &orwrite(0, 0, 0), &[0xFF; BLOCK]).await.status, 0);
+    assert_eq!(
+        sense(&run(&nexus, 0, &orwrite(1, 9, 1), &[0; BLOCK]).await),
+        mismatch
+    );
+    assert_eq!(run(&nexus, 0, &orwrite(1, 0, 1), &[0x3C; BLOCK]).await.status, 0);
+    assert_eq!(run(&nexus, 0, &read(4, 1), &[]).await.data_in[..], [0x3C; BLOCK]);
+    assert_eq!(
+        sense(&run(&nexus, 0, &orwrite(0, 0, 0), &[1; BLOCK]).await),
+        mismatch
+    );
+    assert_eq!(run(&nexus, 0, &orwrite(0, 1, 0), &[1; BLOCK]).await.status, 0);
+    assert_eq!(run(&nexus, 0, &read(4, 1), &[]).await.data_in[..], [0x3D; BLOCK]);
+    let short = cdb16(0x8b, 0, 4, 1);
+    nexus.logical_unit_reset([0; 8]).unwrap();
+    assert_eq!(sense(&run(&nexus, 0, &read(4, 1), &[]).await), Some((6, 0x29, 3)));
+    assert_eq!(sense(&run(&nexus, 0, &short, &[2; BLOCK]).await), mismatch);
+    nexus.target_reset();
+    assert_eq!(sense(&run(&nexus, 0, &read(4, 1), &[]).await), Some((6, 0x29, 3)));
+    assert_eq!(run(&nexus, 0, &short, &[2; BLOCK]).await.status, 0);
+    assert_eq!(run(&nexus, 0, &read(4, 1), &[]).await.data_in[..], [0x3F; BLOCK]);
+}
+
 #[tokio::test]
 async fn prefetch_and_synchronize_cache() {
     let rig = Rig::new();
