@@ -169,6 +169,7 @@ fn a_logout_lets_go_of_what_is_held() {
     leave_unacknowledged(&mut first, &mut second);
     manage(&mut first, ABORT_TASK_SET);
     asked(&mut second);
+    first.assert_alive();
     let logout = first.logout_request(0, 0);
     first.send(&logout);
     assert_managed(&mut first);
