@@ -36,6 +36,7 @@ use crate::{
     sessions::{ConnectionView, Event, SessionHandle},
     socket::ReceiveBuffer,
     tasks::Tasks,
+    waiting::Waiting,
 };
 
 /// One connection that was accepted.
@@ -158,6 +159,7 @@ async fn lead(
         nexus,
         handle,
         tasks: Tasks::default(),
+        waiting: Waiting::default(),
         early: BTreeMap::new(),
         postponed: Vec::new(),
         next_transfer_tag: 1,

@@ -1,12 +1,6 @@
 //! SCSI commands: from the PDU to the executor and back (RFC 7143 11.3, 11.4, 11.7).
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Instant,
-};
+use std::{sync::Arc, task::Waker, time::Instant};
 
 use bytes::Bytes;
 use iscsi_proto::{
@@ -33,6 +27,7 @@ use crate::{
     session::Session,
     sessions::Event,
     tasks::{Collecting, CommandFacts},
+    waiting::{Look, Running, look},
 };
 
 /// SCSI status CHECK CONDITION.
@@ -161,15 +156,23 @@ impl Session {
         });
     }
 
-    /// Executes a command whose data is complete. `waits`: it is known not to end at once.
+    /// Executes a command whose data is complete. `waits`: it is a plain READ or WRITE, known not to end at once.
     pub(crate) fn execute(&mut self, facts: CommandFacts, data_out: Bytes, waits: bool) {
         let Some(nexus) = &self.nexus else { return };
         match begin(nexus, &facts, data_out, waits) {
             Execution::Done(response) => self.respond(facts, response),
-            Execution::Later(mut future) => match poll_once(&mut future) {
-                FirstPoll::Ended(response) => self.respond(facts, response),
-                FirstPoll::Lost => self.answer(Answer::Command(facts, None)),
-                FirstPoll::Waits => self.run_on_a_task(facts, future),
+            Execution::Later(future) if waits => match self.waiting.begin(facts.tag, future) {
+                Look::Ended(response) => self.respond(facts, response),
+                Look::Lost => self.answer(Answer::Command(facts, None)),
+                Look::Waits => self.tasks.insert_executing(facts),
+            },
+            // I/O on a paired volume mostly ends there, when what the pair needs is in memory and the data in the page cache: then it costs no
+            // task. One that waits is polled again by its task, which leaves the task's waker with whatever it waits for; so this
+            // look needs none.
+            Execution::Later(mut future) => match look(&mut future, Waker::noop()) {
+                Look::Ended(response) => self.respond(facts, response),
+                Look::Lost => self.answer(Answer::Command(facts, None)),
+                Look::Waits => self.run_on_a_task(facts, future),
             },
         }
     }
@@ -187,7 +190,7 @@ impl Session {
         });
     }
 
-    /// A command that was executed on a task of its own has ended.
+    /// A command that had to wait has ended.
     pub(crate) fn completed(&mut self, tag: u32, response: Option<ScsiResponse>) {
         let Some(task) = self.tasks.remove_executing(tag) else {
             return;
@@ -380,30 +383,6 @@ fn begin(nexus: &Arc<Nexus>, facts: &CommandFacts, data_out: Bytes, waits: bool)
         nexus.execute_waiting(command)
     } else {
         nexus.execute(command)
-    }
-}
-
-/// A command in progress.
-type Running = Pin<Box<dyn Future<Output = ScsiResponse> + Send>>;
-
-/// What came of looking at a command before a task is made for it.
-enum FirstPoll {
-    Ended(ScsiResponse),
-    Waits,
-    /// It panicked.
-    Lost,
-}
-
-/// Polls a command where it is. I/O on a paired volume mostly ends there, when what the pair needs is in memory and
-/// the data in the page cache: then it costs no task. One that waits is polled again by its task, which leaves
-/// the task's waker with whatever it waits for; so this poll needs none. A panic must end the command only, as on a task.
-fn poll_once(future: &mut Running) -> FirstPoll {
-    let mut context = Context::from_waker(Waker::noop());
-    let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-    match polled {
-        Ok(Poll::Ready(response)) => FirstPoll::Ended(response),
-        Ok(Poll::Pending) => FirstPoll::Waits,
-        Err(_) => FirstPoll::Lost,
     }
 }
 

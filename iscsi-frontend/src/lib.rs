@@ -29,6 +29,7 @@ mod straight;
 mod task_management;
 mod tasks;
 mod text;
+mod waiting;
 
 pub use config::{
     ConfigError, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Portal, TargetAccess, Tuning,

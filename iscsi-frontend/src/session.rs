@@ -21,7 +21,10 @@ use iscsi_proto::{
     bhs::TaskManagementRequest, data_flow::TransferLimits, negotiation::SessionParameters,
     session::CommandWindow,
 };
-use target_core::{target::Nexus, throttle::Throttle};
+use target_core::{
+    target::{Nexus, ScsiResponse},
+    throttle::Throttle,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +36,7 @@ use crate::{
     response_fence::{Answer, ResponseFence},
     sessions::{CloseReason, Event, SessionHandle},
     tasks::Tasks,
+    waiting::Waiting,
 };
 
 /// A session in full feature phase.
@@ -48,6 +52,8 @@ pub(crate) struct Session {
     /// `None` in a discovery session.
     pub(crate) handle: Option<Arc<SessionHandle>>,
     pub(crate) tasks: Tasks,
+    /// Those of them that wait without a task of their own.
+    pub(crate) waiting: Waiting,
     /// Commands that came before their turn, by CmdSN.
     pub(crate) early: BTreeMap<u32, Early>,
     pub(crate) next_transfer_tag: u32,
@@ -93,6 +99,7 @@ impl Drop for Session {
 /// What woke the session.
 enum Wake {
     Event(Option<Event>),
+    Ended,
     Link(usize, Ready),
     Time,
     Stop,
@@ -113,10 +120,14 @@ impl Session {
         self.serve(&mut events, &stop).await;
         self.drop_collecting(|_| true);
         self.early.clear();
+        let mut ended = Vec::new();
         while self.tasks.any_executing() {
-            match events.recv().await {
-                Some(event) => self.event(event),
-                None => break,
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => break,
+                },
+                () = poll_fn(|context| self.waiting.poll_ended(context, &mut ended)) => self.end(&mut ended),
             }
         }
         self.close_nexus();
@@ -137,6 +148,7 @@ impl Session {
         tokio::pin!(timer);
         let mut stopping = false;
         let mut first = 0;
+        let mut ended = Vec::new();
         loop {
             self.make_progress();
             self.part();
@@ -153,6 +165,7 @@ impl Session {
             let wake = tokio::select! {
                 biased;
                 event = events.recv() => Wake::Event(event),
+                () = poll_fn(|context| self.waiting.poll_ended(context, &mut ended)) => Wake::Ended,
                 (at, ready) = poll_fn(|context| poll(&mut self.links, &mut self.tasks, first, context)) => Wake::Link(at, ready),
                 () = stop.cancelled(), if !stopping => Wake::Stop,
                 () = &mut timer => Wake::Time,
@@ -161,13 +174,14 @@ impl Session {
                 Wake::Event(event) => {
                     // `self` holds a sender, so the channel cannot be closed.
                     self.take_events(event, events);
-                    // Commands that ended together are told one by one, each with a wake of this task that overtakes the others'. Their
-                    // answers are to leave together, so all that can run does so first.
+                    // Commands on tasks of their own that ended together are told one by one, each with a wake of this task that overtakes the
+                    // others'. Their answers are to leave together, so all that can run does so first.
                     if self.tasks.any_executing() {
                         tokio::task::yield_now().await;
                         self.take_events(None, events);
                     }
                 }
+                Wake::Ended => self.end(&mut ended),
                 Wake::Link(at, ready) => {
                     let now = self.origin.elapsed();
                     self.links[at].take(ready, now);
@@ -208,6 +222,13 @@ impl Session {
         while let Some(event) = next {
             self.event(event);
             next = events.try_recv().ok();
+        }
+    }
+
+    /// Answers commands that have waited.
+    fn end(&mut self, ended: &mut Vec<(u32, Option<ScsiResponse>)>) {
+        for (tag, response) in ended.drain(..) {
+            self.completed(tag, response);
         }
     }
 

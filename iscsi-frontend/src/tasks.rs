@@ -44,7 +44,7 @@ pub(crate) struct Collecting {
     pub(crate) buffer: Option<Buffer>,
 }
 
-/// A command that is being executed on a task of its own.
+/// A command that is being executed: it waits, in the session or on a task of its own.
 #[derive(Debug)]
 pub(crate) struct Executing {
     pub(crate) facts: CommandFacts,

@@ -91,8 +91,8 @@ pub enum WriteAtOnce {
 pub enum Execution {
     /// It is done: the data was at hand.
     Done(ScsiResponse),
-    /// It may have to wait for a disk or the engine. If it is not done when polled once, run it on a task of its own, to its end,
-    /// even if it is aborted.
+    /// It may have to wait for a disk or the engine. Poll it to its end, even if the command is aborted; unless
+    /// it is a plain READ or WRITE, which does little between two waits, on a task of its own.
     Later(Pin<Box<dyn Future<Output = ScsiResponse> + Send + 'static>>),
 }
 

@@ -4,7 +4,7 @@
 //! which is a plain volume until it is in a pair and enters the engine only then.
 //!
 //! Each I/O comes in two steps so that a command whose data is at hand completes without a task switch: `try_*`
-//! answers at once or says [`Fast::Later`]; only then is the future made, and run on a task of its own. A future
+//! answers at once or says [`Fast::Later`]; only then is the future made. A future
 //! runs to its end even when the command is aborted: what an abort suppresses is the answer, so that no half of a
 //! write can be forgotten (S95).
 //!
