@@ -190,6 +190,31 @@ impl PairedVolume {
             .map(drop)
     }
 
+    /// Writes to it, if that has nothing in its way; otherwise nothing counts as done.
+    pub(crate) fn try_write_by_link(&self, offset: u64, data: &Bytes) -> bool {
+        let Some(_pass) = self.gate.enter() else {
+            return false;
+        };
+        if !self.member.load(Ordering::Acquire) {
+            return false;
+        }
+        let array = self.array.upgrade();
+        array.is_some_and(|array| self.try_passing(&array, offset, data, true))
+    }
+
+    /// Passes, if nothing is in the way and no mirror of another system has to be waited for. `false`: it is to be done the long way, once more
+    /// if need be.
+    fn try_passing(&self, array: &Arc<Array>, offset: u64, data: &Bytes, by_link: bool) -> bool {
+        let range = byte_range(offset, data.len() as u64);
+        let Some(passing) = Passing::begin(array, self.id(), HostIo::Write, range, by_link) else {
+            return false;
+        };
+        let own = (self.id(), &**self.plain.disk());
+        let legs = passing.write(own, offset, data, false);
+        let done = legs.is_some();
+        passing.end(&legs.unwrap_or_default().failed) && done
+    }
+
     /// Zeros it.
     pub(crate) async fn zero_by_link(&self, offset: u64, length: u64, unmap: bool) -> Result<(), IoError> {
         let payload = Payload::Zero { unmap };
@@ -289,20 +314,13 @@ impl Volume for PairedVolume {
     }
 
     fn try_write(&self, offset: u64, data: &Bytes, fua: bool) -> Fast<()> {
-        let range = byte_range(offset, data.len() as u64);
         let fast = self.fast(
             || self.plain.try_write(offset, data, fua),
             |array| {
                 if fua || self.waits.load(Ordering::Acquire) {
                     return Fast::Later;
                 }
-                let Some(passing) = Passing::begin(array, self.id(), HostIo::Write, range, false) else {
-                    return Fast::Later;
-                };
-                let own = (self.id(), &**self.plain.disk());
-                let legs = passing.write(own, offset, data, false);
-                let done = legs.is_some();
-                if passing.end(&legs.unwrap_or_default().failed) && done {
+                if self.try_passing(array, offset, data, false) {
                     Fast::Done(Ok(()))
                 } else {
                     Fast::Later

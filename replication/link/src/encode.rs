@@ -171,7 +171,10 @@ fn ordered_flag(ordered: bool) -> u8 {
 
 /// The fixed fields and data of an answer.
 pub(crate) fn response(response: &Response) -> (Put, Bytes) {
-    let mut put = Put::default();
+    let mut put = match response {
+        Response::Done => Put::of(0),
+        _ => Put::default(),
+    };
     let mut data = Bytes::new();
     match response {
         Response::Done | Response::Hole => {}

@@ -1,13 +1,35 @@
 //! Fixed fields, written and read one behind the other, little-endian.
 
-use crate::{frame::FrameError, header::Kind};
+use crate::{
+    frame::FrameError,
+    header::{HEADER_BYTES, Kind},
+};
 use bytes::Bytes;
 
-/// Writes fields.
-#[derive(Debug, Default)]
-pub(crate) struct Put(pub(crate) Vec<u8>);
+/// Writes fields, behind room for the header.
+#[derive(Debug)]
+pub(crate) struct Put(Vec<u8>);
+
+impl Default for Put {
+    /// With memory for what a Write has, which there are the most of.
+    fn default() -> Self {
+        Self::of(40)
+    }
+}
 
 impl Put {
+    /// For so many bytes of fields.
+    pub(crate) fn of(fields: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + fields);
+        bytes.resize(HEADER_BYTES, 0);
+        Self(bytes)
+    }
+
+    /// The header's room, all zeros, and the fields.
+    pub(crate) fn into_head(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
         self.bytes(&[value])
     }

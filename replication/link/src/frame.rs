@@ -165,7 +165,8 @@ impl Encoded {
 pub struct Sealed {
     kind: Kind,
     flags: u8,
-    fixed: Vec<u8>,
+    /// Room for the header, and the fixed fields.
+    head: Vec<u8>,
     data: Bytes,
     crc: u32,
     cost: u64,
@@ -196,17 +197,19 @@ impl Sealed {
         Self::new(Kind::Failed, 0, fixed, data).expect("a failure's message is cut to what is accepted")
     }
 
-    fn new(kind: Kind, flags: u8, Put(fixed): Put, data: Bytes) -> Result<Self, FrameError> {
+    fn new(kind: Kind, flags: u8, fixed: Put, data: Bytes) -> Result<Self, FrameError> {
+        let head = fixed.into_head();
+        let fixed = &head[HEADER_BYTES..];
         kind.check_length(fixed.len() + data.len())?;
         let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-        crc.update(&fixed);
+        crc.update(fixed);
         crc.update(&data);
         Ok(Self {
             kind,
             flags,
-            fixed,
-            data,
             crc: crc.finalize() as u32,
+            head,
+            data,
             cost: 0,
             expects: None,
         })
@@ -233,13 +236,12 @@ impl Sealed {
             version,
             kind: self.kind,
             flags: self.flags,
-            length: self.fixed.len() + self.data.len(),
+            length: self.head.len() - HEADER_BYTES + self.data.len(),
             id,
             payload_crc: self.crc,
         };
-        let mut head = Vec::with_capacity(HEADER_BYTES + self.fixed.len());
-        head.extend_from_slice(&header.encode());
-        head.extend_from_slice(&self.fixed);
+        let mut head = self.head;
+        head[..HEADER_BYTES].copy_from_slice(&header.encode());
         Encoded {
             head: head.into(),
             data: self.data,

@@ -119,10 +119,10 @@ impl Kind {
     /// Least and most bytes of payload, and the flags accepted.
     fn limits(self) -> (usize, usize, u8) {
         let (_, least, most, flags) = KINDS
-            .into_iter()
+            .iter()
             .find(|(kind, ..)| *kind == self)
             .expect("the table has every kind");
-        (least, most, flags)
+        (*least, *most, *flags)
     }
 
     /// A payload must have this many bytes.

@@ -7,6 +7,7 @@ use super::{
     identity::{self, Tls},
     links::Shared,
     peer::Peer,
+    traffic::BATCH,
 };
 use bytes::BytesMut;
 use link_proto::{Session, reconnect::Reconnect};
@@ -62,7 +63,9 @@ async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, L
     let stream = BufReader::with_capacity(RECEIVED, stream);
     let connector = TlsConnector::from(shared.tls.client.clone());
     let stream = connector.connect(Tls::name(), stream).await;
-    let mut stream = TlsStream::from(stream.map_err(LinkEnd::Tls)?);
+    let mut stream = stream.map_err(LinkEnd::Tls)?;
+    stream.get_mut().1.set_buffer_limit(Some(BATCH));
+    let mut stream = TlsStream::from(stream);
     let id = identity::identity(
         stream
             .get_ref()

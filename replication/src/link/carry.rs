@@ -2,21 +2,23 @@
 
 use super::{
     errors::LinkEnd,
-    greeting::failed,
     links::Shared,
-    outgoing::Outgoing,
     peer::{Claim, Peer},
     service::{LinkService, Serving},
+    traffic::Traffic,
     wire::Wire,
 };
 use bytes::BytesMut;
-use link_proto::{Event, FailureCode, Farewell, Frame, Hello, Request, Response};
+use link_proto::{Event, FailureCode, Farewell, Hello, Request, Response};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    io::BufReader,
     net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
@@ -40,10 +42,6 @@ pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// The buffer under TLS.
 pub(super) const RECEIVED: usize = 64 << 10;
-/// What is taken from the queue at a time.
-const BATCH: usize = 256 << 10;
-/// What TLS hands over at a time.
-const RECORD: usize = 16 << 10;
 
 /// Carries requests and answers both ways until the connection ends; then waits until the answers being made are made.
 /// `admit`: the peer has called and is to be let in.
@@ -71,10 +69,10 @@ pub(super) async fn carry(shared: &Arc<Shared>, peer: &Arc<Peer>, connection: Co
     peer.went_up(&wire, &hello);
     shared.service.up(peer.id(), hello.boot);
     let lanes = Lanes::new(peer, wire.clone(), shared.service.clone());
-    let (read, write) = tokio::io::split(stream);
+    let traffic = Traffic::new(peer, &wire, &lanes, stream, received);
     let end = tokio::select! {
-        end = receive(peer, &wire, &lanes, read, received) => end,
-        end = send(peer, &wire, write) => end,
+        biased;
+        end = traffic.run() => end,
         ended = wire.keep_time() => ended.into(),
         () = wire.replaced.cancelled() => LinkEnd::Replaced,
         () = leave(shared, peer, &wire) => LinkEnd::LeaveTimeout,
@@ -99,78 +97,28 @@ async fn leave(shared: &Shared, peer: &Peer, wire: &Wire) {
     sleep(shared.config.timing.leaving).await;
 }
 
-async fn receive(
-    peer: &Peer,
-    wire: &Arc<Wire>,
-    lanes: &Lanes,
-    mut read: ReadHalf<Stream>,
-    mut received: BytesMut,
-) -> LinkEnd {
-    loop {
-        let missing = loop {
-            match Frame::take(&mut received) {
-                Err(error) => return error.into(),
-                Ok(Err(missing)) => break missing,
-                Ok(Ok(frame)) => match wire.receive(frame) {
-                    Err(ended) => return ended.into(),
-                    Ok(event) => lanes.take(event),
-                },
-            }
-        };
-        received.reserve(missing.max(RECORD));
-        match read.read_buf(&mut received).await {
-            Ok(0) => return wire.finished().map_or(LinkEnd::Cut, LinkEnd::Left),
-            Ok(count) => {
-                let now = wire.heard();
-                peer.received.add(count, now);
-            }
-            Err(error) => return wire.finished().map_or(failed(error), LinkEnd::Left),
-        }
-    }
-}
-
-/// Sends whatever has gathered in the queue as one run, while more gathers.
-async fn send(peer: &Peer, wire: &Wire, mut write: WriteHalf<Stream>) -> LinkEnd {
-    loop {
-        let mut frames = Outgoing::from(wire.take_output(BATCH));
-        let count = frames.len();
-        if count == 0 {
-            if let Some(farewell) = wire.finished() {
-                // The other side has all it waits for; whether it hears the end of TLS too changes nothing.
-                let _ = write.shutdown().await;
-                return LinkEnd::Left(farewell);
-            }
-            wire.output().await;
-            continue;
-        }
-        let written = async {
-            write.write_all_buf(&mut frames).await?;
-            write.flush().await
-        };
-        if let Err(error) = written.await {
-            return failed(error);
-        }
-        peer.sent.add(count, wire.now());
-    }
-}
-
 /// Requests of the peer on their way to the service, and answers on their way back.
-struct Lanes {
+pub(super) struct Lanes {
     peer: link_proto::SystemId,
     wire: Arc<Wire>,
     service: Arc<dyn LinkService>,
     tasks: TaskTracker,
     ordered: mpsc::UnboundedSender<(Debt, Serving)>,
+    /// Ordered requests that are not answered.
+    ordered_ahead: Arc<AtomicUsize>,
 }
 
 impl Lanes {
     fn new(peer: &Peer, wire: Arc<Wire>, service: Arc<dyn LinkService>) -> Self {
         // Bounded by the session, which takes no more requests than were said.
         let (ordered, mut queue) = mpsc::unbounded_channel::<(Debt, Serving)>();
+        let ordered_ahead = Arc::new(AtomicUsize::new(0));
+        let ahead = Arc::clone(&ordered_ahead);
         let tasks = TaskTracker::new();
         tasks.spawn(async move {
             while let Some((debt, serving)) = queue.recv().await {
                 debt.pay(&serving.await);
+                ahead.fetch_sub(1, Ordering::Release);
             }
         });
         Self {
@@ -179,10 +127,12 @@ impl Lanes {
             service,
             tasks,
             ordered,
+            ordered_ahead,
         }
     }
 
-    fn take(&self, event: Option<Event<super::wire::Asker>>) {
+    /// Does what a frame that came asks for.
+    pub(super) fn take(&self, event: Option<Event<super::wire::Asker>>) {
         match event {
             Some(Event::Request { id, request }) => self.serve(id, request),
             Some(Event::Answer { tag, response }) => {
@@ -199,23 +149,29 @@ impl Lanes {
     }
 
     fn serve(&self, id: u64, request: Request) {
+        let (ordered, is_write) = (request.ordered(), matches!(request, Request::Write { .. }));
+        // Most writes are done where they stand; so the answers of all that have come leave together. An ordered one has its turn when
+        // those before it are answered.
+        let at_once = is_write && !(ordered && self.ordered_ahead.load(Ordering::Acquire) > 0);
+        if at_once && let Some(response) = self.service.write_at_once(&self.peer, &request) {
+            return self.wire.answer(id, &response);
+        }
         let debt = Debt {
             wire: self.wire.clone(),
             id,
             paid: false,
         };
-        let (ordered, is_write) = (request.ordered(), matches!(request, Request::Write { .. }));
         let mut serving = self.service.serve(&self.peer, request);
-        if ordered {
-            // Its receiver lives until this is dropped.
-            let _ = self.ordered.send((debt, serving));
-            return;
-        }
-        // Most writes are done where they stand; so the answers of all that have come leave together.
-        if is_write
+        if at_once
             && let Poll::Ready(response) = serving.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         {
             return debt.pay(&response);
+        }
+        if ordered {
+            self.ordered_ahead.fetch_add(1, Ordering::Relaxed);
+            // Its receiver lives until this is dropped.
+            let _ = self.ordered.send((debt, serving));
+            return;
         }
         self.tasks.spawn(async move { debt.pay(&serving.await) });
     }

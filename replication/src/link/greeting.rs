@@ -24,7 +24,7 @@ where
     say(stream, wire).await.map_err(failed)?;
     let missing = loop {
         let missing = match Frame::take(received)? {
-            Ok(frame) => break wire.receive(frame),
+            Ok(frame) => break wire.receive(frame, wire.now()),
             Err(missing) => missing,
         };
         received.reserve(missing);

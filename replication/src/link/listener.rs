@@ -6,6 +6,7 @@ use super::{
     greeting, identity,
     links::Shared,
     peer::Peer,
+    traffic::BATCH,
 };
 use bytes::BytesMut;
 use link_proto::{RefusalCause, Session};
@@ -62,7 +63,9 @@ async fn answer(shared: &Arc<Shared>, stream: TcpStream) -> Result<(Arc<Peer>, C
     let stream = BufReader::with_capacity(RECEIVED, stream);
     let acceptor = TlsAcceptor::from(shared.tls.server.clone());
     let stream = acceptor.accept(stream).await;
-    let mut stream = TlsStream::from(stream.map_err(LinkEnd::Tls)?);
+    let mut stream = stream.map_err(LinkEnd::Tls)?;
+    stream.get_mut().1.set_buffer_limit(Some(BATCH));
+    let mut stream = TlsStream::from(stream);
     let id = identity::identity(
         stream
             .get_ref()

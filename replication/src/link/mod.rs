@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the whole | [`links`], [`config`], `listener` |
 //! | one peer | [`peer`], [`status`] |
-//! | one connection | `calling`, `greeting`, `wire`, `carry`, `outgoing` |
+//! | one connection | `calling`, `greeting`, `wire`, `carry`, `traffic`, `outgoing` |
 //! | who it is | [`identity`] |
 //! | what is served | [`service`] |
 //! | what goes wrong | [`errors`] |
@@ -29,6 +29,7 @@ pub mod service;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod wire;
 
 pub use config::{LinkConfig, PeerConfig, Timing};

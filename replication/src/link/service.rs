@@ -15,6 +15,12 @@ pub trait LinkService: Send + Sync + 'static {
     /// handed to a task, and asked after.
     fn serve(&self, peer: &SystemId, request: Request) -> Serving;
 
+    /// Carries out a write that has nothing in its way, and answers it. `None`: nothing was done; [`LinkService::serve`] is called. Called only
+    /// when every ordered request before an ordered one is answered.
+    fn write_at_once(&self, _peer: &SystemId, _request: &Request) -> Option<Response> {
+        None
+    }
+
     /// The peer is connected: called before any of its requests. Requests to it can be made from now on.
     fn up(&self, peer: &SystemId, boot: u128);
 

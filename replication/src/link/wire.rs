@@ -8,9 +8,10 @@ use link_proto::{
 };
 use std::{
     sync::{Mutex, OnceLock},
+    task::Waker,
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Whom an answer is for.
@@ -21,13 +22,19 @@ pub(super) type Asker = oneshot::Sender<Result<Response, LinkError>>;
 pub(super) struct Wire {
     pub(super) id: ConnectionId,
     origin: Instant,
-    session: Mutex<Session<Asker>>,
-    /// There is something to send.
-    output: Notify,
+    queue: Mutex<Queue>,
     /// Why the connection ends in order, once one side has said so.
     farewell: OnceLock<Farewell>,
     /// A newer connection takes its place.
     pub(super) replaced: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Queue {
+    session: Session<Asker>,
+    /// The connection's task, while it sleeps: to be woken once there may be something to send. Who works on the connection looks at the
+    /// queue before it sleeps, and is not woken meanwhile.
+    sleeper: Option<Waker>,
 }
 
 impl Wire {
@@ -35,8 +42,10 @@ impl Wire {
         Self {
             id,
             origin,
-            session: Mutex::new(session),
-            output: Notify::new(),
+            queue: Mutex::new(Queue {
+                session,
+                sleeper: None,
+            }),
             farewell: OnceLock::new(),
             replaced: CancellationToken::new(),
         }
@@ -47,19 +56,32 @@ impl Wire {
         self.origin.elapsed()
     }
 
+    /// Does something that may give the connection's task something to send.
+    fn change<R>(&self, change: impl FnOnce(&mut Session<Asker>) -> R) -> R {
+        let mut queue = lock(&self.queue);
+        let result = change(&mut queue.session);
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        result
+    }
+
+    /// The connection's task is awake.
+    pub(super) fn awake(&self) {
+        lock(&self.queue).sleeper = None;
+    }
+
     /// Queues a request, or answers at once that it was not sent.
     pub(super) fn ask(&self, request: Sealed, asker: Asker) {
-        let taken = lock(&self.session).request(request, asker);
-        match taken {
-            Ok(()) => self.output.notify_one(),
-            Err((why, asker)) => {
-                let why = match why {
-                    NotTaken::Down => LinkError::Down,
-                    NotTaken::QueueFull => LinkError::QueueFull,
-                };
-                // Nobody listens any more: nobody is to be told.
-                let _ = asker.send(Err(why));
-            }
+        if let Err((why, asker)) = self.change(|session| session.request(request, asker)) {
+            let why = match why {
+                NotTaken::Down => LinkError::Down,
+                NotTaken::QueueFull => LinkError::QueueFull,
+            };
+            // Nobody listens any more: nobody is to be told.
+            let _ = asker.send(Err(why));
         }
     }
 
@@ -67,86 +89,76 @@ impl Wire {
     pub(super) fn answer(&self, id: u64, response: &Response) {
         let sealed = Sealed::response(response)
             .unwrap_or_else(|error| Sealed::failed(FailureCode::Internal, &error.to_string()));
-        lock(&self.session).answer(id, sealed);
-        self.output.notify_one();
+        self.change(|session| session.answer(id, sealed));
     }
 
-    /// A frame came.
-    pub(super) fn receive(&self, frame: Frame) -> Result<Option<Event<Asker>>, Ended> {
-        let event = lock(&self.session).receive(frame, self.now());
+    /// A frame came. What there is to send because of it (it may have made room for waiting requests, or wants a Pong), is for the
+    /// connection's own task, whose call this is.
+    pub(super) fn receive(&self, frame: Frame, now: Duration) -> Result<Option<Event<Asker>>, Ended> {
+        let event = lock(&self.queue).session.receive(frame, now);
         if let Ok(Some(Event::Leaving { farewell, .. })) = &event {
             self.farewell.get_or_init(|| *farewell);
         }
-        // It may have made room for waiting requests, or wants a Pong.
-        self.output.notify_one();
         event
     }
 
-    /// Bytes came; gives the time.
-    pub(super) fn heard(&self) -> Duration {
-        let now = self.now();
-        lock(&self.session).heard(now);
-        now
+    /// Bytes came, be they a whole frame or not.
+    pub(super) fn heard(&self, now: Duration) {
+        lock(&self.queue).session.heard(now);
     }
 
     /// Lets the caller in.
     pub(super) fn admit(&self) {
-        lock(&self.session).admit(self.now());
+        lock(&self.queue).session.admit(self.now());
     }
 
     /// Sends the caller away.
     pub(super) fn refuse(&self, cause: RefusalCause) -> Ended {
-        lock(&self.session).refuse(cause)
+        lock(&self.queue).session.refuse(cause)
     }
 
     /// Frames for the wire, about so many bytes at most.
     pub(super) fn take_output(&self, bytes: usize) -> Vec<Encoded> {
-        let mut session = lock(&self.session);
-        let (mut frames, mut taken) = (Vec::new(), 0);
-        while taken < bytes
-            && let Some(frame) = session.next_output()
-        {
-            taken += frame.len();
-            frames.push(frame);
-        }
-        frames
+        lock(&self.queue).take_output(bytes)
     }
 
-    /// Until there may be something to send.
-    pub(super) async fn output(&self) {
-        self.output.notified().await;
+    /// Likewise for the connection's task, which is woken when there is something, if there is nothing now.
+    pub(super) fn output_or_wake(&self, bytes: usize, task: &Waker) -> Vec<Encoded> {
+        let mut queue = lock(&self.queue);
+        let frames = queue.take_output(bytes);
+        if frames.is_empty() {
+            queue.sleeper = Some(task.clone());
+        }
+        frames
     }
 
     /// Keeps the session's time until it ends for it.
     pub(super) async fn keep_time(&self) -> Ended {
         loop {
-            let wake = lock(&self.session).wakes_at();
+            let wake = lock(&self.queue).session.wakes_at();
             let Some(wake) = wake else {
                 // Whoever ended it says so.
                 return std::future::pending().await;
             };
             // Deadlines only ever move away, so that it is enough to look again then.
             tokio::time::sleep_until((self.origin + wake).into()).await;
-            if let Err(ended) = lock(&self.session).tick(self.now()) {
+            if let Err(ended) = self.change(|session| session.tick(self.now())) {
                 return ended;
             }
-            self.output.notify_one();
         }
     }
 
     /// Leaves in order.
     pub(super) fn leave(&self, farewell: Farewell) {
         self.farewell.get_or_init(|| farewell);
-        let unsent = lock(&self.session).leave(farewell);
-        for asker in unsent {
+        for asker in self.change(|session| session.leave(farewell)) {
             let _ = asker.send(Err(LinkError::Down));
         }
-        self.output.notify_one();
     }
 
     /// It is over: every request under way fails.
     pub(super) fn abandon(&self) {
-        let askers = lock(&self.session).abandon();
+        let askers = lock(&self.queue).session.abandon();
         for asker in askers {
             let _ = asker.send(Err(LinkError::Lost));
         }
@@ -154,19 +166,32 @@ impl Wire {
 
     /// Both sides have left and all is answered: why.
     pub(super) fn finished(&self) -> Option<Farewell> {
-        let finished = lock(&self.session).finished();
+        let finished = lock(&self.queue).session.finished();
         self.farewell.get().copied().filter(|_| finished)
     }
 
     /// Requests can be made.
     pub(super) fn is_open(&self) -> bool {
-        lock(&self.session).is_open()
+        lock(&self.queue).session.is_open()
     }
 
     /// Requests not answered, their bytes, and the last round trip.
     pub(super) fn load(&self) -> (usize, u64, Option<Duration>) {
-        let session = lock(&self.session);
-        let (requests, bytes) = session.outstanding();
-        (requests, bytes, session.rtt())
+        let queue = lock(&self.queue);
+        let (requests, bytes) = queue.session.outstanding();
+        (requests, bytes, queue.session.rtt())
+    }
+}
+
+impl Queue {
+    fn take_output(&mut self, bytes: usize) -> Vec<Encoded> {
+        let (mut frames, mut taken) = (Vec::new(), 0);
+        while taken < bytes
+            && let Some(frame) = self.session.next_output()
+        {
+            taken += frame.len();
+            frames.push(frame);
+        }
+        frames
     }
 }

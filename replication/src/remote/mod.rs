@@ -146,6 +146,14 @@ impl Remote {
             .cloned()
     }
 
+    /// The volume here that follows this system in this pair and epoch.
+    fn follower(&self, peer: &SystemId, (pair, epoch, volume): (u128, u64, u32)) -> Option<VolumeNumber> {
+        let registry = lock(&self.registry);
+        let mut following = registry.pairs.iter().filter(|known| !known.leads);
+        let known = following.find(|known| known.local.0 == volume && known.wire_id() == pair)?;
+        (known.peer == *peer && known.epoch == epoch).then_some(known.local)
+    }
+
     /// A foreign volume as people know it.
     pub(crate) fn name(&self, foreign: VolumeId) -> Option<String> {
         self.pair_of(foreign)

@@ -56,6 +56,26 @@ impl Array {
         })
     }
 
+    /// A write of a peer that has nothing in its way, to be called in the order of arrival. `None`: nothing was done, and [`Array::serve`] is
+    /// to be asked.
+    pub fn serve_at_once(&self, peer: &SystemId, request: &Request) -> Option<Response> {
+        let Request::Write {
+            pair,
+            epoch,
+            volume,
+            offset,
+            data,
+            ..
+        } = request
+        else {
+            return None;
+        };
+        let volume = self.remote.follower(peer, (*pair, *epoch, *volume))?;
+        let volume = self.volume(volume)?;
+        let end = offset.checked_add(data.len() as u64)?;
+        (end <= volume.bytes() && volume.try_write_by_link(*offset, data)).then_some(Response::Done)
+    }
+
     fn describe(&self, name: &VolumeName, boot: u128) -> Result<Response, Refused> {
         let found = match name {
             VolumeName::Number(number) => self.volume(VolumeNumber(*number)),

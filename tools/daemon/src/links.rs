@@ -5,7 +5,7 @@ use std::sync::Arc;
 use replication::{
     Array,
     events::{ArrayEvent, Level},
-    link::{LinkService, LinkStartError, Links, Request, service::Serving},
+    link::{LinkService, LinkStartError, Links, Request, Response, service::Serving},
     remote::{NoPath, PathFuture, Paths},
 };
 use target_core::scsi_model::control::SystemId;
@@ -43,6 +43,10 @@ struct ForPeers {
 impl LinkService for ForPeers {
     fn serve(&self, peer: &SystemId, request: Request) -> Serving {
         self.array.serve(peer, self.boot, request)
+    }
+
+    fn write_at_once(&self, peer: &SystemId, request: &Request) -> Option<Response> {
+        self.array.serve_at_once(peer, request)
     }
 
     fn up(&self, peer: &SystemId, _: u128) {
