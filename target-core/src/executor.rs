@@ -152,6 +152,35 @@ pub(crate) fn write_at_once(seen: &MappedUnit, cdb: &[u8], data: &Bytes) -> Writ
     }
 }
 
+/// Begins a plain WRITE of which is known that it waits, planned as one that is done at once. `None`: nothing happened.
+pub(crate) fn write_waiting(seen: &MappedUnit, command: &ScsiCommand) -> Option<Execution> {
+    let inside = seen.itl().tasks.enter_owned()?;
+    let (plan, _) = plan_inline(seen, &command.cdb, command.data_out.len())?;
+    let data_out_length = plan.data_out_length;
+    let Action::Write { offset, length, fua } = plan.action else {
+        return None;
+    };
+    if length == 0 {
+        return None;
+    }
+    let data = command.data_out.slice(..length as usize);
+    let (unit, identity) = (seen.unit.clone(), seen.unit.identity());
+    let (limit, writing) = (
+        command.data_in_limit,
+        unit.volume().clone().write(offset, data, fua),
+    );
+    Some(Execution::Later(Box::pin(async move {
+        let _inside = inside;
+        match writing.await {
+            Ok(()) => ScsiResponse {
+                data_out_length,
+                ..ScsiResponse::default()
+            },
+            Err(error) => respond(failure(&unit, &identity, &error), data_out_length, limit),
+        }
+    })))
+}
+
 /// The plan of a plain READ or WRITE of a calm nexus that is inside its gate, and the block size.
 fn plan_inline(seen: &MappedUnit, cdb: &[u8], data_out_length: usize) -> Option<(Plan, u32)> {
     if !seen.itl().is_calm() {
@@ -376,17 +405,7 @@ impl Task {
                     ..response
                 };
             }
-            Err(error) => {
-                if !matches!(
-                    error,
-                    IoError::Miscompare { .. } | IoError::NotReady | IoError::MirrorAway
-                ) && let Some(left_out) = self.unit.failures.admit(Instant::now())
-                {
-                    tracing::warn!(volume = self.identity.number.0, %error, left_out = left_out.noted(), "a command failed");
-                }
-                self.unit
-                    .check_condition(&sense_of(&error, self.identity.block_size))
-            }
+            Err(error) => failure(&self.unit, &self.identity, &error),
         };
         respond(answer, expected, self.data_in_limit)
     }
@@ -394,6 +413,18 @@ impl Task {
     fn volume(&self) -> Arc<dyn Volume> {
         self.unit.volume().clone()
     }
+}
+
+/// The answer to a command that an error has ended, which is logged if it is a fault.
+fn failure(unit: &LogicalUnit, identity: &UnitIdentity, error: &IoError) -> Answer {
+    if !matches!(
+        error,
+        IoError::Miscompare { .. } | IoError::NotReady | IoError::MirrorAway
+    ) && let Some(left_out) = unit.failures.admit(Instant::now())
+    {
+        tracing::warn!(volume = identity.number.0, %error, left_out = left_out.noted(), "a command failed");
+    }
+    unit.check_condition(&sense_of(error, identity.block_size))
 }
 
 fn report_timestamp(allocation_length: u32) -> Outcome {

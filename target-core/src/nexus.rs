@@ -100,7 +100,10 @@ impl Nexus {
             return self.execute(command);
         };
         seen.itl().commands.count(&command.cdb);
-        executor::execute(self, &luns, seen, command)
+        match executor::write_waiting(seen, &command) {
+            Some(execution) => execution,
+            None => executor::execute(self, &luns, seen, command),
+        }
     }
 
     /// Does a READ whose data is at hand, straight to where it is sent from. Unless it is done nothing has happened.

@@ -57,7 +57,7 @@ pub(crate) struct FarVolume {
     paths: Arc<dyn Paths>,
     /// Bytes written and not answered, async only.
     on_the_way: AtomicU64,
-    /// Async writes: how many were sent, and who hears of their ends.
+    /// Requests of async writes: how many were sent, and who hears of their ends.
     sent: Mutex<Sent>,
     /// How many of them have ended.
     arrived: watch::Sender<u64>,
@@ -68,15 +68,15 @@ pub(crate) struct FarVolume {
     gap: AtomicBool,
 }
 
-/// Async writes, in the order in which they went out.
+/// Requests of async writes, in the order in which they went out.
 #[derive(Default)]
 struct Sent {
     count: u64,
     ends: Option<mpsc::UnboundedSender<OnTheWay>>,
 }
 
-/// One of them: where, what it counts, and its answers.
-type OnTheWay = (u64, u64, Vec<PathFuture>);
+/// One request of them: where, what it counts, and its answer.
+type OnTheWay = (u64, u64, PathFuture);
 
 impl FarVolume {
     pub(crate) fn new(pair: &RemotePair, array: Weak<Array>, paths: Arc<dyn Paths>) -> Arc<Self> {
@@ -163,9 +163,9 @@ impl FarVolume {
         self.queue(offset, length as u64, self.writes(offset, data))
     }
 
-    fn writes(&self, offset: u64, data: &Bytes) -> Vec<Request> {
+    fn writes(&self, offset: u64, data: &Bytes) -> impl Iterator<Item = Request> {
         let (pair, epoch, volume, ordered) = (self.pair, self.epoch(), self.number, self.is_async());
-        let requests = pieces(offset, data.len() as u64).map(|(at, length)| {
+        pieces(offset, data.len() as u64).map(move |(at, length)| {
             let start = (at - offset) as usize;
             Request::Write {
                 pair,
@@ -175,8 +175,7 @@ impl FarVolume {
                 ordered,
                 data: data.slice(start..start + length as usize),
             }
-        });
-        requests.collect()
+        })
     }
 
     pub(crate) fn zero(self: &Arc<Self>, offset: u64, length: u64, unmap: bool) -> IoFuture<()> {
@@ -190,9 +189,9 @@ impl FarVolume {
             ordered: self.is_async(),
         };
         if self.is_async() {
-            return Box::pin(std::future::ready(self.queue(offset, 512, vec![request])));
+            return Box::pin(std::future::ready(self.queue(offset, 512, [request])));
         }
-        self.send(offset, vec![request])
+        self.send(offset, [request])
     }
 
     pub(crate) fn flush(self: &Arc<Self>) -> IoFuture<()> {
@@ -277,16 +276,29 @@ impl FarVolume {
     }
 
     /// In sync mode: sends writes, now and in this order; the future is their end.
-    fn send(self: &Arc<Self>, offset: u64, requests: Vec<Request>) -> IoFuture<()> {
-        let ask = |request| self.paths.request(&self.peer, request);
-        let answers: Vec<_> = requests.into_iter().map(ask).collect();
+    fn send(self: &Arc<Self>, offset: u64, requests: impl IntoIterator<Item = Request>) -> IoFuture<()> {
+        let mut answers = requests
+            .into_iter()
+            .map(|request| self.paths.request(&self.peer, request));
+        let first = answers.next();
+        // Mostly there is one.
+        let others: Vec<_> = answers.collect();
         let far = Arc::clone(self);
-        Box::pin(async move { far.end(offset, answers).await })
+        Box::pin(async move {
+            for answer in first.into_iter().chain(others) {
+                far.end(offset, answer).await?;
+            }
+            Ok(())
+        })
     }
 
     /// In async mode: they are on their way when this returns, in this order.
-    fn queue(self: &Arc<Self>, offset: u64, cost: u64, requests: Vec<Request>) -> Result<(), IoError> {
-        let ask = |request| self.paths.request(&self.peer, request);
+    fn queue(
+        self: &Arc<Self>,
+        offset: u64,
+        cost: u64,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<(), IoError> {
         let refused = |reason| Err(IoError::Write { offset, reason });
         let Some(array) = self.array.upgrade() else {
             return refused("the array is shutting down".to_owned());
@@ -301,16 +313,20 @@ impl FarVolume {
             return refused(reason);
         }
         self.on_the_way.fetch_add(cost, Ordering::AcqRel);
-        let mut sent = lock(&self.sent);
-        let answers = requests.into_iter().map(ask).collect();
-        sent.count += 1;
-        let ends = sent.ends.get_or_insert_with(|| {
+        let Sent { count, ends } = &mut *lock(&self.sent);
+        let ends = ends.get_or_insert_with(|| {
             let (ends, arriving) = mpsc::unbounded_channel();
             array.runtime.spawn(take_ends(Arc::downgrade(self), arriving));
             ends
         });
-        // Its receiver lives as long as this volume.
-        let _ = ends.send((offset, cost, answers));
+        let mut requests = requests.into_iter().peekable();
+        while let Some(request) = requests.next() {
+            *count += 1;
+            // They arrive in this order.
+            let cost = if requests.peek().is_none() { cost } else { 0 };
+            // Its receiver lives as long as this volume.
+            let _ = ends.send((offset, cost, self.paths.request(&self.peer, request)));
+        }
         Ok(())
     }
 
@@ -332,16 +348,13 @@ impl FarVolume {
         });
     }
 
-    async fn end(&self, offset: u64, answers: Vec<PathFuture>) -> Result<(), IoError> {
+    async fn end(&self, offset: u64, answer: PathFuture) -> Result<(), IoError> {
         let failed = |reason| IoError::Write { offset, reason };
-        for answer in answers {
-            match answer.await {
-                Ok(Response::Done) => {}
-                Ok(other) => return Err(failed(self.told(&other))),
-                Err(error) => return Err(failed(self.link_lost(&error))),
-            }
+        match answer.await {
+            Ok(Response::Done) => Ok(()),
+            Ok(other) => Err(failed(self.told(&other))),
+            Err(error) => Err(failed(self.link_lost(&error))),
         }
-        Ok(())
     }
 
     /// Until what is on its way now has arrived.
@@ -400,9 +413,9 @@ impl FarVolume {
 
 /// Takes the ends of async writes, one after another, while the volume is there.
 async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<OnTheWay>) {
-    while let Some((offset, cost, answers)) = arriving.recv().await {
+    while let Some((offset, cost, answer)) = arriving.recv().await {
         let Some(far) = far.upgrade() else { return };
-        if let Err(error) = far.end(offset, answers).await {
+        if let Err(error) = far.end(offset, answer).await {
             *lock(&far.lost) = Some(error.to_string());
             // The host has its answer: what the far side does not have is known only as "since the last flush".
             if let Some(array) = far.array.upgrade() {
