@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use iscsi_proto::{
     data_flow::TransferLimits,
     login::{LoginOutcome, Membership},
@@ -160,6 +161,7 @@ async fn lead(
         handle,
         tasks: Tasks::default(),
         waiting: Waiting::default(),
+        copies: BytesMut::new(),
         early: BTreeMap::new(),
         postponed: Vec::new(),
         next_transfer_tag: 1,

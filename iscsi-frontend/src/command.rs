@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Waker, time::Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use iscsi_proto::{
     bhs::{self, AdditionalHeaders, DataIn, FINAL, Header, RESERVED_TAG, ScsiResponse as ResponsePdu},
     data_flow::{DataInFlow, DataInSegment, Residual, WriteFlow},
@@ -45,6 +45,9 @@ const PINNED_BUFFERS: usize = 8;
 
 /// Immediate data up to this length counts as short.
 const SHORT_DATA: usize = 16 * 1024;
+
+/// What copies of short data lie in, one behind the other.
+const COPIES: usize = 2 * SHORT_DATA;
 
 impl Session {
     /// A SCSI Command that is next in order.
@@ -137,7 +140,7 @@ impl Session {
         if flow.is_complete() {
             let pinned = self.tasks.executing() >= PINNED_BUFFERS && immediate.len() <= SHORT_DATA;
             let data = if pinned {
-                Bytes::copy_from_slice(&immediate)
+                self.copied(&immediate)
             } else {
                 immediate
             };
@@ -154,6 +157,15 @@ impl Session {
             immediate,
             buffer: None,
         });
+    }
+
+    /// Behind the copies made before: several have one piece of memory, which is free again when all their commands have ended.
+    fn copied(&mut self, data: &[u8]) -> Bytes {
+        if self.copies.capacity() < data.len() {
+            self.copies = BytesMut::with_capacity(COPIES);
+        }
+        self.copies.extend_from_slice(data);
+        self.copies.split().freeze()
     }
 
     /// Executes a command whose data is complete. `waits`: it is a plain READ or WRITE, known not to end at once.

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use iscsi_proto::{
     bhs::TaskManagementRequest, data_flow::TransferLimits, negotiation::SessionParameters,
     session::CommandWindow,
@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) tasks: Tasks,
     /// Those of them that wait without a task of their own.
     pub(crate) waiting: Waiting,
+    /// Room for copies of their data.
+    pub(crate) copies: BytesMut,
     /// Commands that came before their turn, by CmdSN.
     pub(crate) early: BTreeMap<u32, Early>,
     pub(crate) next_transfer_tag: u32,
@@ -256,6 +258,9 @@ impl Session {
     fn time_passed(&mut self) -> Duration {
         let now = self.origin.elapsed();
         let mut next = now + LOOK;
+        if !self.tasks.any_executing() {
+            self.copies = BytesMut::new();
+        }
         for at in 0..self.links.len() {
             self.links[at].give_back(now);
             if let Some(deadline) = self.drop_if_overdue(at, now) {

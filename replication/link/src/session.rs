@@ -298,6 +298,11 @@ impl<T> Session<T> {
         self.output.push_back(response.frame(self.version, id));
     }
 
+    /// Frames for the wire.
+    pub fn queued(&self) -> usize {
+        self.urgent.len() + self.output.len()
+    }
+
     /// The next frame for the wire.
     pub fn next_output(&mut self) -> Option<Encoded> {
         self.urgent.pop_front().or_else(|| self.output.pop_front())

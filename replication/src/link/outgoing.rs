@@ -21,11 +21,10 @@ impl Outgoing {
 impl From<Vec<Encoded>> for Outgoing {
     fn from(frames: Vec<Encoded>) -> Self {
         let left = frames.iter().map(Encoded::len).sum();
-        let parts = frames.into_iter().flat_map(|frame| [frame.head, frame.data]);
-        Self {
-            parts: parts.filter(|part| !part.is_empty()).collect(),
-            left,
-        }
+        let mut parts = VecDeque::with_capacity(2 * frames.len());
+        let all = frames.into_iter().flat_map(|frame| [frame.head, frame.data]);
+        parts.extend(all.filter(|part| !part.is_empty()));
+        Self { parts, left }
     }
 }
 

@@ -185,7 +185,7 @@ impl Wire {
 
 impl Queue {
     fn take_output(&mut self, bytes: usize) -> Vec<Encoded> {
-        let (mut frames, mut taken) = (Vec::new(), 0);
+        let (mut frames, mut taken) = (Vec::with_capacity(self.session.queued()), 0);
         while taken < bytes
             && let Some(frame) = self.session.next_output()
         {

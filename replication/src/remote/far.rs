@@ -19,7 +19,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use link_proto::{
     FailureCode, Request, Response,
     header::{DIGEST_BYTES, MAX_DATA},
@@ -41,7 +41,7 @@ use crate::{
 
 /// Bytes of one async pair that may be on their way.
 const ON_THE_WAY: u64 = 64 << 20;
-/// Async writes this long are copied.
+/// Async writes this long are copied, into pieces of memory of this length.
 const SHORT: usize = 64 << 10;
 
 /// See the module's page.
@@ -57,6 +57,8 @@ pub(crate) struct FarVolume {
     paths: Arc<dyn Paths>,
     /// Bytes written and not answered, async only.
     on_the_way: AtomicU64,
+    /// Room for copies of async writes.
+    copies: Mutex<BytesMut>,
     /// Requests of async writes: how many were sent, and who hears of their ends.
     sent: Mutex<Sent>,
     /// How many of them have ended.
@@ -91,6 +93,7 @@ impl FarVolume {
             array,
             paths,
             on_the_way: AtomicU64::new(0),
+            copies: Mutex::default(),
             sent: Mutex::default(),
             arrived: watch::Sender::new(0),
             lost: Mutex::new(None),
@@ -155,12 +158,18 @@ impl FarVolume {
     pub(crate) fn queue_write(self: &Arc<Self>, offset: u64, data: &Bytes) -> Result<(), IoError> {
         let length = data.len();
         // It would keep the whole buffer that it came in for as long as the link is long.
-        let data = if length <= SHORT {
-            &Bytes::copy_from_slice(data)
-        } else {
-            data
-        };
+        let data = if length <= SHORT { &self.copied(data) } else { data };
         self.queue(offset, length as u64, self.writes(offset, data))
+    }
+
+    /// Behind the copies made before, in memory that is free again when all of them have left: they do so in this order.
+    fn copied(&self, data: &[u8]) -> Bytes {
+        let mut copies = lock(&self.copies);
+        if copies.capacity() < data.len() {
+            *copies = BytesMut::with_capacity(SHORT);
+        }
+        copies.extend_from_slice(data);
+        copies.split().freeze()
     }
 
     fn writes(&self, offset: u64, data: &Bytes) -> impl Iterator<Item = Request> {
