@@ -106,6 +106,30 @@ async fn ordered_requests_are_carried_out_one_after_another_and_others_beside_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ordered_write_that_could_be_done_at_once_waits_for_those_before_it() {
+    let Pair { a, b, .. } = Pair::connected().await;
+    let peer = a.links.peer(&id("HF-B")).unwrap();
+    let held = peer.request(write(HELD, true, 1));
+    let behind: Vec<_> = (0..50)
+        .map(|n| peer.request(write(AT_ONCE + n, true, 100)))
+        .collect();
+    let beside = peer.request(write(AT_ONCE + 50, false, 1));
+    assert_eq!(timeout(LONG, beside).await.unwrap(), Ok(Response::Done));
+    assert_eq!(made(&b.recorder.seen()), [AT_ONCE + 50]);
+    b.recorder.let_go();
+    assert_eq!(timeout(LONG, held).await.unwrap(), Ok(Response::Done));
+    for answer in behind {
+        assert_eq!(timeout(LONG, answer).await.unwrap(), Ok(Response::Done));
+    }
+    // Nothing is ahead of these.
+    let last = peer.request(write(AT_ONCE + 51, true, 1));
+    assert_eq!(timeout(LONG, last).await.unwrap(), Ok(Response::Done));
+    let in_order = [AT_ONCE + 50, HELD].into_iter().chain(AT_ONCE..AT_ONCE + 50);
+    let seen = b.recorder.seen();
+    assert_eq!(made(&seen), in_order.chain([AT_ONCE + 51]).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_the_peer_takes_waits_and_is_all_done() {
     let Pair { a, b, .. } = Pair::connected().await;
     let peer = a.links.peer(&id("HF-B")).unwrap();
