@@ -12,6 +12,7 @@ use iscsi_proto::{
     session::CommandWindow,
 };
 use target_core::{
+    buffer::Buffer,
     scsi_model::{
         sense::{Sense, SenseFormat, SenseKey},
         sense_codes::{self, AdditionalSense},
@@ -87,7 +88,7 @@ impl Session {
         Ok(())
     }
 
-    fn facts(
+    pub(crate) fn facts(
         &self,
         link: LinkId,
         pdu: &Bytes,
@@ -166,6 +167,25 @@ impl Session {
         }
         self.copies.extend_from_slice(data);
         self.copies.split().freeze()
+    }
+
+    /// Begins a write whose immediate data is in its buffer, and not all of its data.
+    pub(crate) fn begin_write_in(
+        &mut self,
+        buffer: Buffer,
+        facts: CommandFacts,
+        immediate: usize,
+        is_final: bool,
+    ) {
+        match WriteFlow::begin(facts.expected, immediate as u32, is_final, &self.limits) {
+            Ok(flow) => self.collect(Collecting {
+                facts,
+                flow,
+                immediate: Bytes::new(),
+                buffer: Some(buffer),
+            }),
+            Err(why) => self.fail(facts, why),
+        }
     }
 
     /// Executes a command whose data is complete. `waits`: it is a plain READ or WRITE, known not to end at once.

@@ -24,8 +24,11 @@ impl Session {
     pub(crate) fn collect(&mut self, task: Collecting) {
         let tag = task.facts.tag;
         let urgent = task.flow.awaits_unsolicited();
+        let has_buffer = task.buffer.is_some();
         self.tasks.insert_collecting(task);
-        if urgent {
+        if has_buffer {
+            self.ask_for_data(tag);
+        } else if urgent {
             self.give_buffer(tag);
         } else {
             self.tasks.waiting.push_back(tag);

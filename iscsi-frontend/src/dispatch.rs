@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// One PDU, at the front of `pdu`.
-    fn pdu(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
+    pub(crate) fn pdu(&mut self, at: usize, pdu: &Bytes, frame: &Frame<'_>) {
         let opcode = frame.bhs.opcode();
         self.links[at].acknowledged(frame.bhs.exp_stat_sn());
         if opcode == opcode::DATA_OUT {
@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// Delivers the commands whose turn has come.
-    fn deliver_early(&mut self) {
+    pub(crate) fn deliver_early(&mut self) {
         while !self.early.is_empty() {
             let next = self.window.exp_cmd_sn();
             if self.window.receive(next, false) != Delivery::Now {

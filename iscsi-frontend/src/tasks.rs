@@ -91,6 +91,11 @@ impl Tasks {
         self.by_tag.contains_key(&tag)
     }
 
+    /// Is there none?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_tag.is_empty()
+    }
+
     /// The connection of the task with this tag.
     pub(crate) fn link_of(&self, tag: u32) -> Option<LinkId> {
         self.by_tag.get(&tag).map(|task| task.facts().link)
@@ -142,6 +147,7 @@ impl Tasks {
     pub(crate) fn insert_collecting(&mut self, task: Collecting) {
         self.count_in(&task.facts);
         self.long += usize::from(task.facts.expected >= LONG);
+        self.collected_bytes += task.buffer.as_ref().map_or(0, |buffer| buffer.len());
         self.by_tag
             .insert(task.facts.tag, Task::Collecting(Box::new(task)));
     }

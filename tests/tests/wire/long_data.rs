@@ -1,4 +1,5 @@
-//! Long Data-Out, which goes straight to its place, however it arrives (RFC 7143 11.7).
+//! Long data, which goes straight to its place, however it arrives: Data-Out, and what comes with a command that has more to
+//! follow (RFC 7143 11.3, 11.7).
 
 use holdfast_tests::{
     Daemon, commands,
@@ -145,6 +146,120 @@ fn its_task_may_end_before_it_is_whole() {
     wire.send(&wire.data_out(72, transfer, 0, 0, &data));
     assert!(wire.finish(72, &[]).is_good());
     assert!(wire.scsi(0, &commands::read(0, BLOCKS)).data == data);
+}
+
+/// Keys of a session whose commands bring a burst with them.
+const IMMEDIATE: &str = "InitialR2T=Yes ImmediateData=Yes FirstBurstLength=262144 MaxBurstLength=262144";
+
+/// A write of two bursts, the first of which comes with the command.
+fn half_immediate(wire: &mut Wire, tag: u32, data: &[u8]) -> Pdu {
+    let cdb = commands::write(0, data.to_vec(), false).cdb;
+    wire.command_pdu(0, tag, FINAL | WRITE, data.len() as u32, &cdb)
+        .with_data(&data[..BURST])
+}
+
+fn two_bursts(seed: u8) -> Vec<u8> {
+    [content(seed), content(seed ^ 0x55)].concat()
+}
+
+/// What comes with a command is written, with what is asked for then, in whatever pieces it comes.
+#[test]
+fn what_comes_with_a_command_may_come_in_any_pieces() {
+    let daemon = daemon();
+    for (case, kind) in ["None", "CRC32C"].into_iter().enumerate() {
+        let digests = kind == "CRC32C";
+        let mut wire = session(
+            &daemon,
+            &format!("{IMMEDIATE} HeaderDigest={kind} DataDigest={kind}"),
+        );
+        wire.set_digests(digests, digests);
+        wire.attentions(0);
+        for (round, piece) in [1 << 20, 40_000, 7_001, 300].into_iter().enumerate() {
+            let data = two_bursts((case * 4 + round) as u8);
+            let tag = 90 + round as u32;
+            let bytes = half_immediate(&mut wire, tag, &data).bytes(digests, digests);
+            for piece in bytes.chunks(piece) {
+                wire.send_bytes(piece);
+            }
+            assert!(wire.finish(tag, &data).is_good(), "pieces of {piece}");
+            let read = wire.scsi(0, &commands::read(0, 2 * BLOCKS));
+            assert!(read.data == data, "pieces of {piece}, digests {digests}");
+        }
+    }
+}
+
+/// RFC 7143 4.2.2.1: one that comes before its turn waits for it, and loses nothing.
+#[test]
+fn a_command_with_long_data_waits_for_its_turn() {
+    let daemon = daemon();
+    let mut wire = session(&daemon, IMMEDIATE);
+    wire.attentions(0);
+    let data = two_bursts(17);
+    let before = wire.command_pdu(0, 101, FINAL, 0, &[0; 6]);
+    let write = half_immediate(&mut wire, 102, &data);
+    wire.send(&write);
+    wire.assert_alive();
+    wire.send(&before);
+    assert!(wire.finish(101, &[]).is_good());
+    assert!(wire.finish(102, &data).is_good());
+    assert!(wire.scsi(0, &commands::read(0, 2 * BLOCKS)).data == data);
+}
+
+/// RFC 7143 7.8, 7.2.1: one that is damaged is rejected, and carried out when it is sent again.
+#[test]
+fn a_damaged_command_with_long_data_is_sent_again() {
+    let daemon = daemon_of_level("1");
+    let mut wire = session(
+        &daemon,
+        &format!("{IMMEDIATE} DataDigest=CRC32C ErrorRecoveryLevel=1"),
+    );
+    wire.set_digests(false, true);
+    wire.attentions(0);
+    let data = two_bursts(19);
+    let write = half_immediate(&mut wire, 103, &data);
+    let mut bytes = write.bytes(false, true);
+    bytes[48 + BURST / 2] ^= 1;
+    wire.send_bytes(&bytes);
+    let reject = wire.answer();
+    assert_eq!((reject.bhs.0[0], reject.bhs.0[2]), (0x3f, 0x02));
+    wire.exp_stat_sn = reject.get(24).wrapping_add(1);
+    wire.send(&write);
+    assert!(wire.finish(103, &data).is_good());
+    assert!(wire.scsi(0, &commands::read(0, 2 * BLOCKS)).data == data);
+}
+
+/// Several at once share what memory there is for their data, and each is written as it was sent.
+#[test]
+fn many_commands_with_long_data_take_turns() {
+    let daemon = daemon();
+    let mut wire = session(&daemon, IMMEDIATE);
+    wire.attentions(0);
+    let writes: Vec<(u32, Vec<u8>)> = (0..6)
+        .map(|round| (110 + round, two_bursts(round as u8 * 7)))
+        .collect();
+    for (at, (tag, data)) in writes.iter().enumerate() {
+        let cdb = commands::write(at as u64 * 2 * u64::from(BLOCKS), data.clone(), false).cdb;
+        let pdu = wire
+            .command_pdu(0, *tag, FINAL | WRITE, data.len() as u32, &cdb)
+            .with_data(&data[..BURST]);
+        wire.send(&pdu);
+    }
+    let mut good = 0;
+    while good < writes.len() {
+        let pdu = wire.answer();
+        let (_, data) = &writes[(pdu.get(16) - 110) as usize];
+        if pdu.bhs.0[0] == 0x31 {
+            wire.send_what_is_asked_for(&pdu, data);
+        } else {
+            assert_eq!((pdu.bhs.0[0], pdu.bhs.0[3]), (0x21, 0));
+            wire.exp_stat_sn = pdu.get(24).wrapping_add(1);
+            good += 1;
+        }
+    }
+    for (at, (tag, data)) in writes.iter().enumerate() {
+        let read = wire.scsi(0, &commands::read(at as u64 * 2 * u64::from(BLOCKS), 2 * BLOCKS));
+        assert!(read.data == *data, "task {tag}");
+    }
 }
 
 /// Data beyond the write, or out of its order, fails its task, however long it is.
