@@ -195,7 +195,7 @@ impl Session {
     pub(crate) fn add(&mut self, newcomer: Newcomer, view: &ConnectionView) {
         let keepalive = Keepalive::new(self.keepalive_times(), self.origin.elapsed());
         self.last_link = self.last_link.next();
-        let link = Link::new(
+        let mut link = Link::new(
             self.last_link,
             newcomer,
             keepalive,
@@ -204,15 +204,19 @@ impl Session {
             self.parameters.error_recovery_level > 0,
             self.origin.elapsed(),
         );
+        link.looking
+            .set_longest(self.shared.config.load().tuning.longest_look);
         self.links.push(link);
         self.look = true;
     }
 
-    /// The configuration may say otherwise when its connections are asked whether they are still there.
+    /// The configuration may say otherwise when its connections are asked whether they are still there, and how long they are looked at.
     pub(crate) fn reconfigured(&mut self) {
         let times = self.keepalive_times();
+        let longest_look = self.shared.config.load().tuning.longest_look;
         for link in &mut self.links {
             link.keepalive.set_times(times);
+            link.looking.set_longest(longest_look);
         }
         self.look = true;
     }

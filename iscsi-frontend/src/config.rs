@@ -115,6 +115,8 @@ pub struct Tuning {
     pub data_out_budget: usize,
     /// The longest write taken, in bytes of expected data transfer length.
     pub longest_write: u32,
+    /// How long a session looks at its socket before it sleeps, where the next command is about to come; zero: not at all.
+    pub longest_look: Duration,
 }
 
 impl Default for Tuning {
@@ -132,6 +134,7 @@ impl Default for Tuning {
             logout_grace: Duration::from_secs(3),
             data_out_budget: 16 << 20,
             longest_write: 64 << 20,
+            longest_look: Duration::ZERO,
         }
     }
 }

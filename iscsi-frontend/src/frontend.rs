@@ -25,6 +25,7 @@ use crate::{
     isns,
     listener::{BindError, listen},
     logins::Logins,
+    looking,
     sessions::{CloseReason, Event, SessionHandle, SessionInfo, Sessions},
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// The portals as they are open: with the ports that port 0 came to.
     open: ArcSwap<Vec<Portal>>,
     places: Arc<Semaphore>,
+    /// Sessions that may look at their sockets at once.
+    pub(crate) looks: Semaphore,
     pub(crate) connections: TaskTracker,
     /// Tells connections that the target stops.
     pub(crate) stop: CancellationToken,
@@ -163,6 +166,7 @@ impl Frontend {
             sessions: Sessions::default(),
             open: ArcSwap::from_pointee(seen(&portals)),
             places: Arc::new(Semaphore::new(config.tuning.connections)),
+            looks: Semaphore::new(looking::places()),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
             logins: Arc::default(),

@@ -18,6 +18,7 @@ mod listener;
 mod login;
 mod logins;
 mod logout;
+mod looking;
 mod reassignment;
 mod response_fence;
 mod session;

@@ -25,6 +25,7 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use crate::{
     ending::{Ending, Phase},
     login::{FinalResponse, LoggedIn},
+    looking::Looking,
     sessions::{CloseReason, ConnectionView},
     socket::{ReceiveBuffer, send},
     statistics::{Cells, Counters},
@@ -133,6 +134,8 @@ pub(crate) struct Link {
     pub(crate) batch: Bytes,
     /// When something was received last.
     pub(crate) now: Duration,
+    /// Whether its next command is worth looking out for.
+    pub(crate) looking: Looking,
     /// Until when a logout that was asked for may take, and why it was.
     pub(crate) logout_deadline: Option<(Duration, CloseReason)>,
     pub(crate) counters: Counters,
@@ -192,6 +195,7 @@ impl Link {
             phase: Phase::Open,
             batch: Bytes::new(),
             now,
+            looking: Looking::new(Duration::ZERO),
             logout_deadline: None,
             counters: Counters::default(),
             statistics,
@@ -254,6 +258,7 @@ impl Link {
 
     fn received(&mut self, count: usize, now: Duration) -> Result<(), Ending> {
         self.now = now;
+        self.looking.received(now);
         self.keepalive.heard(now);
         self.counters.bytes_in += count as u64;
         match self.straight {
@@ -329,6 +334,7 @@ impl Link {
 
     /// The initiator has said which StatSN it expects.
     pub(crate) fn acknowledged(&mut self, exp_stat_sn: u32) {
+        self.looking.heard(exp_stat_sn == self.status.peek());
         if is_before(self.exp_stat_sn, exp_stat_sn) && self.status.is_plausible(exp_stat_sn) {
             self.exp_stat_sn = exp_stat_sn;
         }

@@ -25,7 +25,7 @@ use target_core::{
     target::{Nexus, ScsiResponse},
     throttle::Throttle,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -168,7 +168,7 @@ impl Session {
                 biased;
                 event = events.recv() => Wake::Event(event),
                 () = poll_fn(|context| self.waiting.poll_ended(context, &mut ended)) => Wake::Ended,
-                (at, ready) = poll_fn(|context| poll(&mut self.links, &mut self.tasks, first, context)) => Wake::Link(at, ready),
+                (at, ready) = arrival(&mut self.links, &mut self.tasks, first, self.origin, &self.shared.looks) => Wake::Link(at, ready),
                 () = stop.cancelled(), if !stopping => Wake::Stop,
                 () = &mut timer => Wake::Time,
             };
@@ -295,6 +295,23 @@ impl Session {
     fn is_over(&self) -> bool {
         self.links.is_empty() && self.lost.is_empty() && !self.awaits_newcomer()
     }
+}
+
+/// Waits until a socket is ready. A connection that is alone, and whose session has nothing else to do, is looked at before that.
+async fn arrival(
+    links: &mut [Link],
+    tasks: &mut Tasks,
+    first: usize,
+    origin: Instant,
+    looks: &Semaphore,
+) -> (usize, Ready) {
+    if let [link] = &mut *links
+        && tasks.is_empty()
+        && let Some(ready) = link.look(origin, looks).await
+    {
+        return (0, ready);
+    }
+    poll_fn(|context| poll(links, tasks, first, context)).await
 }
 
 /// The first connection whose socket is ready, from the `first` on: none may starve the others.

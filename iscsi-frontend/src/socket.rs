@@ -1,9 +1,10 @@
 //! The two ends of a socket: a large reused receive buffer, and one vectored write for many PDUs.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use iscsi_proto::framer::{FrameError, Framer, Outbound};
+use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 /// What an idle connection holds.
@@ -11,6 +12,9 @@ const SMALL: usize = 4 * 1024;
 
 /// What a busy one holds: a data segment of the largest size we declare, and commands behind it.
 const LARGE: usize = 288 * 1024;
+
+/// Read by one look: a command, and the data of a short write.
+const LOOKED_FOR: usize = 4 * 1024 + 256;
 
 /// Slices of one write.
 const SLICES: usize = 256;
@@ -37,6 +41,16 @@ impl ReceiveBuffer {
     /// Reads what the socket has, 0 at its end: the rest of the PDU at the front, and not much more than `most` bytes behind it. Safe
     /// to cancel.
     pub(crate) async fn fill(&mut self, socket: &mut TcpStream, most: usize) -> io::Result<usize> {
+        self.make_room();
+        let missing = self.missing();
+        let count = socket
+            .read_buf(&mut (&mut self.bytes).limit(missing.max(most)))
+            .await?;
+        self.large |= self.bytes.len() == self.bytes.capacity();
+        Ok(count)
+    }
+
+    fn make_room(&mut self) {
         let wanted = if self.large { LARGE } else { SMALL };
         let missing = self.missing();
         let spare = self.bytes.capacity() - self.bytes.len();
@@ -45,11 +59,21 @@ impl ReceiveBuffer {
             self.bytes
                 .reserve(missing.max(wanted.saturating_sub(self.bytes.len())));
         }
-        let count = socket
-            .read_buf(&mut (&mut self.bytes).limit(missing.max(most)))
-            .await?;
-        self.large |= self.bytes.len() == self.bytes.capacity();
-        Ok(count)
+    }
+
+    /// Reads what the socket has at this moment, [`LOOKED_FOR`] bytes at most, without asking the runtime whether there is
+    /// anything; `None`: there is nothing.
+    pub(crate) fn look(&mut self, socket: &TcpStream) -> Option<io::Result<usize>> {
+        self.make_room();
+        let start = self.bytes.len();
+        self.bytes.resize(start + LOOKED_FOR, 0);
+        let received = (&*SockRef::from(socket)).read(&mut self.bytes[start..]);
+        let count = received.as_ref().map_or(0, |count| *count);
+        self.bytes.truncate(start + count);
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            received => Some(received),
+        }
     }
 
     /// What has come and was not taken.
@@ -125,4 +149,53 @@ pub(crate) async fn send_all(socket: &TcpStream, out: &mut Outbound) -> io::Resu
         sent += send(socket, out)?;
     }
     Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    /// Looking goes past what the runtime knows of the socket, waiting by it: whatever the order of the two, no byte is lost, and no
+    /// wait is for bytes that were there.
+    #[tokio::test]
+    async fn looks_and_waits_share_a_socket() {
+        let (mut far, mut near) = connected().await;
+        let mut buffer = ReceiveBuffer::new();
+        let mut sent: Vec<u8> = Vec::new();
+        let mut received = 0;
+        for round in 0..400_usize {
+            // Shorter than what one look takes, and longer; longer than the buffer of an idle connection, too.
+            let length = [1, 48, 4144, LOOKED_FOR, LOOKED_FOR + 1, 3 * LOOKED_FOR][round % 6];
+            let bytes: Vec<u8> = (0..length).map(|at| (round + at) as u8).collect();
+            far.write_all(&bytes).await.unwrap();
+            sent.extend(&bytes);
+            if round % 7 < 4 {
+                while let Some(count) = buffer.look(&near) {
+                    received += count.unwrap();
+                }
+            }
+            if round % 5 == 0 {
+                while received < sent.len() {
+                    received += buffer.fill(&mut near, usize::MAX).await.unwrap();
+                }
+                assert!(buffer.look(&near).is_none(), "all of it has come");
+            }
+        }
+        while received < sent.len() {
+            received += buffer.fill(&mut near, usize::MAX).await.unwrap();
+        }
+        assert_eq!(buffer.bytes(), sent);
+        drop(far);
+        assert_eq!(buffer.fill(&mut near, usize::MAX).await.unwrap(), 0);
+        assert_eq!(buffer.look(&near).unwrap().unwrap(), 0, "its end is seen as well");
+    }
 }

@@ -1,5 +1,7 @@
 //! Data in every way it may go: immediate, unsolicited, solicited; wrong in every way it may be.
 
+use std::time::Duration;
+
 use iscsi_proto::{
     bhs::{self, FINAL, Header, RESERVED_TAG, ScsiCommand, opcode},
     negotiation::{DigestKind, Offer},
@@ -85,6 +87,34 @@ async fn what_was_written_is_read_whatever_was_negotiated() {
 }
 
 /// Short reads are answered with one Data-In, unless that would be more than a sequence may have.
+/// One command at a time, and the next at once: the session looks at its socket before it sleeps. What it finds there is whole, whatever
+/// its length, and it hears of the rest of the world as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_looks_for_its_next_command_misses_nothing() {
+    let rig = Rig::start_with(|config| config.tuning.longest_look = Duration::from_millis(1));
+    let mut initiator = rig.login_with("iqn.test:a", keys(false, true, false, true)).await;
+    let mut other = rig.login("iqn.test:b").await;
+    ready(&mut initiator).await;
+    for round in 0..200_u16 {
+        let blocks = [1, 8, 9, 64, 200][usize::from(round) % 5];
+        let data = pattern(u64::from(round), usize::from(blocks) * 512);
+        let end = initiator.write(0, &write_10(0, blocks), &data).await;
+        assert_eq!(end.status, GOOD, "round {round}");
+        let end = initiator
+            .read(0, &read_10(0, blocks), u32::from(blocks) * 512)
+            .await;
+        assert!(end.status == GOOD && end.data == data, "round {round}");
+    }
+    assert_eq!(
+        other.task_management(5, 0, u32::MAX).await,
+        0,
+        "LOGICAL UNIT RESET"
+    );
+    let end = initiator.read(0, &[0; 6], 0).await;
+    assert_eq!((end.status, end.sense[12]), (CHECK_CONDITION, 0x29));
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn a_read_longer_than_a_burst_is_several_sequences() {
     let rig = Rig::start();
@@ -384,7 +414,7 @@ async fn large_reads_in_one_batch_keep_flowing() {
             assert_eq!((end.status, end.data.len()), (GOOD, length as usize));
         }
     };
-    let limit = std::time::Duration::from_secs(4);
+    let limit = Duration::from_secs(4);
     assert!(
         tokio::time::timeout(limit, all).await.is_ok(),
         "the answers stopped"

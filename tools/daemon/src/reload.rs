@@ -3,7 +3,7 @@
 //! SIGHUP, `holdfast reload` and every administrative command come through here, so that there is one list of what can
 //! change while serving. What cannot makes the plan fail as a whole.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use admin_api::Size;
 use iscsi_frontend::{Algorithm, Portal};
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) sessions: Option<SessionLimits>,
     /// Discovery sessions must prove this.
     pub(crate) discovery: Option<Authentication>,
+    /// Sessions look at their sockets for so long before they sleep; zero: not at all.
+    pub(crate) longest_look: Option<Duration>,
     /// Logins may use these hashes of CHAP, best first.
     pub(crate) chap_algorithms: Option<Vec<Algorithm>>,
     /// Peers that are new, or have another address.
@@ -117,6 +119,7 @@ impl Plan {
         plan.generations = now.generations != then.generations;
         plan.sessions = (now.sessions != then.sessions).then_some(then.sessions);
         plan.discovery = (now.discovery != then.discovery).then(|| then.discovery.clone());
+        plan.longest_look = (now.longest_look != then.longest_look).then_some(then.longest_look);
         plan.chap_algorithms =
             (now.chap_algorithms != then.chap_algorithms).then(|| then.chap_algorithms.clone());
         let copy_rate = then.replication.copy_rate;
@@ -217,6 +220,13 @@ impl Plan {
                 (false, Some(_)) => "discovery sessions authenticate with CHAP, both ways".to_owned(),
             });
         }
+        match self.longest_look.map(|look| look.as_micros()) {
+            Some(microseconds @ 1..) => lines.push(format!(
+                "sessions look at their sockets for {microseconds} microseconds at most before they sleep"
+            )),
+            Some(0) => lines.push("sessions do not look at their sockets before they sleep".to_owned()),
+            None => {}
+        }
         if let Some(algorithms) = &self.chap_algorithms {
             let names: Vec<_> = algorithms
                 .iter()
@@ -292,6 +302,22 @@ mod tests {
         assert_eq!(
             plan.describe(&config()),
             ["new iSCSI sessions may have 2 connections and ErrorRecoveryLevel 0"]
+        );
+    }
+
+    #[test]
+    fn the_look_before_sleep_changes_while_serving() {
+        let plan = planned(|then| then.longest_look = Duration::from_micros(50));
+        assert_eq!(
+            plan.describe(&config()),
+            ["sessions look at their sockets for 50 microseconds at most before they sleep"]
+        );
+        let mut looking = config();
+        looking.longest_look = Duration::from_micros(50);
+        let plan = Plan::new(&looking, &config()).unwrap();
+        assert_eq!(
+            plan.describe(&looking),
+            ["sessions do not look at their sockets before they sleep"]
         );
     }
 

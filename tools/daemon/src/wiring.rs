@@ -179,6 +179,7 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
     let mut tuning = iscsi_frontend::Tuning::default();
     tuning.offer.max_connections = config.sessions.max_connections;
     tuning.offer.error_recovery_level = config.sessions.error_recovery_level;
+    tuning.longest_look = config.longest_look;
     FrontendConfig {
         tuning,
         portals: config.portals.clone(),

@@ -1,6 +1,6 @@
 //! `[iscsi]` and `[isns]`: where initiators come in, what sessions may agree on, and the name server that is told.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use iscsi_frontend::{Algorithm, Portal};
 
@@ -43,6 +43,9 @@ pub(crate) struct Isns {
 /// The most connections that a session may be given.
 const MAX_CONNECTIONS: u16 = 64;
 
+/// The most microseconds that a session may look at its socket.
+const LONGEST_LOOK: u64 = 1000;
+
 /// The highest ErrorRecoveryLevel there is.
 const MAX_RECOVERY: u8 = 2;
 
@@ -65,6 +68,22 @@ pub(super) fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> Session
         ),
     }
     limits
+}
+
+/// Microseconds that a session looks at its socket before it sleeps.
+pub(super) fn longest_look(raw: Option<i64>, problems: &mut Problems) -> Duration {
+    let default = iscsi_frontend::Tuning::default().longest_look;
+    match raw.map(u64::try_from) {
+        None => default,
+        Some(Ok(microseconds @ 0..=LONGEST_LOOK)) => Duration::from_micros(microseconds),
+        Some(_) => {
+            problems.add(
+                "iscsi.look_before_sleep",
+                format!("is 0 to {LONGEST_LOOK}: microseconds; 0 to sleep at once"),
+            );
+            default
+        }
+    }
 }
 
 /// `[iscsi.discovery]`.

@@ -25,6 +25,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use iscsi_frontend::{Algorithm, Portal};
@@ -59,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) sessions: SessionLimits,
     /// `[iscsi.discovery]`: what a discovery session must prove.
     pub(crate) discovery: Authentication,
+    /// How long a session looks at its socket before it sleeps; zero: not at all.
+    pub(crate) longest_look: Duration,
     /// Hashes of CHAP that logins may use, best first.
     pub(crate) chap_algorithms: Vec<Algorithm>,
     /// `[admin]`.

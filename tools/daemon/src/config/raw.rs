@@ -62,6 +62,7 @@ pub(super) struct RawIscsi {
     pub(super) max_connections: Option<i64>,
     pub(super) error_recovery_level: Option<i64>,
     pub(super) chap_algorithms: Option<Vec<String>>,
+    pub(super) look_before_sleep: Option<i64>,
     pub(super) discovery: Option<RawDiscovery>,
 }
 

@@ -29,7 +29,7 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 22] = [
+const SCALARS: [(&str, &str, Kind); 23] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -41,6 +41,7 @@ const SCALARS: [(&str, &str, Kind); 22] = [
     ("iscsi", "max_connections", Kind::Number),
     ("iscsi", "error_recovery_level", Kind::Number),
     ("iscsi", "chap_algorithms", Kind::List),
+    ("iscsi", "look_before_sleep", Kind::Number),
     ("admin", "socket", Kind::Text),
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),

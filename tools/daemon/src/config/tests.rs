@@ -317,6 +317,10 @@ fn addresses() {
         let text = with("[iscsi]", &format!("[iscsi]\nmax_connections = {count}"));
         one_fault(&text, "iscsi.max_connections", "1 to 64");
     }
+    for microseconds in ["-1", "1001"] {
+        let text = with("[iscsi]", &format!("[iscsi]\nlook_before_sleep = {microseconds}"));
+        one_fault(&text, "iscsi.look_before_sleep", "0 to 1000");
+    }
     one_fault(
         &with("[\"127.0.0.1:3260\", \"[::1]:3260\"]", "[]"),
         "iscsi.portals",

@@ -29,6 +29,8 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         .as_ref()
         .map(|raw| iscsi::session_limits(raw, problems))
         .unwrap_or_default();
+    let longest_look = raw.iscsi.as_ref().and_then(|raw| raw.look_before_sleep);
+    let longest_look = iscsi::longest_look(longest_look, problems);
     let chap_algorithms = raw.iscsi.as_ref().and_then(|raw| raw.chap_algorithms.as_deref());
     let chap_algorithms = iscsi::chap_algorithms(chap_algorithms, problems);
     let mut iscsi = raw.iscsi;
@@ -69,6 +71,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
         isns,
         sessions,
         discovery,
+        longest_look,
         chap_algorithms,
         admin,
         replication,
