@@ -22,8 +22,9 @@ use std::{
 use crate::link::{Link, Ready};
 use tokio::{sync::Semaphore, task::yield_now};
 
-/// Two tries are not further apart unless something else ran: not even one command of another session is so short.
-const TURN: Duration = Duration::from_micros(5);
+/// Two tries are not further apart unless something else ran. With 5 us, less than a command of another session takes, no look lasted on
+/// the machine of docs/performance.md.
+const TURN: Duration = Duration::from_micros(20);
 
 /// A pause counts as so many longest looks at most, and so does what is not known: after one that long it takes about sixteen short ones
 /// before there is a look.
