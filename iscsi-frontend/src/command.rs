@@ -99,8 +99,8 @@ impl Session {
         if self.tasks.contains(tag) {
             return Err(Misbehaviour::TaskTagInUse(tag));
         }
-        if header.immediate() && self.tasks.immediate() >= IMMEDIATE_COMMANDS {
-            return Err(Misbehaviour::TooManyImmediate(IMMEDIATE_COMMANDS));
+        if header.immediate() {
+            self.admit_immediate()?;
         }
         let additional = AdditionalHeaders::parse(frame.ahs)?;
         let cdb = match additional.extended_cdb {
@@ -131,6 +131,15 @@ impl Session {
             },
             r2ts: 0,
         })
+    }
+
+    /// Refuses one more that has no place in the command window, when too many are in progress or wait to be answered.
+    pub(crate) fn admit_immediate(&self) -> Result<(), Misbehaviour> {
+        if self.tasks.immediate() as usize + self.fence.held_immediate() < IMMEDIATE_COMMANDS as usize {
+            Ok(())
+        } else {
+            Err(Misbehaviour::TooManyImmediate(IMMEDIATE_COMMANDS))
+        }
     }
 
     fn begin_write(&mut self, facts: CommandFacts, immediate: Bytes, is_final: bool, waits: bool) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use iscsi_proto::{
-    bhs::{Bhs, Header, LogoutRequest, NopIn, NopOut, RESERVED_TAG, TaskManagementRequest, opcode},
+    bhs::{Bhs, Header, LogoutRequest, NopIn, NopOut, RESERVED_TAG, opcode},
     framer::Frame,
     misbehaviour::{Misbehaviour, Reaction},
     reject::{RejectReason, reject},
@@ -145,8 +145,12 @@ impl Session {
         let done = match opcode {
             // Tasks free their place in the window when they end.
             opcode::SCSI_COMMAND => self.scsi_command(at, pdu, frame),
+            // While answers are held an immediate one would wait for its own without a bound.
+            opcode::TASK_MANAGEMENT_REQUEST if !numbered && self.fence.is_up() => self
+                .admit_immediate()
+                .map(|()| self.task_management(at, frame.bhs.view(), numbered)),
             opcode::TASK_MANAGEMENT_REQUEST => {
-                self.task_management(at, frame.bhs.view::<TaskManagementRequest>(), numbered);
+                self.task_management(at, frame.bhs.view(), numbered);
                 Ok(())
             }
             other => {

@@ -8,7 +8,7 @@
 //! The order of one connection is that of sending, so where there is only one nothing is held.
 //!
 //! The standard asks for this by unit; here all of the session waits, which is stricter, and needs no book of units. What is held keeps
-//! its place in the command window, which bounds it.
+//! its place in the command window, which bounds it; of immediate ones, which have none there, so many are held as may be in progress.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
@@ -42,6 +42,14 @@ impl Answer {
         match self {
             Self::Command(facts, _) => facts.link,
             Self::TaskManagement(end) => end.link,
+        }
+    }
+
+    /// Has it no place in the command window?
+    fn is_immediate(&self) -> bool {
+        match self {
+            Self::Command(facts, _) => facts.immediate,
+            Self::TaskManagement(end) => !end.numbered,
         }
     }
 
@@ -101,6 +109,11 @@ impl ResponseFence {
         self.stage != Stage::Down
     }
 
+    /// Answers held that have no place in the command window.
+    pub(crate) fn held_immediate(&self) -> usize {
+        self.held.iter().filter(|answer| answer.is_immediate()).count()
+    }
+
     /// Are answers held that belong to this?
     pub(crate) fn holds(&self, scope: Scope) -> bool {
         match scope {
@@ -114,6 +127,10 @@ impl ResponseFence {
 impl Session {
     /// Sends an answer when its turn comes: at once, unless there is a fence before it or it is one.
     pub(crate) fn answer(&mut self, answer: Answer) {
+        if self.at(answer.link()).is_none() {
+            // Its connection has gone, and nothing is sent: it waits for another connection, or for nobody.
+            return self.send_answer(answer);
+        }
         if self.fence.is_up() {
             return self.fence.held.push_back(answer);
         }

@@ -66,7 +66,7 @@ pub(crate) struct TaskManagementEnd {
     /// Additional response information (RFC 7144).
     additional: [u8; 3],
     /// The request took a place in the command window.
-    numbered: bool,
+    pub(crate) numbered: bool,
     /// It ended all tasks of a unit, or of more.
     pub(crate) has_ended_many: bool,
     /// All connections to the target are to be closed.

@@ -130,8 +130,8 @@ impl Waiting {
             let Some(Command { future, call }) = self.commands.get_mut(&tag) else {
                 continue;
             };
-            // Whoever calls from here on is heard again.
-            call.is_listed.store(false, Ordering::Release);
+            // Whoever calls from here on is heard again, and what those before have done is seen below: a swap reads what they wrote.
+            call.is_listed.swap(false, Ordering::AcqRel);
             let response = match look(future, &Waker::from(Arc::clone(call))) {
                 Look::Waits => continue,
                 Look::Ended(response) => Some(response),

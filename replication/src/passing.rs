@@ -55,8 +55,8 @@ impl<'a> Passing<'a> {
     }
 
     /// Writes the volume's own disk and its mirrors. Once the first is written the others are, whether they must be waited for or not:
-    /// no leg is left behind. `None`: the volume's own disk would have to be waited for, or, unless that may be, a mirror of another
-    /// system; nothing was done.
+    /// no leg is left behind. `None`: the volume's own disk or a mirror's would have to be waited for, or, unless that may be, a mirror
+    /// of another system; nothing was done.
     pub(crate) fn write(
         &self,
         (volume, disk): (VolumeId, &Disk),
@@ -68,6 +68,13 @@ impl<'a> Passing<'a> {
         let is_sync =
             |id: &VolumeId| id.is_foreign() && self.array.remote.far(*id).is_some_and(|far| !far.is_async());
         if !may_wait && self.mirrors().iter().any(is_sync) {
+            return None;
+        }
+        let near = |id: &VolumeId| self.array.volume(VolumeNumber(id.0));
+        let is_slow = |id: &VolumeId| {
+            !id.is_foreign() && near(id).is_some_and(|mirror| mirror.plain().disk().is_slow())
+        };
+        if self.mirrors().iter().any(is_slow) {
             return None;
         }
         match disk.try_write(offset, data, false) {
@@ -91,7 +98,14 @@ impl<'a> Passing<'a> {
             }
         } else {
             let mirror = array.volume(VolumeNumber(id.0));
-            mirror.map(|mirror| mirror.plain().disk().media().write_at(offset, data, false))
+            mirror.map(|mirror| {
+                let disk = mirror.plain().disk();
+                match disk.try_write(offset, data, false) {
+                    Fast::Done(written) => written,
+                    // No leg is left behind.
+                    Fast::Later => disk.media().write_at(offset, data, false),
+                }
+            })
         };
         match written {
             Some(Ok(())) => return,

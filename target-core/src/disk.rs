@@ -240,7 +240,8 @@ impl Disk {
         }
     }
 
-    fn is_slow(&self) -> bool {
+    /// Did a write at once take long a short while ago? Then the next may, too.
+    pub fn is_slow(&self) -> bool {
         let until = self.slow_until.load(Ordering::Relaxed);
         until != 0 && (self.opened.elapsed().as_micros() as u64) < until
     }

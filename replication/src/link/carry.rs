@@ -11,6 +11,7 @@ use super::{
 use bytes::BytesMut;
 use link_proto::{Event, FailureCode, Farewell, Hello, Request, Response};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -71,9 +72,10 @@ pub(super) async fn carry(shared: &Arc<Shared>, peer: &Arc<Peer>, connection: Co
     let lanes = Lanes::new(peer, wire.clone(), shared.service.clone());
     let traffic = Traffic::new(peer, &wire, &lanes, stream, received);
     let end = tokio::select! {
+        // Time first: traffic that never ends would leave it no turn.
         biased;
-        end = traffic.run() => end,
         ended = wire.keep_time() => ended.into(),
+        end = traffic.run() => end,
         () = wire.replaced.cancelled() => LinkEnd::Replaced,
         () = leave(shared, peer, &wire) => LinkEnd::LeaveTimeout,
     };
@@ -153,8 +155,16 @@ impl Lanes {
         // Most writes are done where they stand; so the answers of all that have come leave together. An ordered one has its turn when
         // those before it are answered.
         let at_once = is_write && !(ordered && self.ordered_ahead.load(Ordering::Acquire) > 0);
-        if at_once && let Some(response) = self.service.write_at_once(&self.peer, &request) {
-            return self.wire.answer(id, &response);
+        if at_once {
+            // What panics here must end the request, and not the connection.
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                self.service.write_at_once(&self.peer, &request)
+            }));
+            match written {
+                Ok(None) => {}
+                Ok(Some(response)) => return self.wire.answer(id, &response),
+                Err(_) => return self.wire.answer(id, &given_up()),
+            }
         }
         let debt = Debt {
             wire: self.wire.clone(),
@@ -162,10 +172,13 @@ impl Lanes {
             paid: false,
         };
         let mut serving = self.service.serve(&self.peer, request);
-        if at_once
-            && let Poll::Ready(response) = serving.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return debt.pay(&response);
+        if at_once {
+            let mut context = Context::from_waker(Waker::noop());
+            match catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(&mut context))) {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(response)) => return debt.pay(&response),
+                Err(_) => return drop(debt),
+            }
         }
         if ordered {
             self.ordered_ahead.fetch_add(1, Ordering::Relaxed);
@@ -201,8 +214,11 @@ impl Debt {
 impl Drop for Debt {
     fn drop(&mut self) {
         if !self.paid {
-            let failed = Response::failed(FailureCode::Internal, "the request was given up");
-            self.wire.answer(self.id, &failed);
+            self.wire.answer(self.id, &given_up());
         }
     }
+}
+
+fn given_up() -> Response {
+    Response::failed(FailureCode::Internal, "the request was given up")
 }

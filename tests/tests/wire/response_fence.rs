@@ -134,6 +134,34 @@ fn preempt_and_abort_is_fenced() {
     assert_good(&mut first, 40);
 }
 
+/// What has no place in the command window is held up to a bound: the function, and 63 commands behind it.
+#[test]
+fn what_is_held_is_bounded() {
+    let daemon = daemon();
+    let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
+    leave_unacknowledged(&mut first, &mut second);
+    manage(&mut first, ABORT_TASK_SET);
+    let question = asked(&mut second);
+    for tag in 100..164 {
+        let mut command = test_unit_ready(&mut first, tag);
+        command.bhs.0[0] |= IMMEDIATE;
+        first.cmd_sn = command.get(24);
+        first.send(&command);
+    }
+    manage(&mut first, ABORT_TASK_SET);
+    for refused in [0x01 | IMMEDIATE, 0x02 | IMMEDIATE] {
+        let reject = first.answer();
+        assert_eq!((reject.bhs.0[0], reject.bhs.0[2]), (0x3f, 0x06), "{reject:?}");
+        assert_eq!(reject.data[0], refused);
+        first.exp_stat_sn = reject.get(24).wrapping_add(1);
+    }
+    acknowledge(&mut second, question);
+    assert_managed(&mut first);
+    for tag in 100..163 {
+        assert_good(&mut first, tag);
+    }
+}
+
 /// What was sent over a connection that is gone is not waited for.
 #[test]
 fn a_lost_connection_holds_nothing_up() {

@@ -156,6 +156,10 @@ async fn a_service_that_panics_answers_with_a_failure() {
         fn serve(&self, _: &link_proto::SystemId, _: Request) -> crate::link::service::Serving {
             Box::pin(async { panic!("a fault of the service") })
         }
+        fn write_at_once(&self, _: &link_proto::SystemId, request: &Request) -> Option<Response> {
+            assert!(request.ordered(), "a fault of the service");
+            None
+        }
         fn up(&self, peer: &link_proto::SystemId, boot: u128) {
             Service(self.0.clone()).up(peer, boot);
         }
@@ -180,12 +184,11 @@ async fn a_service_that_panics_answers_with_a_failure() {
     a.peers(&[("HF-C", c.address())]);
     a.recorder.up(1).await;
     let peer = a.links.peer(&id("HF-C")).unwrap();
-    let answer = timeout(LONG, peer.request(read(0, 1))).await.unwrap();
-    assert!(matches!(
-        answer,
-        Ok(Response::Failed {
-            code: crate::link::FailureCode::Internal,
-            ..
-        })
-    ));
+    // On a task of its own, at once, and when it is looked at first.
+    for request in [read(0, 1), write(0, false, 1), write(0, true, 1)] {
+        let answer = timeout(LONG, peer.request(request)).await.unwrap();
+        let code = crate::link::FailureCode::Internal;
+        assert!(matches!(answer, Ok(Response::Failed { code: told, .. }) if told == code));
+    }
+    assert_eq!(recorder.seen().len(), 1, "the connection is up still");
 }
