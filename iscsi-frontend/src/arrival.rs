@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use iscsi_proto::{
     data_flow::TransferLimits,
     login::{LoginOutcome, Membership},
@@ -17,6 +16,7 @@ use iscsi_proto::{
     session::CommandWindow,
 };
 use target_core::{
+    copies::Copies,
     target::{InitiatorPort, Nexus},
     throttle::Throttle,
 };
@@ -28,6 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    command::COPIES,
     config::TargetAccess,
     frontend::Shared,
     link::{Link, LinkId, Newcomer, Wire},
@@ -161,7 +162,7 @@ async fn lead(
         handle,
         tasks: Tasks::default(),
         waiting: Waiting::default(),
-        copies: BytesMut::new(),
+        copies: Copies::new(COPIES),
         early: BTreeMap::new(),
         postponed: Vec::new(),
         next_transfer_tag: 1,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Waker, time::Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use iscsi_proto::{
     bhs::{self, AdditionalHeaders, DataIn, FINAL, Header, RESERVED_TAG, ScsiResponse as ResponsePdu},
     data_flow::{DataInFlow, DataInSegment, Residual, WriteFlow},
@@ -48,7 +48,7 @@ const PINNED_BUFFERS: usize = 8;
 const SHORT_DATA: usize = 16 * 1024;
 
 /// What copies of short data lie in, one behind the other.
-const COPIES: usize = 2 * SHORT_DATA;
+pub(crate) const COPIES: usize = 2 * SHORT_DATA;
 
 impl Session {
     /// A SCSI Command that is next in order.
@@ -150,7 +150,7 @@ impl Session {
         if flow.is_complete() {
             let pinned = self.tasks.executing() >= PINNED_BUFFERS && immediate.len() <= SHORT_DATA;
             let data = if pinned {
-                self.copied(&immediate)
+                self.copies.copy(&immediate)
             } else {
                 immediate
             };
@@ -167,15 +167,6 @@ impl Session {
             immediate,
             buffer: None,
         });
-    }
-
-    /// Behind the copies made before: several have one piece of memory, which is free again when all their commands have ended.
-    fn copied(&mut self, data: &[u8]) -> Bytes {
-        if self.copies.capacity() < data.len() {
-            self.copies = BytesMut::with_capacity(COPIES);
-        }
-        self.copies.extend_from_slice(data);
-        self.copies.split().freeze()
     }
 
     /// Begins a write whose immediate data is in its buffer, and not all of its data.

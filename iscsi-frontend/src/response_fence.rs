@@ -127,19 +127,16 @@ impl ResponseFence {
 impl Session {
     /// Sends an answer when its turn comes: at once, unless there is a fence before it or it is one.
     pub(crate) fn answer(&mut self, answer: Answer) {
-        if self.at(answer.link()).is_none() {
-            // Its connection has gone, and nothing is sent: it waits for another connection, or for nobody.
+        let is_up = self.fence.is_up();
+        let waits = is_up || self.links.len() > 1 && answer.is_fenced();
+        // When its connection has gone nothing is sent: it waits for another connection, or for nobody.
+        if !waits || self.at(answer.link()).is_none() {
             return self.send_answer(answer);
         }
-        if self.fence.is_up() {
-            return self.fence.held.push_back(answer);
-        }
-        if self.links.len() > 1 && answer.is_fenced() {
-            self.fence.held.push_back(answer);
+        self.fence.held.push_back(answer);
+        if !is_up {
             self.raise_fence();
             self.advance_fence();
-        } else {
-            self.send_answer(answer);
         }
     }
 

@@ -16,12 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use iscsi_proto::{
     bhs::TaskManagementRequest, data_flow::TransferLimits, negotiation::SessionParameters,
     session::CommandWindow,
 };
 use target_core::{
+    copies::Copies,
     target::{Nexus, ScsiResponse},
     throttle::Throttle,
 };
@@ -54,8 +55,8 @@ pub(crate) struct Session {
     pub(crate) tasks: Tasks,
     /// Those of them that wait without a task of their own.
     pub(crate) waiting: Waiting,
-    /// Room for copies of their data.
-    pub(crate) copies: BytesMut,
+    /// Copies of their data.
+    pub(crate) copies: Copies,
     /// Commands that came before their turn, by CmdSN.
     pub(crate) early: BTreeMap<u32, Early>,
     pub(crate) next_transfer_tag: u32,
@@ -259,7 +260,7 @@ impl Session {
         let now = self.origin.elapsed();
         let mut next = now + LOOK;
         if !self.tasks.any_executing() {
-            self.copies = BytesMut::new();
+            self.copies.release();
         }
         for at in 0..self.links.len() {
             self.links[at].give_back(now);

@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod command;
 pub mod command_counts;
 pub mod control;
+pub mod copies;
 pub mod disk;
 mod executor;
 pub mod gate;

@@ -19,7 +19,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use link_proto::{
     FailureCode, Request, Response,
     header::{DIGEST_BYTES, MAX_DATA},
@@ -27,6 +27,7 @@ use link_proto::{
 use replication_engine::ids::{ByteRange, VolumeId};
 use target_core::{
     buffer::Buffer,
+    copies::Copies,
     scsi_model::control::{CopyMode, SystemId},
     volume::{Extent, IoError, IoFuture},
 };
@@ -57,8 +58,8 @@ pub(crate) struct FarVolume {
     paths: Arc<dyn Paths>,
     /// Bytes written and not answered, async only.
     on_the_way: AtomicU64,
-    /// Room for copies of async writes.
-    copies: Mutex<BytesMut>,
+    /// Copies of async writes. They leave in the order in which they were made.
+    copies: Mutex<Copies>,
     /// Requests of async writes: how many were sent, and who hears of their ends.
     sent: Mutex<Sent>,
     /// How many of them have ended.
@@ -93,7 +94,7 @@ impl FarVolume {
             array,
             paths,
             on_the_way: AtomicU64::new(0),
-            copies: Mutex::default(),
+            copies: Mutex::new(Copies::new(SHORT)),
             sent: Mutex::default(),
             arrived: watch::Sender::new(0),
             lost: Mutex::new(None),
@@ -158,18 +159,9 @@ impl FarVolume {
     pub(crate) fn queue_write(self: &Arc<Self>, offset: u64, data: &Bytes) -> Result<(), IoError> {
         let length = data.len();
         // It would keep the whole buffer that it came in for as long as the link is long.
-        let data = if length <= SHORT { &self.copied(data) } else { data };
+        let copy = (length <= SHORT).then(|| lock(&self.copies).copy(data));
+        let data = copy.as_ref().unwrap_or(data);
         self.queue(offset, length as u64, self.writes(offset, data))
-    }
-
-    /// Behind the copies made before, in memory that is free again when all of them have left: they do so in this order.
-    fn copied(&self, data: &[u8]) -> Bytes {
-        let mut copies = lock(&self.copies);
-        if copies.capacity() < data.len() {
-            *copies = BytesMut::with_capacity(SHORT);
-        }
-        copies.extend_from_slice(data);
-        copies.split().freeze()
     }
 
     fn writes(&self, offset: u64, data: &Bytes) -> impl Iterator<Item = Request> {

@@ -70,10 +70,9 @@ impl Array {
         else {
             return None;
         };
-        let volume = self.remote.follower(peer, (*pair, *epoch, *volume))?;
-        let volume = self.volume(volume)?;
-        let end = offset.checked_add(data.len() as u64)?;
-        (end <= volume.bytes() && volume.try_write_by_link(*offset, data)).then_some(Response::Done)
+        let place = (*offset, data.len() as u64);
+        let volume = self.followed(peer, (*pair, *epoch, *volume), place).ok()?;
+        volume.try_write_by_link(*offset, data).then_some(Response::Done)
     }
 
     fn describe(&self, name: &VolumeName, boot: u128) -> Result<Response, Refused> {
@@ -213,18 +212,16 @@ impl Array {
     fn followed(
         &self,
         peer: &SystemId,
-        (pair, epoch, volume): (u128, u64, u32),
+        named: (u128, u64, u32),
         (offset, length): (u64, u64),
     ) -> Result<Arc<PairedVolume>, Refused> {
-        let known = self.known_pair(peer, pair)?;
-        check_epoch(&known, epoch)?;
-        if known.leads || known.local.0 != volume {
-            let text = format!("volume {volume} does not follow {peer} here");
-            return Err((FailureCode::State, text));
-        }
+        let local = self
+            .remote
+            .follower(peer, named)
+            .ok_or_else(|| self.not_followed(peer, named))?;
         let volume = self
-            .volume(known.local)
-            .ok_or_else(|| no_such_volume(self, &VolumeName::Number(volume)))?;
+            .volume(local)
+            .ok_or_else(|| no_such_volume(self, &VolumeName::Number(local.0)))?;
         if offset.checked_add(length).is_none_or(|end| end > volume.bytes()) {
             let text = format!(
                 "{length} bytes at {offset} are not in the volume, which has {}",
@@ -233,6 +230,16 @@ impl Array {
             return Err((FailureCode::Geometry, text));
         }
         Ok(volume)
+    }
+
+    /// Why the volume named does not follow the peer in this pair and epoch.
+    fn not_followed(&self, peer: &SystemId, (pair, epoch, volume): (u128, u64, u32)) -> Refused {
+        let known = self.known_pair(peer, pair);
+        let refused = known.and_then(|known| check_epoch(&known, epoch)).err();
+        refused.unwrap_or_else(|| {
+            let text = format!("volume {volume} does not follow {peer} here");
+            (FailureCode::State, text)
+        })
     }
 
     fn known_pair(&self, peer: &SystemId, pair: u128) -> Result<RemotePair, Refused> {

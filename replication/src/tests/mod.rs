@@ -113,19 +113,7 @@ impl Rig {
         flags: Flags,
         pairs: &[(u32, u32)],
     ) -> Result<Reply, Refusal> {
-        let pair = |(primary, mirror): &(u32, u32)| VolumePair {
-            primary: VolumeNumber(*primary),
-            mirror: Some(VolumeNumber(*mirror)),
-        };
-        let members = pairs.iter().map(pair).collect();
-        self.array
-            .execute(Request::Out {
-                verb,
-                flags,
-                members,
-                dry_run: false,
-            })
-            .await
+        self.array.execute(order(verb, flags, pairs)).await
     }
 
     pub(crate) async fn establish(&self, pair: (u32, u32)) {
@@ -174,12 +162,26 @@ pub(crate) fn open(state: &Path, volumes: &[Arc<PlainVolume>]) -> Arc<Array> {
     Array::open(state, SystemId::new("HF-A").unwrap(), TRACK, volumes.to_vec()).unwrap()
 }
 
-pub(crate) fn memory(number: u32, size: u64, identities: &IdentityStore) -> (Arc<PlainVolume>, Arc<Faults>) {
-    let (media, faults) = MemoryMedia::with_faults(size);
-    let config = VolumeConfig {
+/// The command for these pairs.
+pub(crate) fn order(verb: OutVerb, flags: Flags, pairs: &[(u32, u32)]) -> Request {
+    let pair = |(primary, mirror): &(u32, u32)| VolumePair {
+        primary: VolumeNumber(*primary),
+        mirror: Some(VolumeNumber(*mirror)),
+    };
+    Request::Out {
+        verb,
+        flags,
+        members: pairs.iter().map(pair).collect(),
+        dry_run: false,
+    }
+}
+
+/// A volume in memory.
+pub(crate) fn in_memory(number: u32, mirror_class: bool) -> VolumeConfig {
+    VolumeConfig {
         number: VolumeNumber(number),
         name: format!("vol{number}"),
-        mirror_class: number > 1,
+        mirror_class,
         size: None,
         backing: Backing::Memory,
         block_size: 512,
@@ -187,9 +189,13 @@ pub(crate) fn memory(number: u32, size: u64, identities: &IdentityStore) -> (Arc
         removable: false,
         thin: true,
         quota: None,
-    };
+    }
+}
+
+pub(crate) fn memory(number: u32, size: u64, identities: &IdentityStore) -> (Arc<PlainVolume>, Arc<Faults>) {
+    let (media, faults) = MemoryMedia::with_faults(size);
     (
-        PlainVolume::on_media(config, Arc::new(media), identities).unwrap(),
+        PlainVolume::on_media(in_memory(number, number > 1), Arc::new(media), identities).unwrap(),
         faults,
     )
 }

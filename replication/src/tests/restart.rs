@@ -228,16 +228,10 @@ async fn files_survive_a_kill() {
         let identities = IdentityStore::ephemeral();
         let file = |number: u32| {
             let config = VolumeConfig {
-                number: VolumeNumber(number),
                 name: format!("file{number}"),
-                mirror_class: number > 1,
                 size: Some(SIZE),
                 backing: Backing::File(state.path().join(format!("{number}.img"))),
-                block_size: 512,
-                physical_block_size: 512,
-                removable: false,
-                thin: true,
-                quota: None,
+                ..in_memory(number, number > 1)
             };
             open_volume(config, &identities).unwrap()
         };
@@ -245,18 +239,7 @@ async fn files_survive_a_kill() {
     };
     let mut plain = open_files();
     let mut array = open(state.path(), &plain);
-    let pair = VolumePair {
-        primary: VolumeNumber(1),
-        mirror: Some(VolumeNumber(2)),
-    };
-    let out = |verb, array: &Arc<Array>| {
-        array.execute(Request::Out {
-            verb,
-            flags: Flags::default(),
-            members: vec![pair.clone()],
-            dry_run: false,
-        })
-    };
+    let out = |verb, array: &Arc<Array>| array.execute(order(verb, Flags::default(), &[(1, 2)]));
     let one = PairSelector::One(VolumeNumber(1), VolumeNumber(2));
     let primary = array.volume(VolumeNumber(1)).unwrap();
     primary

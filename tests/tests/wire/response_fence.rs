@@ -56,6 +56,13 @@ fn leave_unacknowledged(first: &mut Wire, second: &mut Wire) {
     first.cmd_sn = second.cmd_sn;
 }
 
+/// ABORT TASK SET over `first` waits for what `second` has not acknowledged; gives the question that `second` is asked.
+fn raise_fence(first: &mut Wire, second: &mut Wire) -> u32 {
+    leave_unacknowledged(first, second);
+    manage(first, ABORT_TASK_SET);
+    asked(second)
+}
+
 /// 4.2.2.3.4 (2), 4.2.3.3: the answer to a function that ends many tasks comes when the initiator has what was sent before over the
 /// other connection, and what ends after it comes when the initiator has it.
 #[test]
@@ -63,9 +70,7 @@ fn functions_are_answered_between_what_is_before_and_after() {
     let daemon = daemon();
     for reporting in ["ResponseFence", "RFC3720"] {
         let (mut first, mut second) = pair(&daemon, &format!("TaskReporting={reporting}"));
-        leave_unacknowledged(&mut first, &mut second);
-        manage(&mut first, ABORT_TASK_SET);
-        let question = asked(&mut second);
+        let question = raise_fence(&mut first, &mut second);
         // Answered before the function is.
         first.assert_alive();
         acknowledge(&mut second, question);
@@ -139,9 +144,7 @@ fn preempt_and_abort_is_fenced() {
 fn what_is_held_is_bounded() {
     let daemon = daemon();
     let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
-    leave_unacknowledged(&mut first, &mut second);
-    manage(&mut first, ABORT_TASK_SET);
-    let question = asked(&mut second);
+    let question = raise_fence(&mut first, &mut second);
     for tag in 100..164 {
         let mut command = test_unit_ready(&mut first, tag);
         command.bhs.0[0] |= IMMEDIATE;
@@ -167,9 +170,7 @@ fn what_is_held_is_bounded() {
 fn a_lost_connection_holds_nothing_up() {
     let daemon = daemon();
     let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
-    leave_unacknowledged(&mut first, &mut second);
-    manage(&mut first, ABORT_TASK_SET);
-    asked(&mut second);
+    raise_fence(&mut first, &mut second);
     first.assert_alive();
     drop(second);
     assert_managed(&mut first);
@@ -182,9 +183,7 @@ fn who_never_acknowledges_is_given_up() {
     let daemon = daemon();
     daemon.reconfigure("[[target]]\n", "[[target]]\nnop_patience = 1\n");
     let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
-    leave_unacknowledged(&mut first, &mut second);
-    manage(&mut first, ABORT_TASK_SET);
-    asked(&mut second);
+    raise_fence(&mut first, &mut second);
     while second.receive().is_some() {}
     assert_managed(&mut first);
 }
@@ -194,9 +193,7 @@ fn who_never_acknowledges_is_given_up() {
 fn a_logout_lets_go_of_what_is_held() {
     let daemon = daemon();
     let (mut first, mut second) = pair(&daemon, "TaskReporting=ResponseFence");
-    leave_unacknowledged(&mut first, &mut second);
-    manage(&mut first, ABORT_TASK_SET);
-    asked(&mut second);
+    raise_fence(&mut first, &mut second);
     first.assert_alive();
     let logout = first.logout_request(0, 0);
     first.send(&logout);

@@ -20,7 +20,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize},
 };
 
-use target_core::{media::Media, scsi_model::control::Request as ControlRequest, volume::Extent};
+use target_core::{media::Media, volume::Extent};
 use tokio::{
     sync::{Notify, RwLock},
     task::JoinHandle,

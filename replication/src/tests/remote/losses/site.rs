@@ -17,20 +17,8 @@ impl Site {
         let identities = IdentityStore::ephemeral();
         let media: Vec<_> = (0..4).map(|_| Arc::new(Volatile::new())).collect();
         let volume = |(at, media): (usize, &Arc<Volatile>)| {
-            let config = VolumeConfig {
-                number: VolumeNumber(at as u32 + 1),
-                name: format!("vol{}", at + 1),
-                mirror_class: at > 1,
-                size: None,
-                backing: Backing::Memory,
-                block_size: 512,
-                physical_block_size: 512,
-                removable: false,
-                thin: true,
-                quota: None,
-            };
             let media: Arc<dyn Media> = Arc::<Volatile>::clone(media);
-            PlainVolume::on_media(config, media, &identities).unwrap()
+            PlainVolume::on_media(in_memory(at as u32 + 1, at > 1), media, &identities).unwrap()
         };
         let plain: Vec<_> = media.iter().enumerate().map(volume).collect();
         let state = TempDir::new().unwrap();
@@ -64,18 +52,7 @@ impl Site {
         flags: Flags,
         pairs: &[(u32, u32)],
     ) -> Result<Reply, Refusal> {
-        let pair = |(primary, mirror): &(u32, u32)| VolumePair {
-            primary: VolumeNumber(*primary),
-            mirror: Some(VolumeNumber(*mirror)),
-        };
-        let members = pairs.iter().map(pair).collect();
-        let request = ControlRequest::Out {
-            verb,
-            flags,
-            members,
-            dry_run: false,
-        };
-        self.array.execute(request).await
+        self.array.execute(order(verb, flags, pairs)).await
     }
 
     /// Dies, with or without its power, and is started again; no link knows it yet.
