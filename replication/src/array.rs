@@ -30,27 +30,30 @@ use target_core::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot},
 };
 
 use crate::{
     array_error::ArrayError,
     clock::Clock,
     control::HostUse,
-    events::{ArrayEvent, EventLog, unix_ms},
+    events::{ArrayEvent, EventLog},
     jobs::Jobs,
     journal_file::JournalDirectory,
     journal_writer::{DEFAULT_LIMIT, JournalWriter, Notice},
     lock,
+    machine::{Machine, Mutation, ThisMachine},
     ops::OpTable,
     paired_volume::PairedVolume,
     recovery::{self, Recovered},
     remote::Remote,
+    tally::{Changes, Tally},
 };
 
 /// See the module's page.
 pub struct Array {
     pub(crate) me: Weak<Self>,
+    pub(crate) machine: Arc<dyn Machine>,
     system: SystemId,
     config: EngineConfig,
     pub(crate) engine: Mutex<Engine>,
@@ -65,7 +68,7 @@ pub struct Array {
     /// Held by whoever changes which way the I/O of a volume goes, or which volumes there are.
     pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) events: EventLog,
-    changes: watch::Sender<()>,
+    changes: Arc<Tally>,
     host_use: OnceLock<Arc<dyn HostUse>>,
     pub(crate) remote: Remote,
     pub(crate) clock: Clock,
@@ -126,6 +129,28 @@ impl Array {
         volumes: Vec<Arc<PlainVolume>>,
         fresh: &BTreeSet<VolumeNumber>,
     ) -> Result<Arc<Self>, ArrayError> {
+        let machine: Arc<dyn Machine> = Arc::new(ThisMachine);
+        Self::open_on(
+            &machine,
+            state_directory,
+            system,
+            track_size,
+            tuning,
+            volumes,
+            fresh,
+        )
+    }
+
+    /// [`Array::open_with`] on a machine of the caller's.
+    pub fn open_on(
+        machine: &Arc<dyn Machine>,
+        state_directory: &Path,
+        system: SystemId,
+        track_size: u32,
+        tuning: Tuning,
+        volumes: Vec<Arc<PlainVolume>>,
+        fresh: &BTreeSet<VolumeNumber>,
+    ) -> Result<Arc<Self>, ArrayError> {
         let runtime = Handle::try_current().map_err(|_| ArrayError::NoRuntime)?;
         let Tuning {
             limits,
@@ -145,7 +170,7 @@ impl Array {
         let (notices, received) = mpsc::unbounded_channel();
         // The receiver ends with the array, and then nobody needs to hear.
         let notify = move |notice| drop(notices.send(notice));
-        let journal = JournalWriter::start(directory, header, &snapshot, journal_limit, notify)
+        let journal = JournalWriter::start(machine, directory, header, &snapshot, journal_limit, notify)
             .map_err(ArrayError::StartJournal)?;
 
         let array = Arc::new_cyclic(|me: &Weak<Self>| {
@@ -158,6 +183,7 @@ impl Array {
             let volumes = volumes.into_iter().map(paired).collect::<BTreeMap<_, _>>();
             Self {
                 me: Weak::clone(me),
+                machine: Arc::clone(machine),
                 system,
                 config,
                 engine: Mutex::new(engine),
@@ -169,8 +195,8 @@ impl Array {
                 checks: Mutex::default(),
                 checksummed: Mutex::default(),
                 membership: tokio::sync::Mutex::default(),
-                events: EventLog::new(),
-                changes: watch::Sender::new(()),
+                events: EventLog::on(Arc::clone(machine)),
+                changes: Arc::default(),
                 host_use: OnceLock::new(),
                 remote,
                 clock: Clock::new(),
@@ -259,9 +285,9 @@ impl Array {
         lock(&self.engine).allowance()
     }
 
-    /// Changes whenever a pair changed state or a command ended.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
+    /// Sees whenever a pair changed state or a command ended.
+    pub fn changes(&self) -> Changes {
+        Changes::of(&self.changes)
     }
 
     /// Sets who knows of reservations. Once; later calls change nothing.
@@ -318,6 +344,11 @@ impl Array {
         self.jobs.none().await;
     }
 
+    /// Is this the bug that is planted?
+    pub(crate) fn planted(&self, mutation: Mutation) -> bool {
+        self.machine.mutation() == Some(mutation)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
@@ -365,7 +396,7 @@ impl Array {
     }
 
     pub(crate) fn note_change(&self) {
-        self.changes.send_replace(());
+        self.changes.add_one();
     }
 
     /// Gives the engine a command and waits for its answer.
@@ -376,7 +407,7 @@ impl Array {
         self.feed([Input::Command {
             id,
             command,
-            now_ms: unix_ms(),
+            now_ms: self.machine.unix_ms(),
         }]);
         if self.is_stopped() {
             lock(&self.commands).remove(&id);

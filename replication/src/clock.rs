@@ -1,11 +1,9 @@
 //! The engine's time: nanoseconds since the array was opened, never going back.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use replication_engine::ids::Tick;
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(crate) struct Clock {

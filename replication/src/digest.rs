@@ -7,14 +7,19 @@ use target_core::{
     buffer::Buffer,
     volume::{Extent, IoError},
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// One of them.
 pub(crate) type Digest = [u8; DIGEST_BYTES];
 
 /// The digest of each piece of these bytes. Made beside the tasks that do I/O.
 pub(crate) async fn of_pieces(bytes: Buffer, piece: usize) -> Result<Vec<Digest>, IoError> {
-    let digests = tokio::task::spawn_blocking(move || bytes.chunks(piece.max(1)).map(of).collect());
-    digests
+    let digests = move || bytes.chunks(piece.max(1)).map(of).collect();
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        // There is one thread, by intent.
+        return Ok(digests());
+    }
+    tokio::task::spawn_blocking(digests)
         .await
         .map_err(|error| IoError::Internal(format!("no digest was made: {error}")))
 }

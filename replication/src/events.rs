@@ -5,8 +5,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::Mutex,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex},
 };
 
 use replication_engine::{events::Event, ids::VolumeId};
@@ -14,9 +13,12 @@ use target_core::{
     scsi_model::control::VolumeNumber,
     throttle::{LeftOut, Throttle},
 };
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
-use crate::lock;
+use crate::{
+    lock,
+    machine::{Machine, ThisMachine},
+};
 
 /// How many events the ring keeps.
 pub const KEPT_EVENTS: usize = 1024;
@@ -226,6 +228,7 @@ impl fmt::Display for ArrayEvent {
 /// The ring and the stream.
 #[derive(Debug)]
 pub struct EventLog {
+    machine: Arc<dyn Machine>,
     ring: Mutex<Ring>,
     stream: broadcast::Sender<EventRecord>,
     /// Failures come with every I/O: each volume has a few to say.
@@ -241,7 +244,13 @@ struct Ring {
 impl EventLog {
     /// An empty log.
     pub fn new() -> Self {
+        Self::on(Arc::new(ThisMachine))
+    }
+
+    /// An empty log, whose times are this machine's.
+    pub(crate) fn on(machine: Arc<dyn Machine>) -> Self {
         Self {
+            machine,
             ring: Mutex::default(),
             stream: broadcast::channel(KEPT_EVENTS).0,
             failures: Mutex::default(),
@@ -253,7 +262,7 @@ impl EventLog {
         let admitted = lock(&self.failures)
             .entry(volume)
             .or_insert_with(Throttle::per_io)
-            .admit(Instant::now());
+            .admit(Instant::now().into_std());
         if let Some(LeftOut(left_out)) = admitted {
             self.push(ArrayEvent::IoFailed {
                 volume,
@@ -270,7 +279,7 @@ impl EventLog {
         ring.last += 1;
         let record = EventRecord {
             sequence: ring.last,
-            at_ms: unix_ms(),
+            at_ms: self.machine.unix_ms(),
             event,
         };
         if ring.kept.len() == KEPT_EVENTS {
@@ -310,13 +319,6 @@ impl Default for EventLog {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The wall clock, as Unix milliseconds. For records, never for decisions.
-pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }
 
 fn log(event: &ArrayEvent) {

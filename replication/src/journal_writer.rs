@@ -1,4 +1,4 @@
-//! The journal's one writer: a thread that appends what the engine's steps queued, makes it durable and says so.
+//! The journal's one writer: a thread (a task, where a [`Machine`] gives turns) that appends what the engine's steps queued, makes it durable and says so.
 //!
 //! **Group commit.** [`JournalWriter::append`] only encodes a record into a queue; it is called under the engine's
 //! mutex, so the queue has the order of the steps. The thread takes all that is queued, writes it at once, and one
@@ -23,7 +23,13 @@ use replication_engine::{
     journal::{Header, Record, Writer},
 };
 
-use crate::{journal_file::first_bytes, lock};
+use tokio::sync::Notify;
+
+use crate::{
+    journal_file::first_bytes,
+    lock,
+    machine::{Machine, Turn},
+};
 
 /// Where the writer puts its bytes: [`crate::journal_file::JournalDirectory`], or a faulty one in tests.
 pub(crate) trait JournalStore: Send + 'static {
@@ -61,7 +67,22 @@ pub(crate) struct JournalWriter {
 
 struct Shared {
     queue: Mutex<Queue>,
-    wake: Condvar,
+    wake: Wake,
+}
+
+/// What the writer sleeps on.
+enum Wake {
+    Thread(Condvar),
+    Task(Notify),
+}
+
+impl Wake {
+    fn one(&self) {
+        match self {
+            Self::Thread(condition) => condition.notify_one(),
+            Self::Task(notify) => notify.notify_one(),
+        }
+    }
 }
 
 struct Queue {
@@ -92,10 +113,11 @@ enum Stop {
 }
 
 impl JournalWriter {
-    /// Starts the thread, and with it a new file: `snapshot` is what it begins with. `limit`: see [`Tuning`].
+    /// Starts the writer, and with it a new file: `snapshot` is what it begins with. `limit`: see [`Tuning`].
     ///
     /// [`Tuning`]: crate::array::Tuning
     pub(crate) fn start(
+        machine: &Arc<dyn Machine>,
         mut store: impl JournalStore,
         header: Header,
         snapshot: &[Record],
@@ -109,19 +131,25 @@ impl JournalWriter {
         queue.frames.clear();
         queue.fresh = false;
         queue.writer.synced(queue.writer.last());
+        let turn = machine.journal_turn();
         let shared = Arc::new(Shared {
             queue: Mutex::new(queue),
-            wake: Condvar::new(),
+            wake: match turn {
+                None => Wake::Thread(Condvar::new()),
+                Some(_) => Wake::Task(Notify::new()),
+            },
         });
-        let thread = {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("journal".into())
-                .spawn(move || run(&shared, store, &notify))?
+        let writing = Arc::clone(&shared);
+        let thread = if let Some(turn) = turn {
+            tokio::spawn(run_by_turns(writing, store, notify, Arc::clone(machine), turn));
+            None
+        } else {
+            let thread = std::thread::Builder::new().name("journal".into());
+            Some(thread.spawn(move || run(&writing, store, &notify))?)
         };
         Ok(Self {
             shared,
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
         })
     }
 
@@ -134,7 +162,7 @@ impl JournalWriter {
         }
         queue.tokens.extend(token);
         drop(queue);
-        self.shared.wake.notify_one();
+        self.shared.wake.one();
     }
 
     /// Hands over the snapshot that starts the next file: it says all that was queued so far.
@@ -145,7 +173,7 @@ impl JournalWriter {
             queue.begin(snapshot);
         }
         drop(queue);
-        self.shared.wake.notify_one();
+        self.shared.wake.one();
     }
 
     /// Nothing can be made durable any more.
@@ -153,14 +181,14 @@ impl JournalWriter {
         lock(&self.shared.queue).failed
     }
 
-    /// Writes what is queued and ends the thread. Blocks.
+    /// Writes what is queued and ends the thread. Blocks; a task ends when it has had its turns.
     pub(crate) fn close(&self) {
         self.end(Stop::Orderly);
     }
 
     fn end(&self, how: Stop) {
         lock(&self.shared.queue).stop.get_or_insert(how);
-        self.shared.wake.notify_one();
+        self.shared.wake.one();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             // A panic in the thread was reported where it happened.
@@ -178,33 +206,41 @@ impl Drop for JournalWriter {
 fn run(shared: &Shared, mut store: impl JournalStore, notify: &impl Fn(Notice)) {
     let mut batch = Batch::default();
     while shared.next(&mut batch) {
-        let tokens = std::mem::take(&mut batch.tokens);
-        if batch.failed {
-            notify(Notice::Failed(tokens));
-            continue;
-        }
-        match commit(&mut store, &batch, !tokens.is_empty()) {
-            Ok(durable) => {
-                let full = shared.committed(&batch, durable, store.size());
-                if !tokens.is_empty() {
-                    notify(Notice::Durable(tokens));
+        shared.write(&mut store, &mut batch, notify);
+    }
+}
+
+/// Likewise as a task, which writes when it is its turn.
+async fn run_by_turns(
+    shared: Arc<Shared>,
+    mut store: impl JournalStore,
+    notify: impl Fn(Notice) + Send,
+    machine: Arc<dyn Machine>,
+    first: Turn,
+) {
+    let Wake::Task(wake) = &shared.wake else { return };
+    let (mut batch, mut turn) = (Batch::default(), Some(first));
+    loop {
+        let taken = lock(&shared.queue).take(&mut batch);
+        match taken {
+            Taken::Over => return,
+            Taken::Nothing => wake.notified().await,
+            Taken::All => {
+                if let Some(turn) = turn.take().or_else(|| machine.journal_turn()) {
+                    turn.await;
                 }
-                if full {
-                    notify(Notice::Full);
-                }
-            }
-            Err(error) => {
-                {
-                    let mut queue = lock(&shared.queue);
-                    queue.failed = true;
-                    queue.frames = Vec::new();
-                    queue.fresh = false;
-                }
-                notify(Notice::Broken(error.to_string()));
-                notify(Notice::Failed(tokens));
+                shared.write(&mut store, &mut batch, &notify);
             }
         }
     }
+}
+
+/// What there was to take of the queue.
+enum Taken {
+    /// The writer is to end.
+    Over,
+    Nothing,
+    All,
 }
 
 /// What the thread writes at once.
@@ -222,23 +258,46 @@ struct Batch {
 impl Shared {
     /// Waits for something to do and takes all of it. `false`: it is over.
     fn next(&self, batch: &mut Batch) -> bool {
+        let Wake::Thread(condition) = &self.wake else {
+            return false;
+        };
         let mut queue = lock(&self.queue);
         loop {
-            match queue.stop {
-                Some(Stop::Abandon) => return false,
-                Some(Stop::Orderly) if queue.is_empty() => return false,
-                _ if !queue.is_empty() => break,
-                _ => queue = wait(&self.wake, queue),
+            match queue.take(batch) {
+                Taken::Over => return false,
+                Taken::All => return true,
+                Taken::Nothing => queue = wait(condition, queue),
             }
         }
-        batch.frames.clear();
-        std::mem::swap(&mut batch.frames, &mut queue.frames);
-        batch.tokens = std::mem::take(&mut queue.tokens);
-        batch.fresh = std::mem::take(&mut queue.fresh);
-        batch.epoch = queue.header.epoch;
-        batch.last = queue.writer.last();
-        batch.failed = queue.failed;
-        true
+    }
+
+    /// Makes a batch durable, and says so.
+    fn write(&self, store: &mut impl JournalStore, batch: &mut Batch, notify: &impl Fn(Notice)) {
+        let tokens = std::mem::take(&mut batch.tokens);
+        if batch.failed {
+            return notify(Notice::Failed(tokens));
+        }
+        match commit(store, batch, !tokens.is_empty()) {
+            Ok(durable) => {
+                let full = self.committed(batch, durable, store.size());
+                if !tokens.is_empty() {
+                    notify(Notice::Durable(tokens));
+                }
+                if full {
+                    notify(Notice::Full);
+                }
+            }
+            Err(error) => {
+                {
+                    let mut queue = lock(&self.queue);
+                    queue.failed = true;
+                    queue.frames = Vec::new();
+                    queue.fresh = false;
+                }
+                notify(Notice::Broken(error.to_string()));
+                notify(Notice::Failed(tokens));
+            }
+        }
     }
 
     /// Notes how far the journal is durable; says whether a new file is to be asked for.
@@ -301,6 +360,24 @@ impl Queue {
         self.snapshot = self.frames.len() as u64;
         self.fresh = true;
         self.asked = false;
+    }
+
+    /// All there is to do.
+    fn take(&mut self, batch: &mut Batch) -> Taken {
+        match self.stop {
+            Some(Stop::Abandon) => return Taken::Over,
+            Some(Stop::Orderly) if self.is_empty() => return Taken::Over,
+            _ if self.is_empty() => return Taken::Nothing,
+            _ => {}
+        }
+        batch.frames.clear();
+        std::mem::swap(&mut batch.frames, &mut self.frames);
+        batch.tokens = std::mem::take(&mut self.tokens);
+        batch.fresh = std::mem::take(&mut self.fresh);
+        batch.epoch = self.header.epoch;
+        batch.last = self.writer.last();
+        batch.failed = self.failed;
+        Taken::All
     }
 
     fn is_empty(&self) -> bool {

@@ -4,7 +4,7 @@
 //!
 //! | part | modules |
 //! |---|---|
-//! | the whole | [`mod@array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs` |
+//! | the whole | [`mod@array`], [`array_error`], `membership`, `recovery`, `clock`, `jobs`, `tally`; [`machine`] |
 //! | the engine's effects | `perform`, `copy_worker`, `ops` |
 //! | I/O that needs none | `passing` |
 //! | the journal | [`journal_file`], `journal_writer` |
@@ -28,6 +28,7 @@ pub mod journal_file;
 mod journal_writer;
 mod leg;
 pub mod link;
+pub mod machine;
 mod membership;
 mod ops;
 pub mod paired_volume;
@@ -36,6 +37,7 @@ mod perform;
 mod recovery;
 pub mod remote;
 pub mod statistics;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +45,7 @@ pub use array::{Array, Tuning};
 pub use array_error::ArrayError;
 pub use control::HostUse;
 pub use paired_volume::PairedVolume;
+pub use tally::Changes;
 
 /// Locks, also after a thread has panicked with the lock held: what these mutexes guard is changed in single steps.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

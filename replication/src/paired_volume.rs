@@ -15,7 +15,6 @@ use std::{
         Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -30,6 +29,7 @@ use target_core::{
     scsi_model::control::VolumeNumber,
     volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
+use tokio::time::Instant;
 
 use crate::{
     array::Array,

@@ -1,9 +1,8 @@
 //! What hosts did with a volume, for metrics and for the pace of copies.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Instant,
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::time::Instant;
 
 /// Counters of one volume, since the daemon started.
 #[derive(Debug, Default)]

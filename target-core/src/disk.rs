@@ -110,10 +110,10 @@ impl Disk {
 
     fn read_on_a_thread(&self, offset: u64, mut buffer: Buffer) -> IoFuture<Buffer> {
         let media = self.media.clone();
-        Box::pin(self.threads.run(move || {
+        self.run(move || {
             media.read_at(offset, &mut buffer)?;
             Ok(buffer)
-        }))
+        })
     }
 
     /// Writes if that needs no waiting.
@@ -146,11 +146,9 @@ impl Disk {
                     return Ok(());
                 }
                 let again = disk.clone();
-                disk.threads
-                    .run(move || again.write_now(offset, &data, false))
-                    .await
+                disk.run(move || again.write_now(offset, &data, false)).await
             }),
-            None => Box::pin(self.threads.run(move || disk.write_now(offset, &data, fua))),
+            None => self.run(move || disk.write_now(offset, &data, fua)),
         }
     }
 
@@ -160,48 +158,63 @@ impl Disk {
             return Box::pin(std::future::ready(self.flush_now()));
         }
         let disk = self.clone();
-        Box::pin(self.threads.run(move || disk.flush_now()))
+        self.run(move || disk.flush_now())
     }
 
     /// The range reads as zeros; with `unmap` its space is given back; with `fua` that is stable at the end.
     pub fn zero(self: &Arc<Self>, offset: u64, length: u64, unmap: bool, fua: bool) -> IoFuture<()> {
         let disk = self.clone();
-        Box::pin(self.threads.run(move || {
+        self.run(move || {
             if unmap {
                 disk.media.punch(offset, length)?;
             } else {
                 disk.media.zero(offset, length)?;
             }
             if fua { disk.flush_now() } else { Ok(()) }
-        }))
+        })
     }
 
     /// What is data and what is a hole; see [`Media::extents`].
     pub fn extents(self: &Arc<Self>, offset: u64, limit: usize) -> IoFuture<Vec<Extent>> {
         let media = self.media.clone();
-        Box::pin(self.threads.run(move || media.extents(offset, limit)))
+        self.run(move || media.extents(offset, limit))
     }
 
     /// What is allocated, and how much more there is.
     pub fn space(self: &Arc<Self>) -> IoFuture<Option<Space>> {
         let media = self.media.clone();
-        Box::pin(self.threads.run(move || Ok(media.space())))
+        self.run(move || Ok(media.space()))
     }
 
     /// Copies a range to the same place of another disk; holes become holes. [`IoError::Read`] is this disk's
     /// failure, every other the destination's. Nothing is flushed.
     pub fn copy_to(self: &Arc<Self>, to: &Arc<Self>, offset: u64, length: u64) -> IoFuture<Copied> {
         let (from, destination) = (self.media.clone(), to.media.clone());
-        Box::pin(
-            self.threads
-                .run(move || copy_range(&*from, &*destination, offset, length)),
-        )
+        self.run(move || copy_range(&*from, &*destination, offset, length))
     }
 
     /// Changes the size; new bytes read as zeros.
     pub fn set_length(self: &Arc<Self>, length: u64) -> IoFuture<()> {
         let media = self.media.clone();
-        Box::pin(self.threads.run(move || media.set_length(length)))
+        self.run(move || media.set_length(length))
+    }
+
+    /// Begins a call that may wait, now; it is made to its end whether or not that is waited for.
+    fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T, IoError> + Send + 'static,
+    ) -> IoFuture<T> {
+        let Some(turn) = self.media.turn() else {
+            return Box::pin(self.threads.run(call));
+        };
+        let made = tokio::spawn(async move {
+            turn.await;
+            call()
+        });
+        Box::pin(async move {
+            let died = |error| IoError::Internal(format!("a call to a disk died: {error}"));
+            made.await.unwrap_or_else(|error| Err(died(error)))
+        })
     }
 
     fn write_now(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), IoError> {

@@ -22,6 +22,7 @@ use super::{refusals::refusal, remote::of_peer};
 use crate::{
     array::Array,
     events::{ArrayEvent, Level},
+    machine::Mutation,
     remote::RemotePair,
 };
 
@@ -164,7 +165,8 @@ impl Array {
                 .iter()
                 .map(|pair| self.view_of(pair.foreign_id()).map(|view| view.state))
                 .collect();
-            if states.iter().all(|state| *state == Some(PairState::Split)) {
+            let whole = states.iter().all(|state| *state == Some(PairState::Split));
+            if whole || self.planted(Mutation::SplitBeforeWhole) {
                 break;
             }
             if states
@@ -174,10 +176,10 @@ impl Array {
                 let message = format!("the link to {} was lost while the image was sent", first.peer);
                 return Err(refusal(RefusalKind::NoPath, message));
             }
-            if !matches!(
-                tokio::time::timeout_at(deadline, changes.changed()).await,
-                Ok(Ok(()))
-            ) {
+            if tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .is_err()
+            {
                 let message = format!(
                     "{} did not have the image within {} s: the copy goes on, try again when it has ended",
                     first.peer,

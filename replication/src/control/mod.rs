@@ -98,10 +98,11 @@ impl Array {
             if summary.in_state == summary.selected {
                 return Ok((summary, false));
             }
-            // The sender lives as long as the array; an error would mean that the array is gone, and time is over.
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Ok((summary, true)),
+            if tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .is_err()
+            {
+                return Ok((summary, true));
             }
         }
     }

@@ -20,6 +20,7 @@ use super::refusals::refusal;
 use crate::{
     array::Array,
     lock,
+    machine::Mutation,
     remote::{OrderError, Parts, RemotePair, Told},
 };
 
@@ -54,12 +55,11 @@ impl Array {
             let message = format!("the link to {peer} is down: `holdfast link` says why");
             return Err(refusal(RefusalKind::NoPath, message));
         }
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|error| refusal(RefusalKind::Internal, format!("no random number: {error}")))?;
+        let id = self.machine.unique();
+        let id = id.map_err(|why| refusal(RefusalKind::Internal, why))?;
         let info = volume.info();
         let pair = RemotePair {
-            pair: format!("{:032x}", u128::from_be_bytes(id).max(1)),
+            pair: format!("{:032x}", id.max(1)),
             epoch: 1,
             peer: peer.clone(),
             local: primary,
@@ -465,7 +465,7 @@ impl Array {
                 .await;
         }
         let parts = Parts {
-            epoch: pair.epoch + 1,
+            epoch: pair.epoch + u64::from(!self.planted(Mutation::KeepEpoch)),
             leads: true,
             taken_over: true,
             handing_over: false,

@@ -9,6 +9,7 @@ use replication_engine::{
 };
 
 use super::*;
+use crate::machine::ThisMachine;
 
 /// What reached the disk, and what to do wrong.
 #[derive(Default)]
@@ -56,6 +57,10 @@ impl JournalStore for Store {
     }
 }
 
+fn machine() -> Arc<dyn Machine> {
+    Arc::new(ThisMachine)
+}
+
 fn start(disk: Disk) -> (JournalWriter, Arc<Mutex<Disk>>, Receiver<Notice>) {
     let disk = Arc::new(Mutex::new(disk));
     let (sender, receiver) = channel();
@@ -65,9 +70,16 @@ fn start(disk: Disk) -> (JournalWriter, Arc<Mutex<Disk>>, Receiver<Notice>) {
         track_size: 65536,
     };
     let store = Store(Arc::clone(&disk));
-    let writer = JournalWriter::start(store, header, &snapshot(), DEFAULT_LIMIT, move |notice| {
-        sender.send(notice).unwrap();
-    });
+    let writer = JournalWriter::start(
+        &machine(),
+        store,
+        header,
+        &snapshot(),
+        DEFAULT_LIMIT,
+        move |notice| {
+            sender.send(notice).unwrap();
+        },
+    );
     (writer.unwrap(), disk, receiver)
 }
 
@@ -163,7 +175,15 @@ fn a_journal_that_cannot_begin_does_not_start() {
         fail_sync: true,
         ..Disk::default()
     }));
-    assert!(JournalWriter::start(Store(disk), header, &snapshot(), DEFAULT_LIMIT, |_| {}).is_err());
+    let started = JournalWriter::start(
+        &machine(),
+        Store(disk),
+        header,
+        &snapshot(),
+        DEFAULT_LIMIT,
+        |_| {},
+    );
+    assert!(started.is_err());
 }
 
 #[test]

@@ -5,7 +5,8 @@ use super::{
     errors::{IdentityError, LinkEnd},
     greeting,
     identity::{self, Tls},
-    links::Shared,
+    links::{Road, Shared},
+    network::Called,
     peer::Peer,
     traffic::BATCH,
 };
@@ -26,24 +27,27 @@ pub(super) async fn keep_calling(shared: Arc<Shared>, peer: Arc<Peer>) {
     loop {
         // The peer's own call may have been answered; then this waits for its end.
         tokio::select! {
-            () = peer.vacant() => {}
+            biased;
             () = peer.gone.cancelled() => return,
+            () = peer.vacant() => {}
         }
         let began = Instant::now();
         let connected = tokio::select! {
-            connected = call(&shared, &peer) => connected,
+            biased;
             () = peer.gone.cancelled() => return,
+            connected = call(&shared, &peer) => connected,
         };
         match connected {
             Ok(connection) => carry::carry(&shared, &peer, connection, false).await,
             Err(end) if end.is_usual() => {}
             Err(end) => peer.note(&end),
         }
-        let wait = reconnect.wait(began.elapsed(), jitter());
+        let wait = reconnect.wait(began.elapsed(), shared.road.jitter());
         tokio::select! {
-            () = sleep(wait) => {}
-            () = peer.hurry.notified() => {}
+            biased;
             () = peer.gone.cancelled() => return,
+            () = peer.hurry.notified() => {}
+            () = sleep(wait) => {}
         }
     }
 }
@@ -57,22 +61,13 @@ async fn call(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, Link
 
 async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, LinkEnd> {
     let address = peer.address();
-    let stream = TcpStream::connect(&address).await;
-    let stream = stream.map_err(|why| LinkEnd::Unreachable { address, why })?;
-    stream.set_nodelay(true).map_err(LinkEnd::Io)?;
-    let stream = BufReader::with_capacity(RECEIVED, stream);
-    let connector = TlsConnector::from(shared.tls.client.clone());
-    let stream = connector.connect(Tls::name(), stream).await;
-    let mut stream = stream.map_err(LinkEnd::Tls)?;
-    stream.get_mut().1.set_buffer_limit(Some(BATCH));
-    let mut stream = TlsStream::from(stream);
-    let id = identity::identity(
-        stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| chain.first()),
-    )?;
+    let (mut stream, id) = match &shared.road {
+        Road::Tls(tls) => connect_tls(tls, address).await?,
+        Road::Given(network) => {
+            let called = network.call(&address).await;
+            called.map_err(|why| LinkEnd::Unreachable { address, why })?
+        }
+    };
     if id != *peer.id() {
         return Err(IdentityError::Another(id).into());
     }
@@ -80,8 +75,9 @@ async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, L
     let claim = peer.call(&wire).ok_or(LinkEnd::Superseded)?;
     let mut received = BytesMut::new();
     let hello = tokio::select! {
-        hello = greeting::greet(&mut stream, &wire, &mut received) => hello?,
+        biased;
         () = wire.replaced.cancelled() => return Err(LinkEnd::Superseded),
+        hello = greeting::greet(&mut stream, &wire, &mut received) => hello?,
     };
     if !claim.opened(hello.boot) {
         return Err(LinkEnd::Superseded);
@@ -95,7 +91,22 @@ async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Connection, L
     })
 }
 
-/// Spreads calls; which value it is matters to nobody.
-fn jitter() -> u32 {
-    getrandom::u32().unwrap_or_default()
+async fn connect_tls(tls: &Tls, address: String) -> Result<Called, LinkEnd> {
+    let stream = TcpStream::connect(&address).await;
+    let stream = stream.map_err(|why| LinkEnd::Unreachable { address, why })?;
+    stream.set_nodelay(true).map_err(LinkEnd::Io)?;
+    let stream = BufReader::with_capacity(RECEIVED, stream);
+    let connector = TlsConnector::from(tls.client.clone());
+    let stream = connector.connect(Tls::name(), stream).await;
+    let mut stream = stream.map_err(LinkEnd::Tls)?;
+    stream.get_mut().1.set_buffer_limit(Some(BATCH));
+    let stream = TlsStream::from(stream);
+    let id = identity::identity(
+        stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first()),
+    )?;
+    Ok((Box::new(stream), id))
 }

@@ -3,6 +3,7 @@
 use super::{
     errors::LinkEnd,
     links::Shared,
+    network::Stream,
     peer::{Claim, Peer},
     service::{LinkService, Serving},
     traffic::Traffic,
@@ -19,12 +20,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tokio::{
-    io::BufReader,
-    net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsStream;
 use tokio_util::task::TaskTracker;
 
 /// A connection whose other side has said who it is.
@@ -38,10 +36,7 @@ pub(super) struct Connection {
     pub(super) received: BytesMut,
 }
 
-/// What a connection goes over. TLS asks for 4 KiB at a time, the buffer for all that has come.
-pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
-
-/// The buffer under TLS.
+/// The buffer under TLS, which asks for 4 KiB at a time; the buffer does for all that has come.
 pub(super) const RECEIVED: usize = 64 << 10;
 
 /// Carries requests and answers both ways until the connection ends; then waits until the answers being made are made.
@@ -56,6 +51,7 @@ pub(super) async fn carry(shared: &Arc<Shared>, peer: &Arc<Peer>, connection: Co
     } = connection;
     // The connection before may still have answers in the making.
     let alone = tokio::select! {
+        biased;
         alone = timeout(shared.config.timing.handshake, peer.alone.lock()) => alone,
         () = wire.replaced.cancelled() => return,
         () = peer.gone.cancelled() => return,

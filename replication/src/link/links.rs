@@ -6,6 +6,7 @@ use super::{
     errors::{LinkEnd, LinkStartError},
     identity::Tls,
     listener,
+    network::Network,
     peer::Peer,
     service::LinkService,
     wire::{Asker, Wire},
@@ -20,9 +21,9 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The link, running.
@@ -35,7 +36,7 @@ pub struct Links {
 /// What the tasks of the link share.
 pub(super) struct Shared {
     pub(super) config: LinkConfig,
-    pub(super) tls: Tls,
+    pub(super) road: Road,
     pub(super) service: Arc<dyn LinkService>,
     pub(super) stopping: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -45,6 +46,23 @@ pub(super) struct Shared {
     /// See `Peer::alone`; kept for every peer there ever was.
     alone: Mutex<BTreeMap<SystemId, Arc<tokio::sync::Mutex<()>>>>,
     refusals: Mutex<Refusals>,
+}
+
+/// What calls go over.
+#[derive(Debug)]
+pub(super) enum Road {
+    Tls(Tls),
+    Given(Arc<dyn Network>),
+}
+
+impl Road {
+    /// Spreads calls; which value it is matters to nobody.
+    pub(super) fn jitter(&self) -> u32 {
+        match self {
+            Self::Tls(_) => getrandom::u32().unwrap_or_default(),
+            Self::Given(network) => network.jitter(),
+        }
+    }
 }
 
 /// Calls that came in and were not let in.
@@ -71,19 +89,24 @@ impl Links {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(at)?;
         let address = listener.local_addr().map_err(at)?;
-        let shared = Arc::new(Shared {
-            tls,
-            service,
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            origin: Instant::now(),
-            connections: AtomicU64::new(0),
-            peers: Mutex::default(),
-            alone: Mutex::default(),
-            refusals: Mutex::default(),
-            config,
-        });
-        shared.tasks.spawn(listener::listen(shared.clone(), listener));
+        let shared = Shared::new(config, Road::Tls(tls.clone()), service);
+        shared
+            .tasks
+            .spawn(listener::listen(shared.clone(), tls, listener));
+        shared.adopt(by_id);
+        Ok(Arc::new(Self { shared, address }))
+    }
+
+    /// [`Links::start`] over a network of the caller's; the files of the configuration, and where it listens, are not looked at.
+    pub fn start_over(
+        network: Arc<dyn Network>,
+        config: LinkConfig,
+        service: Arc<dyn LinkService>,
+    ) -> Result<Arc<Self>, LinkStartError> {
+        let by_id = by_id(&config.system, &config.peers)?;
+        let (address, calls) = (config.listen, network.calls());
+        let shared = Shared::new(config, Road::Given(network), service);
+        shared.tasks.spawn(listener::take_calls(shared.clone(), calls));
         shared.adopt(by_id);
         Ok(Arc::new(Self { shared, address }))
     }
@@ -146,6 +169,21 @@ fn by_id(own: &SystemId, peers: &[PeerConfig]) -> Result<BTreeMap<SystemId, Stri
 }
 
 impl Shared {
+    fn new(config: LinkConfig, road: Road, service: Arc<dyn LinkService>) -> Arc<Self> {
+        Arc::new(Self {
+            road,
+            service,
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            origin: Instant::now(),
+            connections: AtomicU64::new(0),
+            peers: Mutex::default(),
+            alone: Mutex::default(),
+            refusals: Mutex::default(),
+            config,
+        })
+    }
+
     pub(super) fn peer(&self, id: &SystemId) -> Option<Arc<Peer>> {
         lock(&self.peers).get(id).cloned()
     }

@@ -3,18 +3,20 @@
 use super::{
     carry::{self, Connection, RECEIVED},
     errors::LinkEnd,
-    greeting, identity,
+    greeting,
+    identity::{self, Tls},
     links::Shared,
+    network::{Called, Stream},
     peer::Peer,
     traffic::BATCH,
 };
 use bytes::BytesMut;
-use link_proto::{RefusalCause, Session};
-use std::{sync::Arc, time::Duration};
+use link_proto::{RefusalCause, Session, SystemId};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::BufReader,
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -24,13 +26,30 @@ const HANDSHAKES: usize = 64;
 /// After accepting failed, most likely for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Takes calls of a simulation's network until the link stops.
+pub(super) async fn take_calls(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Called>) {
+    loop {
+        let called = tokio::select! {
+            biased;
+            () = shared.stopping.cancelled() => return,
+            called = calls.recv() => called,
+        };
+        let Some((stream, id)) = called else { return };
+        let from = shared.config.listen;
+        let (shared, greeting) = (shared.clone(), shared.clone());
+        let answering = async move { greet_caller(&greeting, stream, id).await };
+        shared.clone().tasks.spawn(answer(shared, from, answering, None));
+    }
+}
+
 /// Takes calls until the link stops.
-pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
+pub(super) async fn listen(shared: Arc<Shared>, tls: Tls, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = shared.stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
@@ -44,28 +63,42 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
             shared.refused(from, &LinkEnd::Crowded);
             continue;
         };
-        let shared = shared.clone();
-        shared.clone().tasks.spawn(async move {
-            let answering = answer(&shared, stream);
-            let answered = timeout(shared.config.timing.handshake, answering).await;
-            drop(place);
-            match answered.unwrap_or(Err(LinkEnd::Timeout)) {
-                Ok((peer, connection)) => carry::carry(&shared, &peer, connection, true).await,
-                Err(end) if end.is_usual() => {}
-                Err(end) => shared.refused(from, &end),
-            }
-        });
+        let (shared, greeting, tls) = (shared.clone(), shared.clone(), tls.clone());
+        let answering = async move {
+            let (stream, id) = accept_tls(&tls, stream).await?;
+            greet_caller(&greeting, stream, id).await
+        };
+        shared
+            .clone()
+            .tasks
+            .spawn(answer(shared, from, answering, Some(place)));
     }
 }
 
-async fn answer(shared: &Arc<Shared>, stream: TcpStream) -> Result<(Arc<Peer>, Connection), LinkEnd> {
+/// What becomes of a call that came from there: it takes one of the places while it is answered.
+async fn answer(
+    shared: Arc<Shared>,
+    from: SocketAddr,
+    answering: impl Future<Output = Result<(Arc<Peer>, Connection), LinkEnd>>,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let answered = timeout(shared.config.timing.handshake, answering).await;
+    drop(place);
+    match answered.unwrap_or(Err(LinkEnd::Timeout)) {
+        Ok((peer, connection)) => carry::carry(&shared, &peer, connection, true).await,
+        Err(end) if end.is_usual() => {}
+        Err(end) => shared.refused(from, &end),
+    }
+}
+
+async fn accept_tls(tls: &Tls, stream: TcpStream) -> Result<Called, LinkEnd> {
     stream.set_nodelay(true).map_err(LinkEnd::Io)?;
     let stream = BufReader::with_capacity(RECEIVED, stream);
-    let acceptor = TlsAcceptor::from(shared.tls.server.clone());
+    let acceptor = TlsAcceptor::from(tls.server.clone());
     let stream = acceptor.accept(stream).await;
     let mut stream = stream.map_err(LinkEnd::Tls)?;
     stream.get_mut().1.set_buffer_limit(Some(BATCH));
-    let mut stream = TlsStream::from(stream);
+    let stream = TlsStream::from(stream);
     let id = identity::identity(
         stream
             .get_ref()
@@ -73,6 +106,14 @@ async fn answer(shared: &Arc<Shared>, stream: TcpStream) -> Result<(Arc<Peer>, C
             .peer_certificates()
             .and_then(|chain| chain.first()),
     )?;
+    Ok((Box::new(stream), id))
+}
+
+async fn greet_caller(
+    shared: &Arc<Shared>,
+    mut stream: Stream,
+    id: SystemId,
+) -> Result<(Arc<Peer>, Connection), LinkEnd> {
     let wire = shared.wire(|config, now| Session::called(config, id.clone(), now));
     let mut received = BytesMut::new();
     let hello = greeting::greet(&mut stream, &wire, &mut received).await?;

@@ -3,7 +3,7 @@
 //!
 //! | part | modules |
 //! |---|---|
-//! | the whole | [`links`], [`config`], `listener` |
+//! | the whole | [`links`], [`config`], `listener`, [`network`] |
 //! | one peer | [`peer`], [`status`] |
 //! | one connection | `calling`, `greeting`, `wire`, `carry`, `traffic`, `outgoing` |
 //! | who it is | [`identity`] |
@@ -23,6 +23,7 @@ pub mod identity;
 pub mod links;
 mod listener;
 mod meter;
+pub mod network;
 mod outgoing;
 pub mod peer;
 pub mod service;
@@ -39,6 +40,7 @@ pub use link_proto::{
     VolumeName,
 };
 pub use links::{Links, Refusals, check};
+pub use network::Network;
 pub use peer::Peer;
 pub use service::LinkService;
 pub use status::PeerStatus;

@@ -5,11 +5,7 @@
 //! wake it. A way that is blocked does not keep the other from going on.
 
 use super::{
-    carry::{Lanes, Stream},
-    errors::LinkEnd,
-    greeting::failed,
-    outgoing::Outgoing,
-    peer::Peer,
+    carry::Lanes, errors::LinkEnd, greeting::failed, network::Stream, outgoing::Outgoing, peer::Peer,
     wire::Wire,
 };
 use bytes::{Buf as _, BytesMut};

@@ -9,9 +9,9 @@ use link_proto::{
 use std::{
     sync::{Mutex, OnceLock},
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Whom an answer is for.
@@ -141,7 +141,7 @@ impl Wire {
                 return std::future::pending().await;
             };
             // Deadlines only ever move away, so that it is enough to look again then.
-            tokio::time::sleep_until((self.origin + wake).into()).await;
+            tokio::time::sleep_until(self.origin + wake).await;
             if let Err(ended) = self.change(|session| session.tick(self.now())) {
                 return ended;
             }

@@ -31,13 +31,15 @@ use target_core::{
     scsi_model::control::{CopyMode, SystemId},
     volume::{Extent, IoError, IoFuture},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
     array::Array,
     digest::Digest,
     lock,
+    machine::Mutation,
     remote::{NoPath, PathFuture, Paths, RemotePair},
+    tally::Tally,
 };
 
 /// Bytes of one async pair that may be on their way.
@@ -63,12 +65,13 @@ pub(crate) struct FarVolume {
     /// Requests of async writes: how many were sent, and who hears of their ends.
     sent: Mutex<Sent>,
     /// How many of them have ended.
-    arrived: watch::Sender<u64>,
+    arrived: Tally,
     /// Writes that were refused since the last flush, async only: the flush fails.
     lost: Mutex<Option<String>>,
     /// A write to this system is missing there: nothing may follow it until both sides have compared notes, which makes a new one of
     /// these. Async only.
     gap: AtomicBool,
+    mutation: Option<Mutation>,
 }
 
 /// Requests of async writes, in the order in which they went out.
@@ -82,7 +85,7 @@ struct Sent {
 type OnTheWay = (u64, u64, PathFuture);
 
 impl FarVolume {
-    pub(crate) fn new(pair: &RemotePair, array: Weak<Array>, paths: Arc<dyn Paths>) -> Arc<Self> {
+    pub(crate) fn new(pair: &RemotePair, array: &Arc<Array>, paths: Arc<dyn Paths>) -> Arc<Self> {
         Arc::new(Self {
             id: pair.foreign_id(),
             peer: pair.peer.clone(),
@@ -91,14 +94,15 @@ impl FarVolume {
             epoch: AtomicU64::new(pair.epoch),
             mode: pair.mode,
             bytes: pair.bytes,
-            array,
+            array: Arc::downgrade(array),
             paths,
             on_the_way: AtomicU64::new(0),
             copies: Mutex::new(Copies::new(SHORT)),
             sent: Mutex::default(),
-            arrived: watch::Sender::new(0),
+            arrived: Tally::default(),
             lost: Mutex::new(None),
             gap: AtomicBool::new(false),
+            mutation: array.machine.mutation(),
         })
     }
 
@@ -152,7 +156,12 @@ impl FarVolume {
         if self.is_async() {
             return Box::pin(std::future::ready(self.queue_write(offset, data)));
         }
-        self.send(offset, self.writes(offset, data))
+        let sent = self.send(offset, self.writes(offset, data));
+        if self.mutation == Some(Mutation::AnswerBeforeFar) {
+            tokio::spawn(sent);
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        sent
     }
 
     /// In async mode: puts a write on its way, in its place, or says why not.
@@ -165,7 +174,8 @@ impl FarVolume {
     }
 
     fn writes(&self, offset: u64, data: &Bytes) -> impl Iterator<Item = Request> {
-        let (pair, epoch, volume, ordered) = (self.pair, self.epoch(), self.number, self.is_async());
+        let ordered = self.is_async() && self.mutation != Some(Mutation::BreakOrder);
+        let (pair, epoch, volume) = (self.pair, self.epoch(), self.number);
         pieces(offset, data.len() as u64).map(move |(at, length)| {
             let start = (at - offset) as usize;
             Request::Write {
@@ -361,9 +371,7 @@ impl FarVolume {
     /// Until what is on its way now has arrived.
     async fn all_arrived(&self) {
         let count = lock(&self.sent).count;
-        let mut arrived = self.arrived.subscribe();
-        // It fails only without a sender, which is here.
-        let _ = arrived.wait_for(|arrived| *arrived >= count).await;
+        self.arrived.reach(count).await;
     }
 
     /// A refusal for people.
@@ -424,7 +432,7 @@ async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<O
             }
         }
         far.on_the_way.fetch_sub(cost, Ordering::AcqRel);
-        far.arrived.send_modify(|arrived| *arrived += 1);
+        far.arrived.add_one();
     }
 }
 

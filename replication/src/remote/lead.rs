@@ -43,7 +43,7 @@ use replication_engine::{
 use target_core::scsi_model::control::OnLinkLoss;
 
 use super::{Parts, RemotePair, Told};
-use crate::{array::Array, lock};
+use crate::{array::Array, lock, machine::Mutation};
 
 /// Between two looks when nothing calls for one.
 const LOOK: Duration = Duration::from_secs(1);
@@ -79,7 +79,8 @@ pub(super) async fn look_after(array: Weak<Array>) {
         let remote = Arc::clone(&strong);
         drop(strong);
         tokio::select! {
-            _ = changes.changed() => {}
+            biased;
+            () = changes.changed() => {}
             () = remote.remote.wake.notified() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
@@ -291,6 +292,7 @@ impl Array {
             .map_err(|error| refused(self.explain(&error.why).message))?;
         self.change_registry(pair, |known| {
             known.set_parts(parts);
+            known.handing_over &= !self.planted(Mutation::ForgetHandingOver);
             known.in_backup = false;
             if parts.taken_over {
                 // It was taken over to go on without the other side.
@@ -361,6 +363,9 @@ impl Array {
     }
 
     async fn adopt(self: &Arc<Self>, pair: &RemotePair, changed: Vec<TrackRange>) -> Result<(), OrderError> {
+        if self.planted(Mutation::ForgetHandedOver) {
+            return Ok(());
+        }
         let adopt = Command::Remote {
             pair: pair.volumes(),
             act: RemoteAct::Adopt(changed),

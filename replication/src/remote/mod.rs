@@ -181,7 +181,7 @@ impl Remote {
     /// Makes the I/O of a foreign volume possible.
     fn add_far(&self, array: &Arc<Array>, pair: &RemotePair) {
         let Some(paths) = self.paths() else { return };
-        let far = FarVolume::new(pair, Arc::downgrade(array), Arc::clone(paths));
+        let far = FarVolume::new(pair, array, Arc::clone(paths));
         let mut all = BTreeMap::clone(&self.far.load());
         all.insert(pair.foreign_id(), far);
         self.far.store(Arc::new(all));

@@ -29,6 +29,7 @@ use crate::{
     array::Array,
     digest::{self, Digest},
     lock,
+    machine::Mutation,
     paired_volume::PairedVolume,
 };
 
@@ -46,6 +47,10 @@ impl Array {
         };
         let peer = peer.clone();
         Box::pin(async move {
+            if array.planted(Mutation::AnswerBeforeWriting) && matches!(request, Request::Write { .. }) {
+                tokio::spawn(async move { array.serve_data(&peer, request).await });
+                return Response::Done;
+            }
             let result = match request {
                 Request::Describe(name) => array.describe(&name, boot),
                 Request::Pair(order) => array.obey(&peer, &order).await.map(Response::PairState),

@@ -11,7 +11,7 @@ pub mod memory;
 pub mod quota;
 pub(crate) mod threads;
 
-use std::{os::fd::BorrowedFd, path::PathBuf};
+use std::{os::fd::BorrowedFd, path::PathBuf, pin::Pin};
 
 use scsi_model::logical_block_provisioning::Space;
 
@@ -70,11 +70,20 @@ pub trait Media: Send + Sync + 'static {
         None
     }
 
+    /// `None`: calls that wait for a device are made on threads. Otherwise nothing here waits: a caller makes each of them itself, after this
+    /// turn. For simulations, where a device's time passes on another clock.
+    fn turn(&self) -> Option<Turn> {
+        None
+    }
+
     /// The file underneath, for copies inside the kernel.
     fn file(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }
+
+/// See [`Media::turn`].
+pub type Turn = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// See [`Media::asynchronous`].
 #[derive(Debug, Clone, Copy)]
