@@ -70,6 +70,8 @@ pub struct TargetAccess {
     pub keepalive: KeepaliveTimes,
     /// The portal groups it is reached through; empty: all.
     pub portal_groups: Vec<u16>,
+    /// What sessions with it may agree on; `None`: [`Tuning::offer`]. Counts for logins.
+    pub offer: Option<Offer>,
     /// Who may log in. None at all: anybody, but only through a loopback address.
     pub initiators: Vec<InitiatorRule>,
 }
@@ -81,6 +83,8 @@ pub struct InitiatorRule {
     pub name: InitiatorPattern,
     /// What it must prove.
     pub auth: AuthPolicy,
+    /// What its sessions may agree on; `None`: what those of the target may.
+    pub offer: Option<Offer>,
     /// It is sent to another address instead of being admitted (RFC 7143 6.3.3, 13.8).
     pub moved: Option<Moved>,
 }
@@ -97,7 +101,7 @@ pub struct Moved {
 /// Bounds and times. The defaults suit hosts on a local network.
 #[derive(Debug, Clone)]
 pub struct Tuning {
-    /// What we offer at login.
+    /// What sessions may agree on, where target and initiator do not say otherwise.
     pub offer: Offer,
     /// Commands in progress per session: how far MaxCmdSN is ahead.
     pub command_window: u32,
@@ -206,6 +210,14 @@ impl FrontendConfig {
             .map_or(self.tuning.keepalive, |access| access.keepalive)
     }
 
+    /// What a session of this initiator with this target may agree on.
+    pub(crate) fn offer(&self, target: &str, initiator: &str) -> &Offer {
+        let access = self.target(target);
+        let own = access.and_then(|access| access.rule(initiator)?.offer.as_ref());
+        own.or_else(|| access?.offer.as_ref())
+            .unwrap_or(&self.tuning.offer)
+    }
+
     /// The target of this name (compared in lower case).
     pub(crate) fn target(&self, name: &str) -> Option<&TargetAccess> {
         self.targets
@@ -222,6 +234,7 @@ impl TargetAccess {
             alias: None,
             keepalive: KeepaliveTimes::default(),
             portal_groups: Vec::new(),
+            offer: None,
             initiators: Vec::new(),
         }
     }
@@ -233,6 +246,12 @@ impl TargetAccess {
     /// May connections to this local address log in at all?
     pub(crate) fn is_reached_through(&self, local: IpAddr) -> bool {
         !self.initiators.is_empty() || local.to_canonical().is_loopback() || local.is_unspecified()
+    }
+
+    /// The rule about this initiator.
+    fn rule(&self, initiator: &str) -> Option<&InitiatorRule> {
+        let rules = self.initiators.iter().map(|rule| (&rule.name, rule));
+        most_specific(rules, initiator)
     }
 
     /// Whether this initiator may log in through a portal of `group` at the address `local`.
@@ -247,8 +266,7 @@ impl TargetAccess {
                 Admission::NotAllowed
             };
         }
-        let rules = self.initiators.iter().map(|rule| (&rule.name, rule));
-        match most_specific(rules, initiator) {
+        match self.rule(initiator) {
             Some(InitiatorRule {
                 moved: Some(Moved { address, permanent }),
                 ..
@@ -272,6 +290,7 @@ mod tests {
         let rule = |name: &&str| InitiatorRule {
             name: InitiatorPattern::parse(name).unwrap(),
             auth: AuthPolicy::none(),
+            offer: None,
             moved: None,
         };
         TargetAccess {
@@ -303,6 +322,29 @@ mod tests {
         assert!(admits(&access(&["iqn.a", "*"]), "iqn.b", "192.0.2.1"));
         let pattern = access(&["iqn.a:*"]);
         assert!(admits(&pattern, "IQN.a:b", "192.0.2.1") && !admits(&pattern, "iqn.b", "192.0.2.1"));
+    }
+
+    #[test]
+    fn the_narrowest_offer_counts() {
+        let offer = |max_burst_length| {
+            Some(Offer {
+                max_burst_length,
+                ..Offer::default()
+            })
+        };
+        let mut target = access(&["*", "iqn.a:*", "iqn.b:*"]);
+        let mut config = FrontendConfig::default();
+        config.tuning.offer.max_burst_length = 1;
+        let found = |target: &TargetAccess, initiator: &str| {
+            let mut config = config.clone();
+            config.targets = vec![target.clone()];
+            config.offer("IQN.2026-11.test:t", initiator).max_burst_length
+        };
+        assert_eq!(found(&target, "iqn.a:1"), 1);
+        target.offer = offer(2);
+        target.initiators[1].offer = offer(3);
+        let all = ["iqn.a:1", "iqn.b:1", "iqn.c"].map(|initiator| found(&target, initiator));
+        assert_eq!(all, [3, 2, 2]);
     }
 
     #[test]

@@ -42,5 +42,6 @@ pub use sessions::SessionInfo;
 pub use iscsi_proto::{
     chap::{Algorithm, Credentials, Secret},
     login::AuthPolicy,
+    negotiation::{DigestKind, Offer},
     nop::KeepaliveTimes,
 };

@@ -15,7 +15,7 @@ use iscsi_proto::{
         Admission, InitiatorPort, Joining, Login, LoginFacts, LoginOutcome, LoginProgress, LoginReply,
         LoginRequestView, Misbehaviour,
     },
-    negotiation::TargetOffer,
+    negotiation::{Offer, TargetOffer},
     session::{CommandWindow, StatusNumber},
 };
 use tokio::net::TcpStream;
@@ -232,6 +232,10 @@ impl LoginFacts for Facts<'_> {
 
     fn alias(&self, target: &str) -> Option<String> {
         self.config.target(target)?.alias.clone()
+    }
+
+    fn offer(&self, port: &InitiatorPort, target: &str) -> Option<Offer> {
+        Some(self.config.offer(target, &port.name).clone())
     }
 
     fn discovery(&self, _port: &InitiatorPort) -> Admission {

@@ -62,6 +62,7 @@ async fn discovery_lists_what_the_initiator_may_use() {
         let rule = InitiatorRule {
             name: InitiatorPattern::exactly("iqn.test:friend"),
             auth: AuthPolicy::none(),
+            offer: None,
             moved: None,
         };
         config.targets[0].initiators.push(rule);
@@ -100,6 +101,7 @@ async fn chap_is_asked_for_and_checked() {
         config.targets[0].initiators.push(InitiatorRule {
             name: InitiatorPattern::any(),
             auth,
+            offer: None,
             moved: None,
         });
     });
@@ -297,6 +299,7 @@ async fn targets_portals_and_initiators_come_and_go_while_serving() {
     let rule = |name: &str| InitiatorRule {
         name: InitiatorPattern::exactly(name),
         auth: AuthPolicy::none(),
+        offer: None,
         moved: None,
     };
     config.targets[0].initiators = vec![rule("iqn.test:a"), rule("iqn.test:b")];

@@ -9,6 +9,7 @@ mod esxi;
 mod full_feature;
 mod isns;
 mod keepalive;
+mod keys;
 mod login;
 mod long_data;
 mod multi_connection;

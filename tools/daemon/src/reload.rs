@@ -9,7 +9,7 @@ use admin_api::Size;
 use iscsi_frontend::{Algorithm, Portal};
 use target_core::scsi_model::control::SystemId;
 
-use crate::config::{Authentication, Config, SessionLimits, TargetConfig, VolumeConfig, algorithm_name};
+use crate::config::{Authentication, Config, SessionKeys, TargetConfig, VolumeConfig, algorithm_name};
 
 /// What is to be done, in this order (see `service::apply`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,8 +36,8 @@ pub(crate) struct Plan {
     pub(crate) generations: bool,
     /// Another name server is told, or none, or otherwise.
     pub(crate) isns: bool,
-    /// Logins agree on other limits.
-    pub(crate) sessions: Option<SessionLimits>,
+    /// Logins agree on other things.
+    pub(crate) sessions: Option<SessionKeys>,
     /// Discovery sessions must prove this.
     pub(crate) discovery: Option<Authentication>,
     /// Sessions look at their sockets for so long before they sleep; zero: not at all.
@@ -117,7 +117,7 @@ impl Plan {
         plan.remove_peers = gone.cloned().collect();
         plan.isns = now.isns != then.isns;
         plan.generations = now.generations != then.generations;
-        plan.sessions = (now.sessions != then.sessions).then_some(then.sessions);
+        plan.sessions = (now.sessions != then.sessions).then(|| then.sessions.clone());
         plan.discovery = (now.discovery != then.discovery).then(|| then.discovery.clone());
         plan.longest_look = (now.longest_look != then.longest_look).then_some(then.longest_look);
         plan.chap_algorithms =
@@ -207,11 +207,11 @@ impl Plan {
         if self.generations {
             lines.push("generations: pool or directory changed".to_owned());
         }
-        if let Some(limits) = self.sessions {
-            lines.push(format!(
-                "new iSCSI sessions may have {} connections and ErrorRecoveryLevel {}",
-                limits.max_connections, limits.error_recovery_level
-            ));
+        for (key, value) in self.sessions.iter().flat_map(|keys| keys.changes(&now.sessions)) {
+            lines.push(match value {
+                Some(value) => format!("new sessions: {key} = {value}"),
+                None => format!("new sessions: {key} as it is by default"),
+            });
         }
         if let Some(Authentication { chap, mutual }) = &self.discovery {
             lines.push(match (chap.is_empty(), mutual) {
@@ -268,6 +268,7 @@ fn served_on(old: &VolumeConfig, new: &VolumeConfig) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::embedded;
 
     fn config() -> Config {
         Config::load(None, []).unwrap()
@@ -298,10 +299,20 @@ mod tests {
 
     #[test]
     fn the_limits_of_new_sessions_change_while_serving() {
-        let plan = planned(|then| then.sessions.max_connections = 2);
+        let text = |keys: &str| {
+            let from = "[iscsi]\n";
+            embedded::TEXT.replacen(from, &format!("{from}{keys}"), 1)
+        };
+        let parsed = |keys: &str| Config::parse("a.toml", &text(keys), []).unwrap();
+        let now = parsed("max_connections = 2\nkeys = { immediate_data = false }\n");
+        let then = parsed("keys = { max_connections = 3, data_digest = [\"CRC32C\"] }\n");
         assert_eq!(
-            plan.describe(&config()),
-            ["new iSCSI sessions may have 2 connections and ErrorRecoveryLevel 0"]
+            Plan::new(&now, &then).unwrap().describe(&now),
+            [
+                "new sessions: data_digest = [\"CRC32C\"]",
+                "new sessions: max_connections = 3",
+                "new sessions: immediate_data as it is by default",
+            ]
         );
     }
 

@@ -25,7 +25,7 @@ use target_core::{
 };
 
 use crate::config::{
-    Authentication, Chap, Config, InitiatorConfig, LunConfigs, Media, TargetConfig, VolumeConfig,
+    Authentication, Chap, Config, InitiatorConfig, LunConfigs, Media, TargetConfig, VolumeConfig, offer,
 };
 
 /// Logical units by volume number: one for each volume, shared by all targets.
@@ -171,17 +171,18 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
             initiators: target
                 .initiators
                 .iter()
-                .map(|initiator| initiator_rule(initiator, config))
+                .map(|initiator| initiator_rule(initiator, target, config))
                 .collect(),
+            offer: Some(offer([&config.sessions, &target.keys])),
             ..TargetAccess::open(Arc::clone(targets.get(&target.iqn)?))
         })
     });
-    let mut tuning = iscsi_frontend::Tuning::default();
-    tuning.offer.max_connections = config.sessions.max_connections;
-    tuning.offer.error_recovery_level = config.sessions.error_recovery_level;
-    tuning.longest_look = config.longest_look;
     FrontendConfig {
-        tuning,
+        tuning: iscsi_frontend::Tuning {
+            offer: offer([&config.sessions]),
+            longest_look: config.longest_look,
+            ..iscsi_frontend::Tuning::default()
+        },
         portals: config.portals.clone(),
         targets: accesses.collect(),
         discovery: auth_policy(&config.discovery, config),
@@ -197,7 +198,7 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
     }
 }
 
-fn initiator_rule(initiator: &InitiatorConfig, config: &Config) -> InitiatorRule {
+fn initiator_rule(initiator: &InitiatorConfig, target: &TargetConfig, config: &Config) -> InitiatorRule {
     let moved = initiator.moved.map(|(to, permanent)| Moved {
         address: to.to_string(),
         permanent,
@@ -205,6 +206,7 @@ fn initiator_rule(initiator: &InitiatorConfig, config: &Config) -> InitiatorRule
     InitiatorRule {
         name: initiator.name.clone(),
         auth: auth_policy(&initiator.authentication, config),
+        offer: Some(offer([&config.sessions, &target.keys, &initiator.keys])),
         moved,
     }
 }

@@ -1,6 +1,9 @@
 //! What the login machine must be told by its surroundings.
 
-use crate::chap::{Algorithm, Credentials};
+use crate::{
+    chap::{Algorithm, Credentials},
+    negotiation::Offer,
+};
 
 /// An initiator port: the initiator's name and its session id (RFC 7143 4.4.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +21,11 @@ pub trait LoginFacts {
 
     /// What people call `target` (TargetAlias, RFC 7143 13.6).
     fn alias(&self, _target: &str) -> Option<String> {
+        None
+    }
+
+    /// What a session of `port` with `target` may agree on; `None`: what the machine was made with.
+    fn offer(&self, _port: &InitiatorPort, _target: &str) -> Option<Offer> {
         None
     }
 

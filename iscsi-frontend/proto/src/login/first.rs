@@ -113,14 +113,20 @@ impl ExpectFirstRequest {
                 (Some(target), admission, claim)
             }
         };
+        let policy = admitted(admission)?;
+        let keys = target.as_deref().and_then(|target| facts.offer(&port, target));
+        let offer = TargetOffer {
+            keys: keys.unwrap_or(self.offer.keys),
+            ..self.offer
+        };
         Ok(Peer {
-            policy: admitted(admission)?,
+            policy,
             port,
             target,
             session_type,
             cid: request.cid,
             claim,
-            offer: self.offer,
+            offer,
             entropy: self.entropy,
             declarations,
             authenticated_as: None,

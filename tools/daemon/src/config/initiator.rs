@@ -7,6 +7,7 @@ use target_core::initiator_pattern::InitiatorPattern;
 use super::{
     VolumeConfig,
     authentication::{Authentication, authentication},
+    keys::{SessionKeys, keys},
     problem::Problems,
     raw::RawInitiator,
     target::{LunConfigs, is_legal, iscsi_name, luns},
@@ -24,21 +25,24 @@ pub(crate) struct InitiatorConfig {
     pub(crate) luns: Option<LunConfigs>,
     /// What it must prove.
     pub(crate) authentication: Authentication,
+    /// What its sessions may agree on.
+    pub(crate) keys: SessionKeys,
     /// It is sent to this portal instead of being admitted, for good if true.
     pub(crate) moved: Option<(SocketAddr, bool)>,
 }
 
-/// All of a target. Who fits several is ruled by the narrowest, so no two may be about the same initiators without one being it.
+/// All of a target, under whose `general` keys they are. Who fits several is ruled by the narrowest, so no two may be about the same initiators without one being it.
 pub(super) fn initiators(
     key: &str,
     raw: Vec<RawInitiator>,
+    general: [&SessionKeys; 2],
     volumes: Option<&BTreeMap<u32, VolumeConfig>>,
     problems: &mut Problems,
 ) -> Vec<InitiatorConfig> {
     let mut initiators: Vec<InitiatorConfig> = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("{key}.initiator[{}]", index + 1);
-        let initiator = initiator(&key, raw, volumes, problems);
+        let initiator = initiator(&key, raw, general, volumes, problems);
         let name = &initiator.name;
         if initiators.iter().any(|other| other.name == *name) {
             let text = format!("{:?} is given twice", name.to_string());
@@ -60,6 +64,7 @@ pub(super) fn initiators(
 fn initiator(
     key: &str,
     raw: RawInitiator,
+    general: [&SessionKeys; 2],
     volumes: Option<&BTreeMap<u32, VolumeConfig>>,
     problems: &mut Problems,
 ) -> InitiatorConfig {
@@ -72,11 +77,13 @@ fn initiator(
     let luns = raw
         .luns
         .map(|raw| luns(&format!("{key}.luns"), &raw, volumes, problems));
+    let keys = keys(key, raw.keys.as_ref(), general, problems);
     InitiatorConfig {
         name,
         control: raw.control,
         luns,
         authentication,
+        keys,
         moved,
     }
 }

@@ -11,24 +11,6 @@ use super::{
     validate::{DECLARABLE, address, is_declarable},
 };
 
-/// What an initiator may agree on for a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionLimits {
-    /// Connections in it, at most.
-    pub(crate) max_connections: u16,
-    /// ErrorRecoveryLevel, at most.
-    pub(crate) error_recovery_level: u8,
-}
-
-impl Default for SessionLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: 4,
-            error_recovery_level: 0,
-        }
-    }
-}
-
 /// `[isns]`: the name server that is told what is served (RFC 4171).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Isns {
@@ -40,35 +22,8 @@ pub(crate) struct Isns {
     pub(crate) esi_interval: u32,
 }
 
-/// The most connections that a session may be given.
-const MAX_CONNECTIONS: u16 = 64;
-
 /// The most microseconds that a session may look at its socket.
 const LONGEST_LOOK: u64 = 1000;
-
-/// The highest ErrorRecoveryLevel there is.
-const MAX_RECOVERY: u8 = 2;
-
-pub(super) fn session_limits(raw: &RawIscsi, problems: &mut Problems) -> SessionLimits {
-    let mut limits = SessionLimits::default();
-    match raw.max_connections.map(u16::try_from) {
-        None => {}
-        Some(Ok(count @ 1..=MAX_CONNECTIONS)) => limits.max_connections = count,
-        Some(_) => problems.add(
-            "iscsi.max_connections",
-            format!("is 1 to {MAX_CONNECTIONS}: the connections that a session may have"),
-        ),
-    }
-    match raw.error_recovery_level.map(u8::try_from) {
-        None => {}
-        Some(Ok(level @ 0..=MAX_RECOVERY)) => limits.error_recovery_level = level,
-        Some(_) => problems.add(
-            "iscsi.error_recovery_level",
-            format!("is 0 to {MAX_RECOVERY}: what initiators may agree on"),
-        ),
-    }
-    limits
-}
 
 /// Microseconds that a session looks at its socket before it sleeps.
 pub(super) fn longest_look(raw: Option<i64>, problems: &mut Problems) -> Duration {

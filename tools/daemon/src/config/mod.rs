@@ -9,6 +9,7 @@ mod authentication;
 pub(crate) mod embedded;
 mod initiator;
 mod iscsi;
+mod keys;
 mod link;
 pub(crate) mod problem;
 mod raw;
@@ -35,7 +36,8 @@ use self::problem::{ConfigError, Problems};
 pub(crate) use self::{
     authentication::{Authentication, Chap},
     initiator::InitiatorConfig,
-    iscsi::{Isns, SessionLimits, algorithm_name},
+    iscsi::{Isns, algorithm_name},
+    keys::{SessionKeys, offer},
     link::{Link, peer_configs},
     raw::{RawSize, RawVolume},
     secret::Secret,
@@ -56,8 +58,8 @@ pub(crate) struct Config {
     pub(crate) portals: Vec<Portal>,
     /// `[isns]`.
     pub(crate) isns: Option<Isns>,
-    /// What `[iscsi]` says of sessions.
-    pub(crate) sessions: SessionLimits,
+    /// What sessions may agree on, where target and initiator do not say otherwise.
+    pub(crate) sessions: SessionKeys,
     /// `[iscsi.discovery]`: what a discovery session must prove.
     pub(crate) discovery: Authentication,
     /// How long a session looks at its socket before it sleeps; zero: not at all.

@@ -63,6 +63,7 @@ pub(super) struct RawIscsi {
     pub(super) error_recovery_level: Option<i64>,
     pub(super) chap_algorithms: Option<Vec<String>>,
     pub(super) look_before_sleep: Option<i64>,
+    pub(super) keys: Option<Table>,
     pub(super) discovery: Option<RawDiscovery>,
 }
 
@@ -161,6 +162,7 @@ pub(super) struct RawTarget {
     pub(super) portal_groups: Option<Vec<i64>>,
     pub(super) nop_interval: Option<i64>,
     pub(super) nop_patience: Option<i64>,
+    pub(super) keys: Option<Table>,
     #[serde(default)]
     pub(super) luns: Vec<RawLun>,
     #[serde(default)]
@@ -186,6 +188,7 @@ pub(super) struct RawInitiator {
     pub(super) chap: Option<OneOrMore<RawChap>>,
     pub(super) mutual: Option<RawChap>,
     pub(super) moved: Option<RawMoved>,
+    pub(super) keys: Option<Table>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,6 +15,7 @@ use target_core::{
 use super::{
     VolumeConfig,
     initiator::{InitiatorConfig, initiators},
+    keys::{SessionKeys, keys},
     problem::Problems,
     raw::{RawLun, RawTarget},
     validate::{DECLARABLE, is_declarable},
@@ -40,6 +41,8 @@ pub(crate) struct TargetConfig {
     pub(crate) portal_groups: BTreeSet<u16>,
     /// When silent initiators are asked whether they are still there, and given up.
     pub(crate) keepalive: KeepaliveTimes,
+    /// What sessions with it may agree on.
+    pub(crate) keys: SessionKeys,
     /// By LUN.
     pub(crate) luns: LunConfigs,
     /// Who may log in; empty: any initiator.
@@ -80,6 +83,7 @@ impl TargetConfig {
 
 pub(super) fn targets(
     raw: Vec<(String, RawTarget)>,
+    general: &SessionKeys,
     volumes: Option<&BTreeMap<u32, VolumeConfig>>,
     problems: &mut Problems,
 ) -> BTreeMap<String, TargetConfig> {
@@ -108,11 +112,13 @@ pub(super) fn targets(
         let luns = luns(&format!("{key}.luns"), &raw.luns, volumes, problems);
         let portal_groups = portal_groups(&key, raw.portal_groups.as_deref(), problems);
         let keepalive = keepalive(&key, &raw, problems);
-        let initiators = initiators(&key, raw.initiator, volumes, problems);
+        let keys = keys(&key, raw.keys.as_ref(), [general], problems);
+        let initiators = initiators(&key, raw.initiator, [general, &keys], volumes, problems);
         targets.entry(iqn.clone()).or_insert(TargetConfig {
             iqn,
             portal_groups,
             keepalive,
+            keys,
             alias: raw.alias,
             luns,
             initiators,

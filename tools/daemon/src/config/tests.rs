@@ -1,4 +1,5 @@
 mod initiators;
+mod keys;
 
 use super::*;
 
@@ -312,7 +313,7 @@ fn addresses() {
         "listed twice",
     );
     let text = with("[iscsi]", "[iscsi]\nerror_recovery_level = 3");
-    one_fault(&text, "iscsi.error_recovery_level", "is 0 to");
+    one_fault(&text, "iscsi.error_recovery_level", "0 to 2");
     for count in ["0", "65", "-1", "100000"] {
         let text = with("[iscsi]", &format!("[iscsi]\nmax_connections = {count}"));
         one_fault(&text, "iscsi.max_connections", "1 to 64");

@@ -11,7 +11,7 @@ use replication_engine::Limits;
 use target_core::scsi_model::control::SystemId;
 
 use super::{
-    Admin, Config, GenerationsConfig, Replication, System, VolumeConfig, iscsi, link,
+    Admin, Config, GenerationsConfig, Replication, System, VolumeConfig, iscsi, keys, link,
     problem::Problems,
     raw::{Raw, RawAdmin, RawGenerations, RawReplication, RawSize, RawSystem},
     target, volume,
@@ -27,7 +27,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let sessions = raw
         .iscsi
         .as_ref()
-        .map(|raw| iscsi::session_limits(raw, problems))
+        .map(|raw| keys::general(raw, problems))
         .unwrap_or_default();
     let longest_look = raw.iscsi.as_ref().and_then(|raw| raw.look_before_sleep);
     let longest_look = iscsi::longest_look(longest_look, problems);
@@ -42,7 +42,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let isns = raw.isns.and_then(|raw| iscsi::isns(raw, problems));
     let volumes = volume::volumes(raw.volumes, problems);
     let known = (!raw.volumes_incomplete).then_some(&volumes);
-    let targets = target::targets(raw.targets, known, problems);
+    let targets = target::targets(raw.targets, &sessions, known, problems);
     let replication = replication(raw.replication.unwrap_or_default(), known, problems);
     let generations = generations(raw.generations.unwrap_or_default(), known, problems);
     let id = system.as_ref().map(|system| &system.id);
