@@ -31,6 +31,46 @@ pub(crate) fn is_asked_and_dropped(wire: &mut Wire, end: u8) {
     assert!(wire.receive().is_none());
 }
 
+/// `reload --check` tells what would change and what cannot, and changes nothing.
+#[test]
+fn a_check_tells_the_difference_and_changes_nothing() {
+    let daemon = daemon_of(vec![VolumeSpec::standard("disk", "1MiB")], rule("*"));
+    assert_eq!(
+        daemon.holdfast_ok(&["reload", "--check"]).trim(),
+        "nothing would change"
+    );
+    let served = fs::read_to_string(daemon.path("config.toml")).expect("it is there");
+    let configured = |text: &str| fs::write(daemon.path("config.toml"), text).expect("ours");
+    let changed = served.replace(
+        &rule("*"),
+        &format!("{}control = true\n", rule("iqn.2026-11.test:*")),
+    );
+    configured(&changed);
+    let said = daemon.holdfast_ok(&["reload", "--check"]);
+    let initiator = format!("target {} initiator", daemon.iqn());
+    let lines = format!(
+        "+ {initiator} iqn.2026-11.test:*: control true, luns the target's\n- {initiator} *: control false, luns the target's"
+    );
+    assert_eq!(said.trim(), lines);
+    let documents = daemon.holdfast_ok(&["--json", "reload", "--check"]);
+    let document: serde_json::Value = serde_json::from_str(&documents).expect("one document");
+    assert_eq!(document["changes"][0]["change"], "added");
+    assert_eq!(document["refused"], serde_json::json!([]));
+    configured(&changed.replace("[system]\n", "[system]\nworkers = 7\n"));
+    let refused = daemon.holdfast(&["reload", "--check"]);
+    assert_eq!(refused.code(), 1, "{}", refused.said());
+    for line in [
+        "~ system, workers: 0 -> 7",
+        "! system.workers cannot change while serving",
+    ] {
+        assert!(refused.stdout.contains(line), "{}", refused.said());
+    }
+    configured("nonsense");
+    assert_eq!(daemon.holdfast(&["reload", "--check"]).code(), 1);
+    configured(&served);
+    assert_eq!(daemon.holdfast_ok(&["reload"]).trim(), "nothing has changed");
+}
+
 /// An initiator that is no longer admitted is asked to log out, at once reaches nothing, and cannot come back; the other goes on.
 #[test]
 fn a_removed_initiator_is_asked_to_log_out() {

@@ -178,3 +178,39 @@ pub struct Event {
     /// For people.
     pub text: String,
 }
+
+/// `POST /v1/reload/check`: what a reload would do now. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadCheck {
+    /// What differs between what is served and what is configured.
+    pub changes: Vec<Change>,
+    /// What cannot change while serving, a sentence each. Where there is any, a reload changes nothing.
+    pub refused: Vec<String>,
+}
+
+/// How something differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It comes.
+    Added,
+    /// It goes.
+    Removed,
+    /// It stays, and is otherwise.
+    Changed,
+}
+
+/// One thing that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// How.
+    pub change: ChangeKind,
+    /// What: `volume 4`, `target IQN`, `target IQN LUN 3`, `target IQN initiator PATTERN`, or a table like `iscsi`.
+    pub of: String,
+    /// The key of it that differs; `null` when all of it comes or goes.
+    pub key: Option<String>,
+    /// What is served; `null`: nothing, or what holds by default.
+    pub before: Option<String>,
+    /// What is configured; likewise.
+    pub after: Option<String>,
+}

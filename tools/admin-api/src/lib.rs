@@ -16,6 +16,7 @@
 //! | `POST /v1/volume/resize` | [`VolumeResize`] | [`DoneAnswer`] |
 //! | `POST /v1/map`, `POST /v1/unmap` | [`MapRequest`], [`UnmapRequest`] | [`DoneAnswer`] |
 //! | `POST /v1/reload` | | [`DoneAnswer`] |
+//! | `POST /v1/reload/check` | | [`ReloadCheck`] |
 //! | `GET /v1/generations` | | [`GenerationsDocument`] |
 //! | `POST /v1/generation/create` | [`GenerationCreate`] | [`Generation`] |
 //! | `POST /v1/generation/restore` | [`GenerationRestore`] | [`ControlAnswer`] |
@@ -42,8 +43,8 @@ pub mod verify;
 pub mod volumes;
 
 pub use admin::{
-    Connection, DoneAnswer, Event, EventsDocument, MapRequest, Problem, Session, SessionsDocument,
-    UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize,
+    Change, ChangeKind, Connection, DoneAnswer, Event, EventsDocument, MapRequest, Problem, ReloadCheck,
+    Session, SessionsDocument, UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize,
 };
 pub use control::{ControlAnswer, ControlRequest, WaitAnswer, WaitRequest};
 pub use generations::{

@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// The words make no sense together.
     #[error("{0}")]
     Usage(String),
+    /// `reload --check`: it would be refused, as the answer says.
+    #[error("a reload would change nothing: there is what cannot change while serving")]
+    ReloadRefused,
     /// `verify`: no pair is in the state.
     #[error("none of the pairs is {0}")]
     VerifyNone(String),
@@ -50,7 +53,9 @@ impl Failure {
     /// docs/surface.md, "Exit codes".
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::Problem(_) | Self::Failed(_) | Self::Output(_) => 1,
+            Self::Refused(_) | Self::Problem(_) | Self::Failed(_) | Self::ReloadRefused | Self::Output(_) => {
+                1
+            }
             Self::Usage(_) => 2,
             Self::VerifyNone(_) => 3,
             Self::VerifySome(_) => 4,
@@ -84,6 +89,7 @@ mod tests {
             (Failure::Refused(refusal(None)), 1),
             (Failure::Problem(Problem { error: text() }), 1),
             (Failure::Failed(text()), 1),
+            (Failure::ReloadRefused, 1),
             (Failure::Usage(text()), 2),
             (Failure::VerifyNone(text()), 3),
             (Failure::VerifySome(text()), 4),

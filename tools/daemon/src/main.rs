@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod difference;
 mod fresh;
 mod generations;
 mod greeting;

@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use admin_api::{LunMap, MapRequest, UnmapRequest, VolumeCreate, VolumeDocument, VolumesDocument};
+use admin_api::{
+    LunMap, MapRequest, ReloadCheck, UnmapRequest, VolumeCreate, VolumeDocument, VolumesDocument,
+};
 use iscsi_frontend::Frontend;
 use replication::{Array, Tuning, link::Links};
 use target_core::{
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, Config, Media},
+    difference::difference,
     fresh::Fresh,
     generations::Generations,
     links,
@@ -200,6 +203,22 @@ impl Service {
         self.change(&mut served, configured, runtime).await
     }
 
+    /// What a reload would change, and what would keep it from that.
+    pub(crate) async fn check_reload(&self) -> Result<ReloadCheck, String> {
+        let served = self.served.lock().await;
+        let configured = self.source.load().map_err(|error| error.to_string())?;
+        let next = served.runtime.clone().merge(&configured);
+        let next = next.map_err(|problems| problems.to_string())?;
+        let plan = Plan::new(&served.config, &next);
+        Ok(ReloadCheck {
+            changes: difference(&served.config, &next),
+            refused: plan.map_or_else(
+                |refused| refused,
+                |plan| self.paired_volumes_removed(&plan).collect(),
+            ),
+        })
+    }
+
     /// `holdfast volume create`.
     pub(crate) async fn create_volume(&self, wanted: VolumeCreate) -> Result<Vec<String>, String> {
         self.edit(|served, runtime| {
@@ -310,15 +329,19 @@ impl Service {
         Ok(done)
     }
 
+    /// The volumes that are to go, and are in a pair, a sentence each.
+    fn paired_volumes_removed(&self, plan: &Plan) -> impl Iterator<Item = String> {
+        let paired = plan.remove_volumes.iter().filter(|number| {
+            let volume = self.array.volume(VolumeNumber(**number));
+            volume.is_some_and(|volume| volume.in_pair())
+        });
+        paired.map(|number| format!("volume {number} is in a pair: `holdfast cancel` it first"))
+    }
+
     /// Takes the plan's steps. What can fail comes first; when it does, what was done is taken back.
     async fn apply(&self, served: &mut Served, plan: &Plan, next: &Config) -> Result<(), String> {
-        for number in &plan.remove_volumes {
-            let volume = self.array.volume(VolumeNumber(*number));
-            if volume.is_some_and(|volume| volume.in_pair()) {
-                return Err(format!(
-                    "volume {number} is in a pair: `holdfast cancel` it first"
-                ));
-            }
+        if let Some(why) = self.paired_volumes_removed(plan).next() {
+            return Err(why);
         }
         let mut units = served.units.clone();
         let mut added = Vec::new();

@@ -91,6 +91,13 @@ pub(crate) struct MapArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// Only say what would change, and what cannot while serving (exit code 1).
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UnmapArgs {
     /// The volume.
     #[arg(value_name = "VOL")]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::{
-    administration::{Class, EventsArgs, MapArgs, UnmapArgs, VolumeCommand, VolumeCreateArgs},
+    administration::{Class, EventsArgs, MapArgs, ReloadArgs, UnmapArgs, VolumeCommand, VolumeCreateArgs},
     generations::{CreateArgs, GenerationCommand, GenerationRestoreArgs, RuleCommand, RuleSetArgs},
     link::PkiCommand,
     names::{FarVolume, PairName, VolumeName},
@@ -145,7 +145,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Pki(PkiCommand),
     /// Apply the changed configuration file (admin socket only).
-    Reload,
+    Reload(ReloadArgs),
     /// Print the completion script of a shell.
     Completion {
         /// bash, elvish, fish, powershell or zsh.

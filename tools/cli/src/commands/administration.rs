@@ -1,13 +1,13 @@
 //! What only the admin socket does.
 
 use admin_api::{
-    DoneAnswer, EventsDocument, MapRequest, SessionsDocument, UnmapRequest, VolumeCreate, VolumeDelete,
-    VolumeResize, VolumesDocument,
+    Change, ChangeKind, DoneAnswer, EventsDocument, MapRequest, ReloadCheck, SessionsDocument, UnmapRequest,
+    VolumeCreate, VolumeDelete, VolumeResize, VolumesDocument,
 };
 use serde::Serialize;
 
 use crate::{
-    args::{EventsArgs, MapArgs, UnmapArgs, VolumeCommand, VolumeCreateArgs},
+    args::{EventsArgs, MapArgs, ReloadArgs, UnmapArgs, VolumeCommand, VolumeCreateArgs},
     failure::Failure,
     output::{Output, table},
     system::System,
@@ -96,8 +96,49 @@ pub(super) fn unmap(system: &mut System, output: Output, args: &UnmapArgs) -> Re
     post(system, output, "unmap", "/v1/unmap", &request)
 }
 
-pub(super) fn reload(system: &mut System, output: Output) -> Result<(), Failure> {
-    post(system, output, "reload", "/v1/reload", &serde_json::json!({}))
+pub(super) fn reload(system: &mut System, output: Output, args: &ReloadArgs) -> Result<(), Failure> {
+    let nothing = serde_json::json!({});
+    if !args.check {
+        return post(system, output, "reload", "/v1/reload", &nothing);
+    }
+    let check: ReloadCheck = system.admin("reload")?.post("/v1/reload/check", &nothing)??;
+    output.print(&check, reload_check)?;
+    if check.refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::ReloadRefused)
+    }
+}
+
+/// A line for each difference: `+` comes, `-` goes, `~` is otherwise, `!` cannot be while serving.
+fn reload_check(check: &ReloadCheck) -> String {
+    let or_default = |value: &Option<String>| value.clone().unwrap_or_else(|| "(default)".to_owned());
+    let change = |change: &Change| {
+        let Change {
+            change,
+            of,
+            key,
+            before,
+            after,
+        } = change;
+        let (sign, with) = match change {
+            ChangeKind::Added => ('+', after),
+            ChangeKind::Removed => ('-', before),
+            ChangeKind::Changed => {
+                let key = key.as_deref().unwrap_or_default();
+                return format!("~ {of}, {key}: {} -> {}", or_default(before), or_default(after));
+            }
+        };
+        let with = with.as_ref().map_or_else(String::new, |with| format!(": {with}"));
+        format!("{sign} {of}{with}")
+    };
+    let refused = check.refused.iter().map(|text| format!("! {text}"));
+    let lines: Vec<_> = check.changes.iter().map(change).chain(refused).collect();
+    if lines.is_empty() {
+        "nothing would change".to_owned()
+    } else {
+        lines.join("\n")
+    }
 }
 
 pub(super) fn post(

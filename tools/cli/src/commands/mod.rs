@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Unmap(args) => administration::unmap(system, output, &args),
         Command::Sessions => administration::sessions(system, output),
         Command::Events(args) => administration::events(system, output, &args),
-        Command::Reload => administration::reload(system, output),
+        Command::Reload(args) => administration::reload(system, output, &args),
         Command::Link => link::link(system, output),
         Command::Completion { .. } | Command::Pki(_) => Ok(()),
     }

@@ -42,10 +42,15 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// Why it failed. With `--json` programs get the reason as a document too, except `verify`'s, which has printed one.
+    /// Why it failed. With `--json` programs get the reason as a document too, except where one was printed already.
     pub(crate) fn failure(self, failure: &Failure) {
         eprintln!("holdfast: {failure}");
-        if !self.json || matches!(failure, Failure::VerifyNone(_) | Failure::VerifySome(_)) {
+        if !self.json
+            || matches!(
+                failure,
+                Failure::VerifyNone(_) | Failure::VerifySome(_) | Failure::ReloadRefused
+            )
+        {
             return;
         }
         let refused = match failure {

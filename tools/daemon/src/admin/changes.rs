@@ -2,7 +2,9 @@
 
 use std::{future::Future, sync::Arc};
 
-use admin_api::{DoneAnswer, MapRequest, UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize};
+use admin_api::{
+    DoneAnswer, MapRequest, ReloadCheck, UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize,
+};
 use axum::{Json, body::Bytes, extract::State};
 
 use super::problem::{Document, Failed};
@@ -57,4 +59,12 @@ pub(super) async fn unmap(
 /// The body says nothing, but is read: a connection closed over unread bytes is reset, and the answer may be lost.
 pub(super) async fn reload(State(service): State<Arc<Service>>, _: Bytes) -> Done {
     to_the_end(async move { service.reload().await }).await
+}
+
+/// As [`reload`], and nothing changes.
+pub(super) async fn check_reload(
+    State(service): State<Arc<Service>>,
+    _: Bytes,
+) -> Result<Json<ReloadCheck>, Failed> {
+    service.check_reload().await.map(Json).map_err(Failed::conflict)
 }

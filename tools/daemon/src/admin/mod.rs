@@ -46,6 +46,7 @@ fn acting() -> Router<Arc<Service>> {
         .route("/v1/map", post(changes::map))
         .route("/v1/unmap", post(changes::unmap))
         .route("/v1/reload", post(changes::reload))
+        .route("/v1/reload/check", post(changes::check_reload))
         .route("/v1/generation/create", post(generations::create))
         .route("/v1/generation/restore", post(generations::restore))
         .route("/v1/generation/delete", post(generations::delete))
