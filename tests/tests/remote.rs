@@ -11,6 +11,7 @@ use holdfast_tests::{
     initiator::{Completion, GOOD, Initiator, Manner},
     stamps::SECTOR,
     systems::{self, Systems},
+    tool,
 };
 
 /// 2h/04h/03h: the volume does not answer hosts.
@@ -123,6 +124,80 @@ fn two_systems_keep_a_volume_equal_through_cuts_kills_and_swaps() {
         systems.b.holdfast_ok(&["swap", "1", "1"]);
         holds(&systems.a, 0, 5, 13);
     }
+}
+
+/// What happens to an ESTABLISH whose answer is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    LeaderDies,
+    FollowerDies,
+    LinkBreaks,
+}
+
+/// S49: the follower has the pair, and its leader has not heard so when one of them is killed, or the link breaks: neither has it afterwards,
+/// by itself. (A machine that is slow enough lets the answer arrive: then both have it.)
+#[test]
+fn a_pair_is_made_on_both_systems_or_on_neither() {
+    let config = DaemonConfig::trio("16MiB");
+    let mut systems = Systems::start(&config, &config);
+    for fate in [Fate::LeaderDies, Fate::FollowerDies, Fate::LinkBreaks] {
+        systems.until_linked(true);
+        for proxy in [&systems.a_to_b, &systems.b_to_a] {
+            proxy.delay(Duration::from_millis(700));
+        }
+        let establish = ["establish", "1", "HF-B:1", "--mode", "sync"];
+        let mut command = std::process::Command::new(holdfast_tests::program("holdfast"));
+        command
+            .arg("--admin")
+            .arg(systems.a.path("admin.sock"))
+            .args(establish);
+        let command = std::thread::spawn(move || tool::run(&mut command, Duration::from_secs(60)));
+        while remote_pairs(&systems.b) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        match fate {
+            Fate::LeaderDies => systems.a.kill(),
+            Fate::FollowerDies => {
+                // What it has sent would arrive.
+                systems.part();
+                systems.b.kill();
+            }
+            Fate::LinkBreaks => systems.part(),
+        }
+        let answer = command.join().expect("it ends");
+        for proxy in [&systems.a_to_b, &systems.b_to_a] {
+            proxy.delay(Duration::ZERO);
+        }
+        match fate {
+            Fate::LeaderDies => systems.a.start_again(),
+            Fate::FollowerDies => {
+                systems.b.start_again();
+                systems.mend();
+            }
+            Fate::LinkBreaks => systems.mend(),
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while remote_pairs(&systems.a) != remote_pairs(&systems.b) {
+            let tables = [&systems.a, &systems.b].map(|daemon| daemon.holdfast_ok(&["query"]));
+            assert!(Instant::now() < deadline, "{fate:?}: {tables:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        println!("{fate:?}: {} pairs; {}", remote_pairs(&systems.a), answer.said());
+        if remote_pairs(&systems.b) == 0 {
+            assert_eq!(write(&systems.b, 0, 0, 5).status, GOOD);
+            systems.until_linked(true);
+            systems.a.holdfast_ok(&establish);
+        }
+        until_state(&systems.a, "duplex");
+        until_state(&systems.b, "duplex");
+        systems.a.holdfast_ok(&["cancel", "1", "1"]);
+    }
+}
+
+/// How many remote pairs a system has.
+fn remote_pairs(daemon: &Daemon) -> usize {
+    let text = daemon.holdfast_ok(&["--json", "query"]);
+    text.matches("\"kind\":\"remote\"").count()
 }
 
 /// S60, S61, S62, S63, S64, S65, S66, S67: a backup at the far site by a command given at the near one, in band and by the command line.

@@ -143,6 +143,8 @@ pub struct PairOrder {
 impl PairOrder {
     /// Flag: the leader's hosts do not write while the follower is away.
     pub const REFUSES: u16 = 1;
+    /// Flag of a cancel: the leader proposed the pair, and it did not come to be. Refused of a pair that was equal once.
+    pub const NEVER_MADE: u16 = 2;
 }
 
 /// What is to happen to a pair.

@@ -1,7 +1,7 @@
 //! The one executor of replication requests: [`Request`] in, [`Reply`] or [`Refusal`] out, wherever it came from (a
 //! C0h/C1h CDB, the admin socket, the command line).
 //!
-//! [`out`] turns the OUT verbs into engine commands, [`remote`] and [`backup`] those for remote pairs, [`leader`] has the peer execute what only it can,
+//! [`out`] turns the OUT verbs into engine commands, [`making`], [`remote`] and [`backup`] those for remote pairs, [`leader`] has the peer execute what only it can,
 //! [`list`] takes several pairs at once, [`deep`] compares both sides of a pair, [`reports`] answers the IN requests from the engine's views,
 //! [`refusals`] says in names and sentences why something is not done.
 
@@ -9,6 +9,7 @@ mod backup;
 mod deep;
 mod leader;
 mod list;
+mod making;
 mod out;
 mod refusals;
 mod remote;

@@ -1,17 +1,14 @@
 //! REPLICATION OUT for remote pairs: what the follower has to know first, then the engine's command, then what the follower has to know
 //! after it.
 
-use link_proto::{Action, FailureCode, Request, Response, VolumeName};
+use link_proto::{Action, FailureCode};
 use replication_engine::{
     command::{Command, RemoteAct, Summary, Verb},
     ids::VolumeId,
     state::PairState,
 };
-use target_core::{
-    scsi_model::control::{
-        CopyMode, Flags, OnLinkLoss, OutVerb, Refusal, RefusalKind, SystemId, VolumeNumber,
-    },
-    volume::Volume,
+use target_core::scsi_model::control::{
+    CopyMode, Flags, OnLinkLoss, OutVerb, Refusal, RefusalKind, VolumeNumber,
 };
 
 use std::sync::Arc;
@@ -25,119 +22,6 @@ use crate::{
 };
 
 impl Array {
-    /// ESTABLISH with REMOTE: the pair is made, or made again.
-    pub(super) async fn establish_remote(
-        self: &Arc<Self>,
-        (primary, far): (VolumeNumber, VolumeNumber),
-        (peer, mode): (&SystemId, CopyMode),
-        flags: Flags,
-        dry_run: bool,
-    ) -> Result<Summary, Refusal> {
-        if let Some(pair) = self.remote.led(peer, primary, far) {
-            if pair.mode != mode {
-                let message = "the pair has another mode: cancel it to change that";
-                return Err(refusal(RefusalKind::State, message));
-            }
-            return self
-                .out_remote(&OutVerb::Establish { remote: None }, flags, &pair, dry_run)
-                .await;
-        }
-        let volume = self.volume(primary).ok_or_else(|| self.no_such_volume(primary))?;
-        let _order = self.remote_orders().await;
-        let Some(paths) = self.remote.paths().filter(|paths| paths.knows(peer)) else {
-            let message = format!(
-                "{peer} is not a configured peer of {}: add a [[peer]]",
-                self.system()
-            );
-            return Err(refusal(RefusalKind::NoPath, message));
-        };
-        if !paths.is_up(peer) {
-            let message = format!("the link to {peer} is down: `holdfast link` says why");
-            return Err(refusal(RefusalKind::NoPath, message));
-        }
-        let id = self.machine.unique();
-        let id = id.map_err(|why| refusal(RefusalKind::Internal, why))?;
-        let info = volume.info();
-        let pair = RemotePair {
-            pair: format!("{:032x}", id.max(1)),
-            epoch: 1,
-            peer: peer.clone(),
-            local: primary,
-            far,
-            foreign: self.remote.free_foreign(),
-            mode,
-            leads: true,
-            bytes: info.bytes(),
-            block_size: info.block_size,
-            in_backup: false,
-            taken_over: false,
-            handing_over: false,
-            on_link_loss: OnLinkLoss::Mark,
-            before: None,
-        };
-        self.check_far(&pair).await?;
-        let tracks = pair.bytes.div_ceil(u64::from(self.track_size()));
-        if dry_run {
-            return Ok(Summary { tracks });
-        }
-        let internal = |text: String| refusal(RefusalKind::Internal, text);
-        self.order(&pair, Action::Create)
-            .await
-            .map_err(|error| of_peer(&error))?;
-        self.enter(&pair).map_err(internal)?;
-        self.relink(&pair);
-        self.compare_in(&[pair.foreign_id()], flags.checksum);
-        let command = Command::Pair {
-            verb: Verb::Establish { full: true },
-            members: vec![pair.volumes()],
-            dry_run: false,
-        };
-        match self.command(command).await {
-            Ok(summary) => Ok(summary),
-            Err(refused) => {
-                let why = self.explain(&refused.why);
-                // The follower is told; if it does not hear, its side of the pair waits for `cancel --force` there.
-                let _ = self.order(&pair, Action::Cancel).await;
-                self.strike(&pair).map_err(internal)?;
-                Err(why)
-            }
-        }
-    }
-
-    /// Are the two volumes of the same kind?
-    async fn check_far(self: &Arc<Self>, pair: &RemotePair) -> Result<(), Refusal> {
-        let request = Request::Describe(VolumeName::Number(pair.far.0));
-        let answer = self.ask(pair, request).await.map_err(|error| of_peer(&error))?;
-        let Response::Described(there) = answer else {
-            let message = format!("{} did not say what its volume {} is", pair.peer, pair.far.0);
-            return Err(refusal(RefusalKind::PeerRefused, message));
-        };
-        for (what, here, there) in [
-            ("capacity", pair.bytes, there.bytes),
-            (
-                "block size",
-                u64::from(pair.block_size),
-                u64::from(there.block_size),
-            ),
-            (
-                "track size",
-                u64::from(self.track_size()),
-                u64::from(there.track_size),
-            ),
-        ] {
-            if here != there {
-                let message = format!(
-                    "volume {} and {}:{} differ in {what}: {here} and {there} bytes",
-                    self.name(pair.local),
-                    pair.peer,
-                    pair.far.0
-                );
-                return Err(refusal(RefusalKind::Geometry, message));
-            }
-        }
-        Ok(())
-    }
-
     /// Any other verb.
     pub(super) async fn out_remote(
         self: &Arc<Self>,

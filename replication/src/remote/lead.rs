@@ -109,6 +109,7 @@ impl Array {
                     .say(self, pair.foreign_id(), format!("pair {name}: {error}"));
             }
         }
+        self.withdraw_what_is_open().await;
     }
 
     async fn look_at(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
@@ -387,27 +388,7 @@ impl Array {
         pair: &RemotePair,
         action: Action,
     ) -> Result<(PairReport, Vec<TrackRange>), OrderError> {
-        let (primary, mirror) = if pair.leads {
-            (pair.local.0, pair.far.0)
-        } else {
-            (pair.far.0, pair.local.0)
-        };
-        let mut order = PairOrder {
-            pair: pair.wire_id(),
-            epoch: pair.epoch,
-            action,
-            flags: if pair.on_link_loss == OnLinkLoss::Refuse {
-                PairOrder::REFUSES
-            } else {
-                0
-            },
-            primary,
-            mirror,
-            mode: pair.mode,
-            bytes: pair.bytes,
-            track_size: self.track_size(),
-            from: 0,
-        };
+        let mut order = self.pair_order(pair, action);
         if !matches!(action, Action::Status | Action::Create) {
             self.remote.forget_told(pair.foreign_id());
         }
@@ -424,6 +405,31 @@ impl Array {
                 }
                 other => return Err(unasked(&other)),
             }
+        }
+    }
+
+    /// An order about the pair as it is known here.
+    pub(super) fn pair_order(&self, pair: &RemotePair, action: Action) -> PairOrder {
+        let (primary, mirror) = if pair.leads {
+            (pair.local.0, pair.far.0)
+        } else {
+            (pair.far.0, pair.local.0)
+        };
+        PairOrder {
+            pair: pair.wire_id(),
+            epoch: pair.epoch,
+            action,
+            flags: if pair.on_link_loss == OnLinkLoss::Refuse {
+                PairOrder::REFUSES
+            } else {
+                0
+            },
+            primary,
+            mirror,
+            mode: pair.mode,
+            bytes: pair.bytes,
+            track_size: self.track_size(),
+            from: 0,
         }
     }
 

@@ -9,18 +9,20 @@
 //! | the foreign volume's I/O | [`far`] |
 //! | what the leader tells its follower, and when | [`lead`] |
 //! | what a follower does for its leader | [`serve`] |
+//! | how a pair comes to be on both | [`making`] |
 //!
 //! The leader's engine is the one truth about a pair. The follower is told what becomes of it, again and again until it has said
 //! that it knows; every order can be given twice.
 
 mod far;
 mod lead;
+mod making;
 mod path;
 mod registry;
 mod serve;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex, OnceLock},
 };
@@ -54,6 +56,10 @@ use crate::{
 /// What the array knows of other systems.
 pub(crate) struct Remote {
     registry: Mutex<Registry>,
+    /// Pairs that other systems were told of and that have perhaps not come to be.
+    proposals: Mutex<Registry>,
+    /// Pairs that were withdrawn from this system.
+    withdrawn: Mutex<VecDeque<u128>>,
     far: ArcSwap<BTreeMap<VolumeId, Arc<FarVolume>>>,
     paths: OnceLock<Arc<dyn Paths>>,
     /// Foreign mirrors whose follower has compared notes with us over the link that is there now.
@@ -81,10 +87,12 @@ pub(crate) enum Told {
 }
 
 impl Remote {
-    /// What `remote.json` in the state directory says.
+    /// What `remote.json` and `proposals.json` in the state directory say.
     pub(crate) fn load(state_directory: &Path) -> Result<Self, StateFileError> {
         Ok(Self {
             registry: Mutex::new(Registry::load(state_directory.join("remote.json"))?),
+            proposals: Mutex::new(Registry::load(state_directory.join("proposals.json"))?),
+            withdrawn: Mutex::default(),
             far: ArcSwap::default(),
             paths: OnceLock::new(),
             linked: Mutex::default(),

@@ -12,7 +12,7 @@ use link_proto::{
     response::MAX_RUNS,
 };
 use replication_engine::{
-    command::{Command, PairView, RemoteAct, Side, Verb, VolumeSpec},
+    command::{Command, PairView, RemoteAct, Side, Verb},
     ids::VolumeId,
     state::PairState,
 };
@@ -36,7 +36,7 @@ use crate::{
 /// The answer to a peer.
 pub type ServeFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-type Refused = (FailureCode, String);
+pub(super) type Refused = (FailureCode, String);
 
 impl Array {
     /// A request of a peer. To be called in the order of arrival.
@@ -247,7 +247,7 @@ impl Array {
         })
     }
 
-    fn known_pair(&self, peer: &SystemId, pair: u128) -> Result<RemotePair, Refused> {
+    pub(super) fn known_pair(&self, peer: &SystemId, pair: u128) -> Result<RemotePair, Refused> {
         self.remote
             .pair_called(pair)
             .filter(|known| known.peer == *peer)
@@ -259,6 +259,9 @@ impl Array {
 
     /// An order about a pair.
     async fn obey(self: &Arc<Self>, peer: &SystemId, order: &PairOrder) -> Result<PairReport, Refused> {
+        if order.action == Action::Cancel && order.flags & PairOrder::NEVER_MADE != 0 {
+            return self.hear_withdrawal(peer, order).await;
+        }
         if order.action == Action::Create {
             let _order = self.remote.orders.lock().await;
             self.create(peer, order).await?;
@@ -414,7 +417,7 @@ impl Array {
         Ok(Response::Forwarded(Bytes::from_static(&[0])))
     }
 
-    async fn pair_command(self: &Arc<Self>, pair: &RemotePair, verb: Verb) -> Result<(), Refused> {
+    pub(super) async fn pair_command(self: &Arc<Self>, pair: &RemotePair, verb: Verb) -> Result<(), Refused> {
         let command = Command::Pair {
             verb,
             members: vec![pair.volumes()],
@@ -427,85 +430,6 @@ impl Array {
         let done = self.command(command).await;
         done.map(drop)
             .map_err(|error| (FailureCode::State, self.explain(&error.why).message))
-    }
-
-    /// A new pair, which this system follows in.
-    async fn create(self: &Arc<Self>, peer: &SystemId, order: &PairOrder) -> Result<(), Refused> {
-        if self.remote.pair_called(order.pair).is_some() {
-            return Ok(());
-        }
-        let local = VolumeNumber(order.mirror);
-        let volume = self
-            .volume(local)
-            .ok_or_else(|| no_such_volume(self, &VolumeName::Number(order.mirror)))?;
-        let geometry = |text: String| Err((FailureCode::Geometry, text));
-        if volume.bytes() != order.bytes {
-            return geometry(format!(
-                "volume {} has {} bytes, not {}",
-                local.0,
-                volume.bytes(),
-                order.bytes
-            ));
-        }
-        if self.track_size() != order.track_size {
-            return geometry(format!(
-                "tracks have {} bytes on {}, not {}",
-                self.track_size(),
-                self.system(),
-                order.track_size
-            ));
-        }
-        self.may_be_taken(local)?;
-        let pair = RemotePair {
-            pair: format!("{:032x}", order.pair),
-            epoch: order.epoch,
-            peer: peer.clone(),
-            local,
-            far: VolumeNumber(order.primary),
-            foreign: lock(&self.remote.registry).free_foreign(),
-            mode: order.mode,
-            leads: false,
-            bytes: order.bytes,
-            block_size: volume.info().block_size,
-            in_backup: false,
-            taken_over: false,
-            handing_over: false,
-            on_link_loss: policy_of(order),
-            before: None,
-        };
-        self.enter(&pair).map_err(|text| (FailureCode::Internal, text))?;
-        let made = self.pair_command(&pair, Verb::Establish { full: true }).await;
-        if made.is_err() {
-            self.strike(&pair).map_err(|text| (FailureCode::Internal, text))?;
-        }
-        made
-    }
-
-    /// Makes a pair known here, before the engine hears of it.
-    pub(crate) fn enter(self: &Arc<Self>, pair: &RemotePair) -> Result<(), String> {
-        let stored = lock(&self.remote.registry).change(|pairs| pairs.push(pair.clone()));
-        stored.map_err(|error| error.to_string())?;
-        let (bytes, block_size) = (pair.bytes, pair.block_size);
-        lock(&self.engine).define_volume(pair.foreign_id(), VolumeSpec { bytes, block_size });
-        self.remote.add_far(self, pair);
-        Ok(())
-    }
-
-    /// Forgets a pair, after the engine has.
-    pub(crate) fn strike(&self, pair: &RemotePair) -> Result<(), String> {
-        let foreign = pair.foreign;
-        let stored =
-            lock(&self.remote.registry).change(|pairs| pairs.retain(|known| known.foreign != foreign));
-        self.remote.remove_far(self, (pair.foreign_id(), pair.local));
-        self.tell_needed();
-        lock(&self.engine).remove_volume(pair.foreign_id());
-        stored.map_err(|error| error.to_string())
-    }
-
-    /// The pair ends here.
-    pub(crate) async fn dissolve(self: &Arc<Self>, pair: &RemotePair) -> Result<(), Refused> {
-        self.pair_command(pair, Verb::Cancel { force: true }).await?;
-        self.strike(pair).map_err(|text| (FailureCode::Internal, text))
     }
 
     /// The peer wants the other part, together with us.
@@ -525,7 +449,7 @@ impl Array {
         self.report(&pair, 0)
     }
 
-    fn may_be_taken(&self, volume: VolumeNumber) -> Result<(), Refused> {
+    pub(super) fn may_be_taken(&self, volume: VolumeNumber) -> Result<(), Refused> {
         match self.host_use(volume) {
             None => Ok(()),
             Some(why) => Err((
@@ -535,13 +459,13 @@ impl Array {
         }
     }
 
-    fn follower_view(&self, pair: &RemotePair) -> Result<PairView, Refused> {
+    pub(super) fn follower_view(&self, pair: &RemotePair) -> Result<PairView, Refused> {
         self.view_of(pair.volumes().1)
             .ok_or_else(|| (FailureCode::NoSuchPair, "the pair is being dissolved".to_owned()))
     }
 
     /// How the pair is here, with the tracks that may differ, from this one on.
-    fn report(&self, pair: &RemotePair, from: u64) -> Result<PairReport, Refused> {
+    pub(super) fn report(&self, pair: &RemotePair, from: u64) -> Result<PairReport, Refused> {
         let view = self.follower_view(pair)?;
         let track = u64::from(self.track_size());
         let mut changed = self.pending(view.mirror, Side::Union);
@@ -571,7 +495,7 @@ impl Array {
     }
 }
 
-fn policy_of(order: &PairOrder) -> OnLinkLoss {
+pub(super) fn policy_of(order: &PairOrder) -> OnLinkLoss {
     if order.flags & PairOrder::REFUSES == 0 {
         OnLinkLoss::Mark
     } else {
@@ -579,7 +503,7 @@ fn policy_of(order: &PairOrder) -> OnLinkLoss {
     }
 }
 
-fn check_epoch(pair: &RemotePair, epoch: u64) -> Result<(), Refused> {
+pub(super) fn check_epoch(pair: &RemotePair, epoch: u64) -> Result<(), Refused> {
     if pair.epoch == epoch {
         return Ok(());
     }
@@ -587,7 +511,7 @@ fn check_epoch(pair: &RemotePair, epoch: u64) -> Result<(), Refused> {
     Err((FailureCode::WrongEpoch, text))
 }
 
-fn no_such_volume(array: &Array, name: &VolumeName) -> Refused {
+pub(super) fn no_such_volume(array: &Array, name: &VolumeName) -> Refused {
     let name = match name {
         VolumeName::Number(number) => number.to_string(),
         VolumeName::Name(name) => name.clone(),

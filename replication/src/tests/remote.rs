@@ -4,6 +4,7 @@ mod answers;
 mod chaos;
 mod deep;
 mod losses;
+mod made;
 mod passing;
 mod policy;
 mod three;
@@ -36,8 +37,8 @@ struct Wire {
 /// A request on its way; the last is held until it is served, or dropped.
 type Arriving = (Request, oneshot::Sender<Response>, Option<Arc<()>>);
 
-/// Orders of this kind are not answered, nor, if that is true, carried out; and the link stays up.
-type Swallows = Arc<Mutex<Option<(Action, bool)>>>;
+/// Orders of these kinds are not answered, nor, if that is true, carried out; and the link stays up.
+type Swallows = Arc<Mutex<Vec<(Action, bool)>>>;
 
 impl Paths for Wire {
     fn request(&self, peer: &SystemId, request: Request) -> PathFuture {
@@ -54,7 +55,13 @@ impl Paths for Wire {
             _ => 0,
         };
         let swallow = match &request {
-            Request::Pair(order) => lock(&self.swallows).filter(|(action, _)| *action == order.action),
+            Request::Pair(order) => {
+                let swallows = lock(&self.swallows);
+                swallows
+                    .iter()
+                    .find(|(action, _)| *action == order.action)
+                    .copied()
+            }
             _ => None,
         };
         let (answer, answered) = oneshot::channel();

@@ -9,12 +9,12 @@ use crate::remote::{Parts, RemotePair};
 
 impl Systems {
     /// Orders of this kind come to nothing; or, if they are `delivered`, their answers do.
-    fn swallow(&self, action: Action, delivered: bool) {
-        *lock(&self.swallows) = Some((action, !delivered));
+    pub(super) fn swallow(&self, action: Action, delivered: bool) {
+        lock(&self.swallows).push((action, !delivered));
     }
 
-    fn swallow_nothing(&self) {
-        *lock(&self.swallows) = None;
+    pub(super) fn swallow_nothing(&self) {
+        lock(&self.swallows).clear();
         for rig in [&self.near, &self.far] {
             rig.array.link_found();
         }
@@ -54,7 +54,7 @@ impl Systems {
     }
 }
 
-fn pair_at(rig: &Rig) -> RemotePair {
+pub(super) fn pair_at(rig: &Rig) -> RemotePair {
     rig.array.remote_pairs()[0].clone()
 }
 
