@@ -258,6 +258,15 @@ impl Session {
         }
     }
 
+    /// Sends what waited for this connection. Its place in the window has been free since it was answered.
+    pub(crate) fn send_moved(&mut self, facts: &CommandFacts, response: ScsiResponse) {
+        let max_burst = self.parameters.max_burst_length;
+        match self.at(facts.link) {
+            Some(at) => self.links[at].respond(&self.window, facts, response, max_burst),
+            None => self.keep_unsent(facts, response),
+        }
+    }
+
     /// Ends a task because of what the initiator did.
     pub(crate) fn fail(&mut self, facts: CommandFacts, why: Misbehaviour) {
         if let Some(left_out) = self.complaints.admit(Instant::now()) {
@@ -316,13 +325,13 @@ impl Link {
         header.residual_count = residuals.primary.count().into();
         header.bidirectional_read_residual_count = residuals.bidirectional_read.count().into();
         if response.sense.is_empty() {
-            self.send_answer(window, header, &[], read);
+            self.send_answer(window, facts.lun, header, &[], read);
         } else {
             let mut segment = (response.sense.len() as u16).to_be_bytes().to_vec();
             segment.extend_from_slice(&response.sense);
             let limit = self.parameters.peer_max_recv_data_segment_length as usize;
             segment.truncate(limit);
-            self.send_answer(window, header, &segment, read);
+            self.send_answer(window, facts.lun, header, &segment, read);
         }
     }
 

@@ -299,13 +299,14 @@ impl Link {
 
     /// Sends a PDU that takes a StatSN.
     pub(crate) fn send_status<H: Header>(&mut self, window: &CommandWindow, header: H, data: &[u8]) {
-        self.send_answer(window, header, data, None);
+        self.send_answer(window, [0; 8], header, data, None);
     }
 
-    /// As [`Self::send_status`], for the answer to a command that has read data.
+    /// As [`Self::send_status`], for the answer to a command of the logical unit `lun`, which may have read data.
     pub(crate) fn send_answer<H: Header>(
         &mut self,
         window: &CommandWindow,
+        lun: [u8; 8],
         mut header: H,
         data: &[u8],
         read: Option<KeptRead>,
@@ -314,6 +315,7 @@ impl Link {
         self.out.push_copied(&header, data);
         if let Some(kept) = &mut self.kept {
             kept.keep(Kept {
+                lun,
                 header: header.to_bhs(),
                 segment: Bytes::copy_from_slice(data),
                 read,
@@ -325,6 +327,7 @@ impl Link {
     pub(crate) fn keep(&mut self, header: &DataIn, segment: Bytes, read: KeptRead) {
         if let Some(kept) = &mut self.kept {
             kept.keep(Kept {
+                lun: read.lun,
                 header: header.to_bhs(),
                 segment,
                 read: Some(read),

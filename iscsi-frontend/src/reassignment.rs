@@ -5,6 +5,9 @@
 //! acknowledged. TASK REASSIGN moves one task to the connection that it comes by: there its data is asked for, or its data
 //! and status are sent, from where the initiator has them. What nobody has moved by then ends as if it had been aborted. A session
 //! without a connection stays as long as it has such tasks to wait for.
+//!
+//! A fenced answer ([`crate::response_fence`]) passes by the answers that were given before it and wait here: what is delivered before it or not at all
+//! (RFC 7143 4.2.2.3.2) is not delivered any more. The task of such an answer does not exist from then on.
 
 use std::time::Duration;
 
@@ -19,8 +22,9 @@ use target_core::target::ScsiResponse;
 
 use crate::{
     command::carrying,
-    ending::Ending,
+    ending::{Ending, Phase},
     link::{Link, LinkId},
+    response_fence::Answer,
     session::Session,
     tasks::CommandFacts,
 };
@@ -59,14 +63,40 @@ impl Session {
     pub(crate) fn retain_tasks_of(&mut self, link: &mut Link) {
         // Commands that had not their turn are no tasks yet: they are sent again with their CmdSN.
         self.drop_early_of(link.id);
+        let mut sent = link.kept.take().map(|kept| *kept);
+        if let (Some(sent), true) = (&mut sent, self.fence.passes_by()) {
+            sent.forget(self.fence.unit);
+        }
         self.lost.push(Lost {
             id: link.id,
             cid: link.cid,
             until: self.retained_until(),
-            sent: link.kept.take().map(|kept| *kept),
+            sent,
             unsent: Vec::new(),
         });
         self.look = true;
+    }
+
+    /// A fenced answer passes by: what is kept for this unit, or with `None` for any, comes too late from now on.
+    pub(crate) fn forget_kept(&mut self, unit: Option<[u8; 8]>) {
+        for lost in &mut self.lost {
+            lost.unsent
+                .retain(|(facts, _)| unit.is_some_and(|lun| facts.lun != lun));
+            if let Some(sent) = &mut lost.sent {
+                sent.forget(unit);
+            }
+        }
+    }
+
+    /// Does this connection end, and its tasks are to wait for another?
+    pub(crate) fn will_keep_tasks_of(&self, link: &Link) -> bool {
+        matches!(&link.phase, Phase::Ended(why) if self.keeps_tasks_after(why))
+    }
+
+    /// Does a connection that has gone have the answer to this task?
+    pub(crate) fn has_kept(&self, id: LinkId, tag: u32) -> bool {
+        let mut lost = self.lost.iter();
+        lost.any(|lost| lost.id == id && lost.has_answer(tag))
     }
 
     fn retained_until(&self) -> Duration {
@@ -155,11 +185,12 @@ impl Session {
             }
             Some(Found::Sent(answer)) => {
                 self.links[at].answer_anew(&self.window, &answer, request.exp_data_sn.get());
+                self.fenced_answer_moved(tag, at);
             }
             Some(Found::Unsent(unsent)) => {
-                let (facts, response) = *unsent;
-                let max_burst = self.parameters.max_burst_length;
-                self.links[at].respond(&self.window, &facts, response, max_burst);
+                let (mut facts, response) = *unsent;
+                facts.link = link;
+                self.answer(Answer::Moved(facts, response));
             }
         }
     }
@@ -203,7 +234,7 @@ impl Link {
         } else {
             &[]
         };
-        self.send_answer(window, header, segment, read);
+        self.send_answer(window, answer.lun, header, segment, read);
     }
 }
 

@@ -7,6 +7,11 @@
 //! acknowledged. The initiator is asked by NOP-In, which it answers at once; a connection on which it does not is given up.
 //! The order of one connection is that of sending, so where there is only one nothing is held.
 //!
+//! At ErrorRecoveryLevel 2 answers outlive their connection ([`crate::reassignment`]). Those that were given before a fenced one, for its unit, and wait for
+//! another connection are forgotten when it comes: they may only be delivered before it. One that is taken up while there is a fence, and was given
+//! after it, waits like all others. When the connection of the fenced answer itself is lost, the fence stays until that is taken up and acknowledged,
+//! or nobody waits for it any more.
+//!
 //! The standard asks for this by unit; here all of the session waits, which is stricter, and needs no book of units. What is held keeps
 //! its place in the command window, which bounds it; of immediate ones, which have none there, so many are held as may be in progress.
 
@@ -33,6 +38,8 @@ const PREEMPT_AND_ABORT: u8 = 0x05;
 pub(crate) enum Answer {
     /// To a command; `None` when the executor lost it.
     Command(CommandFacts, Option<ScsiResponse>),
+    /// To a command whose connection had gone when it ended, and whose task was moved.
+    Moved(CommandFacts, ScsiResponse),
     TaskManagement(TaskManagementEnd),
 }
 
@@ -40,7 +47,7 @@ impl Answer {
     /// The connection it goes over.
     fn link(&self) -> LinkId {
         match self {
-            Self::Command(facts, _) => facts.link,
+            Self::Command(facts, _) | Self::Moved(facts, _) => facts.link,
             Self::TaskManagement(end) => end.link,
         }
     }
@@ -49,6 +56,8 @@ impl Answer {
     fn is_immediate(&self) -> bool {
         match self {
             Self::Command(facts, _) => facts.immediate,
+            // There are no more of them than there are lost tasks.
+            Self::Moved(..) => false,
             Self::TaskManagement(end) => !end.numbered,
         }
     }
@@ -56,11 +65,27 @@ impl Answer {
     /// Must it come after all before it, and before all after it (RFC 7143 4.2.2.3.4)?
     fn is_fenced(&self) -> bool {
         match self {
-            Self::Command(facts, Some(response)) => {
+            Self::Command(facts, Some(response)) | Self::Moved(facts, response) => {
                 tells_of_ended_tasks(&response.sense) || is_preempt_and_abort(&facts.cdb)
             }
             Self::Command(_, None) => false,
             Self::TaskManagement(end) => end.has_ended_many,
+        }
+    }
+
+    /// The logical unit that it is about; `None`: all.
+    fn unit(&self) -> Option<[u8; 8]> {
+        match self {
+            Self::Command(facts, _) | Self::Moved(facts, _) => Some(facts.lun),
+            Self::TaskManagement(end) => end.lun,
+        }
+    }
+
+    /// The command that it answers, which may be moved to another connection.
+    fn movable(&self) -> Option<u32> {
+        match self {
+            Self::Command(facts, _) | Self::Moved(facts, _) => Some(facts.tag),
+            Self::TaskManagement(_) => None,
         }
     }
 }
@@ -95,6 +120,10 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct ResponseFence {
     stage: Stage,
+    /// The logical unit of the fenced answer; `None`: all.
+    pub(crate) unit: Option<[u8; 8]>,
+    /// The command that was answered with it, as long as there is a fence behind.
+    tag: Option<u32>,
     /// Connections, and the ExpStatSN that each has to tell.
     awaited: Vec<(LinkId, u32)>,
     /// In the order in which they came.
@@ -107,6 +136,11 @@ impl ResponseFence {
     /// Are answers held?
     pub(crate) fn is_up(&self) -> bool {
         self.stage != Stage::Down
+    }
+
+    /// Does a fenced answer wait for its turn, so that those of its unit are delivered before it or not at all?
+    pub(crate) fn passes_by(&self) -> bool {
+        self.stage == Stage::Before
     }
 
     /// Answers held that have no place in the command window.
@@ -128,13 +162,22 @@ impl Session {
     /// Sends an answer when its turn comes: at once, unless there is a fence before it or it is one.
     pub(crate) fn answer(&mut self, answer: Answer) {
         let is_up = self.fence.is_up();
-        let waits = is_up || self.links.len() > 1 && answer.is_fenced();
+        let is_here = self.at(answer.link()).is_some();
+        let is_ordered = self.links.len() > 1 || !self.lost.is_empty();
+        let is_fence = !is_up && is_here && is_ordered && answer.is_fenced();
+        if is_fence {
+            self.forget_kept(answer.unit());
+        }
+        let waits = is_up || is_fence && self.links.len() > 1;
         // When its connection has gone nothing is sent: it waits for another connection, or for nobody.
-        if !waits || self.at(answer.link()).is_none() {
+        if !waits || !is_here {
             return self.send_answer(answer);
         }
+        if is_fence {
+            self.fence.unit = answer.unit();
+        }
         self.fence.held.push_back(answer);
-        if !is_up {
+        if is_fence {
             self.raise_fence();
             self.advance_fence();
         }
@@ -143,6 +186,7 @@ impl Session {
     fn send_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Command(facts, response) => self.send_response(&facts, response),
+            Answer::Moved(facts, response) => self.send_moved(&facts, response),
             Answer::TaskManagement(end) => self.answer_task_management(end),
         }
     }
@@ -178,6 +222,7 @@ impl Session {
                         break;
                     };
                     let id = answer.link();
+                    self.fence.tag = answer.movable();
                     self.send_answer(answer);
                     has_sent = true;
                     let sent = self.at(id).map(|at| (id, self.links[at].status.peek()));
@@ -207,13 +252,26 @@ impl Session {
         }
     }
 
-    /// Connections that have acknowledged, or end, are not waited for.
+    /// The answer to this command has been sent anew, over the connection at `at`. If it is the fenced one, that connection is to acknowledge it.
+    pub(crate) fn fenced_answer_moved(&mut self, tag: u32, at: usize) {
+        if self.fence.stage == Stage::Behind && self.fence.tag == Some(tag) {
+            self.fence.awaited = vec![(self.links[at].id, self.links[at].status.peek())];
+            self.enter(Stage::Behind);
+        }
+    }
+
+    /// Connections that have acknowledged, or end, are not waited for, other than one whose fenced answer may come over another.
     fn forget_acknowledged(&mut self) {
-        let links = &self.links;
-        self.fence.awaited.retain(|(id, expected)| {
-            let link = links.iter().find(|link| link.id == *id);
-            link.is_some_and(|link| link.takes_more() && !link.has_acknowledged(*expected))
+        let awaited = mem::take(&mut self.fence.awaited);
+        let still = awaited.into_iter().filter(|(id, expected)| {
+            let tag = self.fence.tag.filter(|_| self.fence.stage == Stage::Behind);
+            match self.at(*id).map(|at| &self.links[at]) {
+                Some(link) if link.has_acknowledged(*expected) => false,
+                Some(link) => link.takes_more() || tag.is_some() && self.will_keep_tasks_of(link),
+                None => tag.is_some_and(|tag| self.has_kept(*id, tag)),
+            }
         });
+        self.fence.awaited = still.collect();
     }
 
     fn ask_for_acknowledgements(&mut self, now: Duration) {

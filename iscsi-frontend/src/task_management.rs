@@ -60,6 +60,8 @@ impl AbortScope {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskManagementEnd {
     tag: u32,
+    /// The logical unit whose tasks it was about; `None`: all of the target's.
+    pub(crate) lun: Option<[u8; 8]>,
     /// The connection the request came by.
     pub(crate) link: LinkId,
     outcome: Outcome,
@@ -91,6 +93,7 @@ impl Session {
         }
         let mut end = TaskManagementEnd {
             tag: request.initiator_task_tag.get(),
+            lun: Some(request.lun),
             link: self.links[at].id,
             outcome: Outcome::Complete,
             additional: [0; 3],
@@ -119,6 +122,9 @@ impl Session {
             }
         };
         end.has_ended_many = ends_many(function);
+        if matches!(scope, AbortScope::Everything) {
+            end.lun = None;
+        }
         let (fence, mut ended) = mpsc::channel(1);
         if end.has_ended_many && self.parameters.task_reporting == TaskReporting::FastAbort {
             // Over the connection of the request the answer says it.

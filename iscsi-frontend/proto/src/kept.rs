@@ -107,6 +107,8 @@ impl KeptRead {
 /// A PDU with a StatSN.
 #[derive(Debug, Clone)]
 pub struct Kept {
+    /// Logical unit number of the command that it answers; of no meaning otherwise.
+    pub lun: [u8; 8],
     /// Its header.
     pub header: Bhs,
     /// Its data segment.
@@ -121,10 +123,24 @@ impl Kept {
         self.header.opcode() != opcode::DATA_IN
     }
 
+    /// Does it answer a SCSI command?
+    fn is_to_command(&self) -> bool {
+        matches!(self.header.opcode(), opcode::SCSI_RESPONSE | opcode::DATA_IN)
+    }
+
     /// Is it the answer to the SCSI command with this task tag?
     fn is_to(&self, tag: u32) -> bool {
-        matches!(self.header.opcode(), opcode::SCSI_RESPONSE | opcode::DATA_IN)
-            && self.header.initiator_task_tag() == tag
+        self.is_to_command() && self.header.initiator_task_tag() == tag
+    }
+
+    /// Nothing, in the place of an answer: the numbers of the others stay.
+    fn nothing() -> Self {
+        Self {
+            lun: [0; 8],
+            header: Bhs([0; BHS_LENGTH]),
+            segment: Bytes::new(),
+            read: None,
+        }
     }
 
     fn cost(&self) -> usize {
@@ -217,16 +233,19 @@ impl KeptAnswers {
 
     /// Takes that answer out: it goes on elsewhere. The numbers of the others stay.
     pub fn take_command(&mut self, tag: u32) -> Option<Kept> {
-        let at = self.answers.iter().position(|answer| answer.is_to(tag))?;
-        let place = self.answers.get_mut(at)?;
-        self.bytes -= place.cost();
-        let nothing = Kept {
-            header: Bhs([0; BHS_LENGTH]),
-            segment: Bytes::new(),
-            read: None,
-        };
-        self.bytes += nothing.cost();
-        Some(std::mem::replace(place, nothing))
+        let place = self.answers.iter_mut().find(|answer| answer.is_to(tag))?;
+        let taken = std::mem::replace(place, Kept::nothing());
+        self.bytes -= taken.cost() - place.cost();
+        Some(taken)
+    }
+
+    /// Forgets the answers to the commands of a logical unit, or with `None` to all commands. The numbers of the others stay.
+    pub fn forget(&mut self, lun: Option<[u8; 8]>) {
+        let of_unit = |answer: &&mut Kept| answer.is_to_command() && lun.is_none_or(|lun| answer.lun == lun);
+        for place in self.answers.iter_mut().filter(of_unit) {
+            let forgotten = std::mem::replace(place, Kept::nothing());
+            self.bytes -= forgotten.cost() - place.cost();
+        }
     }
 
     /// The data of the read whose answer has this StatSN.
@@ -253,8 +272,7 @@ mod tests {
         header.initiator_task_tag = tag.into();
         Kept {
             header: header.to_bhs(),
-            segment: Bytes::new(),
-            read: None,
+            ..Kept::nothing()
         }
     }
 
@@ -327,6 +345,23 @@ mod tests {
         assert!(kept.take_command(3).is_some() && kept.take_command(3).is_none());
         assert_eq!(kept.statuses(3, 0).unwrap().count(), 1, "the numbers stay");
         kept.acknowledge(4);
+        assert_eq!(kept.bytes, 0);
+    }
+
+    #[test]
+    fn those_of_a_unit_are_forgotten() {
+        const UNIT: [u8; 8] = [0, 3, 0, 0, 0, 0, 0, 0];
+        let mut kept = KeptAnswers::new(0, usize::MAX);
+        for (tag, lun) in [(0, UNIT), (1, [0; 8]), (2, UNIT)] {
+            kept.keep(Kept { lun, ..answer(tag) });
+        }
+        kept.forget(Some(UNIT));
+        let is_kept = [0, 1, 2].map(|tag| kept.command(tag).is_some());
+        assert_eq!(is_kept, [false, true, false]);
+        assert_eq!(kept.statuses(2, 1).unwrap().count(), 1, "the numbers stay");
+        kept.forget(None);
+        assert!(kept.command(1).is_none());
+        kept.acknowledge(3);
         assert_eq!(kept.bytes, 0);
     }
 

@@ -2,6 +2,7 @@
 //! them, and before all after them.
 
 use holdfast_tests::{
+    Daemon, DaemonConfig, VolumeSpec,
     commands::{self, Command},
     wire::{FINAL, IMMEDIATE, Pdu, WRITE, Wire},
 };
@@ -9,9 +10,10 @@ use holdfast_tests::{
 use crate::{
     daemon,
     multi_connection::{assert_good, begin_write, pair, test_unit_ready},
-    session_of,
+    session, session_of,
 };
 
+const RECOVERY: &str = "ErrorRecoveryLevel=2 TaskReporting=ResponseFence";
 const ABORT_TASK_SET: u8 = 2;
 const LOGICAL_UNIT_RESET: u8 = 5;
 
@@ -222,4 +224,116 @@ fn fast_abort_is_told_over_the_other_connections() {
     acknowledge(&mut second, question);
     assert_managed(&mut first);
     assert_eq!(first.scsi(0, &commands::read(0, 1)).data, [0; 512]);
+}
+
+/// A daemon with the LUNs 0 and 1, and a session of ErrorRecoveryLevel 2 of two connections.
+fn recovering_pair() -> (Daemon, Wire, Wire) {
+    let config = DaemonConfig {
+        volumes: ["one", "two"]
+            .map(|name| VolumeSpec::standard(name, "1MiB"))
+            .into(),
+        initiators: String::new(),
+        extra: String::new(),
+    };
+    let daemon = Daemon::start_with(&config, &[("HOLDFAST__ISCSI__ERROR_RECOVERY_LEVEL", "2")]);
+    let mut first = session(&daemon, &format!("MaxConnections=8 {RECOVERY}"));
+    // Before there is a second connection: they are fenced.
+    first.attentions(0);
+    first.attentions(1);
+    let second = Wire::join(daemon.port(), &first, daemon.iqn(), 1, "");
+    (daemon, first, second)
+}
+
+/// TEST UNIT READY over `second` is answered, and not acknowledged.
+fn answer_unacknowledged(first: &mut Wire, second: &mut Wire, lun: u16, tag: u32) {
+    let exp_stat_sn = second.exp_stat_sn;
+    second.cmd_sn = first.cmd_sn;
+    let command = second.command_pdu(lun, tag, FINAL, 0, &[0; 16]);
+    second.send(&command);
+    let answer = second.answer();
+    assert_eq!((answer.bhs.0[0], answer.bhs.0[3], answer.get(16)), (0x21, 0, tag));
+    second.exp_stat_sn = exp_stat_sn;
+    first.cmd_sn = second.cmd_sn;
+}
+
+/// 4.2.2.3.2, 7.2.2: an answer whose connection was lost can be taken up again before a fenced answer for its unit, and not behind it;
+/// that of another unit can.
+#[test]
+fn what_a_fenced_answer_has_passed_is_not_taken_up() {
+    let (_daemon, mut first, mut second) = recovering_pair();
+    for (lun, tag) in [(0, 20), (0, 21), (1, 22)] {
+        answer_unacknowledged(&mut first, &mut second, lun, tag);
+    }
+    drop(second);
+    assert_eq!(first.logout(2, 1), 0);
+    assert_eq!(first.reassign(20, 0), 0);
+    assert_good(&mut first, 20);
+    manage(&mut first, ABORT_TASK_SET);
+    assert_managed(&mut first);
+    assert_eq!(
+        first.reassign(21, 0),
+        1,
+        "it was given before the function was answered"
+    );
+    assert_eq!(first.reassign(22, 0), 0, "another unit");
+    assert_good(&mut first, 22);
+}
+
+/// 4.2.2.3.2: likewise when the connection is lost while the fenced answer waits for it.
+#[test]
+fn what_is_lost_while_a_fenced_answer_waits_is_not_taken_up() {
+    let (_daemon, mut first, mut second) = recovering_pair();
+    raise_fence(&mut first, &mut second);
+    first.assert_alive();
+    drop(second);
+    assert_managed(&mut first);
+    assert_eq!(first.logout(2, 1), 0);
+    assert_eq!(first.reassign(20, 0), 1);
+}
+
+/// 4.2.2.3.3 d: an answer that was given behind a fence waits for it also when its connection is lost and it is taken up over another.
+#[test]
+fn what_is_taken_up_behind_a_fence_waits() {
+    let (daemon, mut first, mut second) = recovering_pair();
+    let mut third = Wire::join(daemon.port(), &first, daemon.iqn(), 2, "");
+    let question = raise_fence(&mut first, &mut second);
+    third.cmd_sn = first.cmd_sn;
+    let command = test_unit_ready(&mut third, 40);
+    third.send(&command);
+    third.assert_alive();
+    first.cmd_sn = third.cmd_sn;
+    drop(third);
+    assert_eq!(first.logout(2, 2), 0);
+    assert_eq!(first.reassign(40, 0), 0);
+    first.assert_alive();
+    acknowledge(&mut second, question);
+    assert_managed(&mut first);
+    assert_good(&mut first, 40);
+}
+
+/// 4.2.2.3.3 c: a fenced answer whose connection is lost keeps the fence up until it is taken up and acknowledged.
+#[test]
+fn a_fenced_answer_that_is_lost_comes_before_what_is_behind_it() {
+    let (daemon, mut first, mut second) = recovering_pair();
+    leave_unacknowledged(&mut first, &mut second);
+    let mut other = session_of(&daemon, "iqn.2026-11.test:other");
+    assert_eq!(other.manage(LOGICAL_UNIT_RESET, 0, u32::MAX, 0), 0);
+    let command = test_unit_ready(&mut first, 30);
+    first.send(&command);
+    let question = asked(&mut second);
+    acknowledge(&mut second, question);
+    // Sent, and not acknowledged.
+    let sent = first.receive().expect("the connection lives");
+    assert_eq!((sent.bhs.0[0], sent.bhs.0[3], sent.get(16)), (0x21, 2, 30));
+    second.cmd_sn = first.cmd_sn;
+    let behind = test_unit_ready(&mut second, 31);
+    second.send(&behind);
+    second.assert_alive();
+    drop(first);
+    assert_eq!(second.logout(2, 0), 0);
+    second.assert_alive();
+    assert_eq!(second.reassign(30, 0), 0);
+    let told = second.finish(30, &[]);
+    assert_eq!((told.sense.0, told.sense.1), (6, 0x29));
+    assert_good(&mut second, 31);
 }
