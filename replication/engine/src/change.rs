@@ -95,7 +95,10 @@ impl Engine {
         for change in &decided.pairs {
             self.mark_what_is_still_to_come(change, &mut record);
             self.owe_what_is_not_stable(change);
-            self.mark_hot_words(change, &mut record);
+            // Marks are replayed before members: those of a pair that an earlier member makes would be marks of no pair.
+            if record.members.iter().all(|member| member.pair != change.pair) {
+                self.mark_hot_words(change, &mut record);
+            }
             let member = Member {
                 pair: change.pair,
                 meta: change.meta,

@@ -117,6 +117,10 @@ impl Engine {
         let Some(known) = self.volumes.get(&volume) else {
             return;
         };
+        if volume.is_foreign() && known.above.is_none() {
+            // It was a mirror when the flush began; its own system answers for it by now.
+            return;
+        }
         out.push(Effect::Event(Event::CacheLost { volume }));
         let above = known.above.map(|primary| (PairId(volume), primary, MIRROR_IO));
         let below = known

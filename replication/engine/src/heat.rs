@@ -261,6 +261,8 @@ impl Engine {
             if regions.is_empty() {
                 continue;
             }
+            // What was a mirror on another system, and leads now or is in no pair, takes no flush from here, and needs none.
+            legs.retain(|leg| !leg.is_foreign() || volume.below.contains(leg));
             let alone = legs.iter().all(|leg| *leg == id);
             if alone || self.mutation == Some(Mutation::CoolWithoutFlush) {
                 legs.clear();

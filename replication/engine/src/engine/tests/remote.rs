@@ -309,3 +309,32 @@ fn a_follower_takes_over_alone() {
     assert_eq!(room.state(FAR), PairState::Suspended);
     assert_eq!(room.read(1, tracks(3, 4)).unwrap(), [50; 8]);
 }
+
+/// A takeover of a volume with hot regions, which is two changes of a pair that is new, is read again after a crash.
+#[test]
+fn a_takeover_with_hot_regions_is_replayed() {
+    let mut room = follower(210);
+    remote(&mut room, (FAR, 1), RemoteAct::Arrive).unwrap();
+    by_link(&mut room, tracks(3, 4), 49).unwrap();
+    assert!(room.engine.hot_regions() > 0);
+    remote(&mut room, (FAR, 1), RemoteAct::Swap { alone: true }).unwrap();
+    room.write(1, tracks(3, 4), 50).unwrap();
+    room.crash();
+    assert_eq!(room.state(FAR), PairState::Suspended);
+    assert_eq!(room.read(1, tracks(3, 4)).unwrap(), [50; 8]);
+}
+
+/// Who has handed over asks no flush of the new leader, who would refuse it: that would suspend the new pair.
+#[test]
+fn regions_cool_without_a_flush_at_the_new_leader() {
+    let mut room = leader(211);
+    room.write(1, tracks(3, 4), 50).unwrap();
+    assert!(room.engine.hot_regions() > 0);
+    remote(&mut room, (1, FAR), RemoteAct::Swap { alone: false }).unwrap();
+    room.unwritable.insert(VolumeId(FAR));
+    for _ in 0..100 {
+        room.tick();
+        room.settle_effects();
+    }
+    assert_eq!((room.engine.hot_regions(), room.state(1)), (0, PairState::Duplex));
+}
