@@ -3,7 +3,7 @@
 //! Only ratios to something measured in the same run are kept; what else is measured (milliseconds of a shared disk) is shown but
 //! not judged.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 /// What a figure may be worse than the last accepted one: between two runs on a quiet machine they move by less.
 const ALLOWED: f64 = 1.08;
@@ -23,11 +23,11 @@ pub(super) struct Figure {
 pub(super) type Accepted = BTreeMap<String, f64>;
 
 /// Reads a file of accepted figures.
-pub(super) fn read(path: &str) -> Accepted {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("--gate {path}: {error}"));
+pub(super) fn read(path: &Path) -> Accepted {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("--gate {}: {error}", path.display()));
     let document: toml::Table = text
         .parse()
-        .unwrap_or_else(|error| panic!("--gate {path}: {error}"));
+        .unwrap_or_else(|error| panic!("--gate {}: {error}", path.display()));
     let figures = document["accepted"]
         .as_table()
         .expect("--gate: a table [accepted]");
@@ -43,7 +43,7 @@ pub(super) fn read(path: &str) -> Accepted {
 }
 
 /// Writes what was measured now as accepted. Figures of parts that did not run keep the value that they had.
-pub(super) fn write(path: &str, figures: &[Figure]) {
+pub(super) fn write(path: &Path, figures: &[Figure]) {
     let mut accepted = if fs::exists(path).unwrap_or(false) {
         read(path)
     } else {
@@ -59,9 +59,9 @@ pub(super) fn write(path: &str, figures: &[Figure]) {
         # Written by `--accept`, on a machine where nothing else ran.\n[accepted]\n"
         .to_owned();
     for (name, value) in accepted {
-        text += &format!("\"{name}\" = {value:.3}\n");
+        let _ = writeln!(text, "\"{name}\" = {value:.3}");
     }
-    fs::write(path, text).unwrap_or_else(|error| panic!("--accept {path}: {error}"));
+    fs::write(path, text).unwrap_or_else(|error| panic!("--accept {}: {error}", path.display()));
 }
 
 /// Is this worse than the accepted figures allow?
@@ -125,7 +125,7 @@ mod tests {
     fn accepted_figures_are_read_as_written_and_others_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("accepted.toml");
-        let path = path.to_str().unwrap();
+        let path = path.as_path();
         write(path, &[figure("4k / F", 1.125, true), figure("ms", 7.0, false)]);
         write(
             path,

@@ -15,9 +15,12 @@ mod servers;
 mod sessions;
 mod workloads;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::ExitCode};
 
-use crate::util::{Args, now_ns};
+use crate::{
+    arguments::{CompareArguments, Part},
+    clock::now_ns,
+};
 use gate::Figure;
 use servers::Server;
 
@@ -41,45 +44,41 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Runs what `--only` names, or everything; prints Markdown; exits with 1 when a figure is worse than `--gate` allows.
-pub fn run(args: &Args) {
+/// Runs what `--only` names, or everything; prints Markdown; 1 when a figure is worse than `--gate` allows.
+pub(crate) fn run(arguments: &CompareArguments) -> ExitCode {
     let name = format!("holdfast-bench-{}", std::process::id());
     let plan = Plan {
-        dir: PathBuf::from(args.s("dir", "/dev/shm")).join(&name),
-        disk: PathBuf::from(args.s("disk", "/var/tmp")).join(&name),
-        program: PathBuf::from(args.s("product", "target/release")),
-        rounds: args.n("rounds", 5),
-        seconds: args.s("time", "0.7"),
+        dir: arguments.places.dir.join(&name),
+        disk: arguments.places.disk.join(&name),
+        program: arguments.places.product.clone(),
+        rounds: arguments.rounds,
+        seconds: arguments.time.to_string(),
     };
     for dir in [&plan.dir, &plan.disk] {
         fs::create_dir_all(dir).expect("--dir and --disk are writable");
     }
     let tidy = Tidy(&plan);
-    let accepted = args.0.get("gate").map(|path| gate::read(path));
+    let accepted = arguments.gate.as_deref().map(gate::read);
     machine::describe();
     let mut figures = Vec::new();
     println!("\n| figure | value | goal | | measured |\n|---|---:|---:|---|---|");
-    for part in args.s("only", "load,sessions,direct,copies").split(',') {
+    for part in &arguments.only {
         let measured = match part {
-            "load" => workloads::measure(&plan, accepted.as_ref()),
-            "sessions" => sessions::measure(&plan),
-            "direct" => direct::measure(&plan),
-            "copies" => copies::measure(&plan),
-            other => {
-                eprintln!("there is no part {other}");
-                Vec::new()
-            }
+            Part::Load => workloads::measure(&plan, accepted.as_ref()),
+            Part::Sessions => sessions::measure(&plan),
+            Part::Direct => direct::measure(&plan),
+            Part::Copies => copies::measure(&plan),
         };
         print(&measured);
         figures.extend(measured);
     }
     machine::load_average();
-    if let Some(path) = args.0.get("accept") {
+    if let Some(path) = &arguments.accept {
         gate::write(path, &figures);
     }
     let worse = accepted.map_or(0, |accepted| gate::judge(&accepted, &figures));
     drop(tidy);
-    std::process::exit(i32::from(worse > 0));
+    ExitCode::from(u8::from(worse > 0))
 }
 
 struct Tidy<'a>(&'a Plan);

@@ -1,6 +1,7 @@
 //! The servers under comparison, each pinned to CPU 0.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader},
     net::TcpStream,
@@ -179,13 +180,18 @@ pub(super) fn product(plan: &Plan, dir: &Path, volumes: &[Volume]) -> Server {
     for (lun, Volume { name, mirror, direct }) in volumes.iter().enumerate() {
         let class = if *mirror { "mirror" } else { "standard" };
         let number = lun + 1;
-        text += &format!(
+        let _ = write!(
+            text,
             "[[volume]]\nnumber = {number}\nname = \"{name}\"\nclass = \"{class}\"\nsize = \"1GiB\"\nfile = \"{}/{name}.img\"\ndirect = {direct}\n",
             dir.display()
         );
         luns.push(format!("{{ lun = {lun}, volume = {number} }}"));
     }
-    text += &format!("[[target]]\niqn = \"{PRODUCT}\"\nluns = [{}]\n", luns.join(", "));
+    let _ = write!(
+        text,
+        "[[target]]\niqn = \"{PRODUCT}\"\nluns = [{}]\n",
+        luns.join(", ")
+    );
     let config = dir.join("bench.toml");
     fs::write(&config, text).expect("the directory is writable");
     let mut child = pinned("0", &plan.program.join("holdfastd"))

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{
     Plan, fill,
     gate::Figure,
@@ -9,7 +11,7 @@ use super::{
     servers::{Server, Volume, floor, product},
     shuffled,
 };
-use crate::util::rss_kib;
+use crate::process::resident_kib;
 
 /// Idle sessions whose memory counts.
 const IDLE: &str = "100";
@@ -49,8 +51,7 @@ fn calls(server: &Server) -> Option<Figure> {
     // All of the load lies inside the time that is counted, its login and its end too: some hundred calls.
     std::thread::sleep(std::time::Duration::from_millis(300));
     let line = server.load(&server.lun, &[&load[..], &["--warm", "0"]].concat(), "1.5", "1");
-    // SAFETY: a signal to a child that has not been waited for.
-    unsafe { libc::kill(counter.id().cast_signed(), libc::SIGINT) };
+    kill_process(Pid::from_child(&counter), Signal::INT).ok()?;
     let mut text = String::new();
     std::io::Read::read_to_string(&mut counter.stderr.take()?, &mut text).ok()?;
     let _ = counter.wait();
@@ -90,10 +91,10 @@ fn logins(plan: &Plan, servers: &[Server]) -> Figure {
 }
 
 fn memory(server: &Server) -> Figure {
-    let before = rss_kib(server.child.id()) as f64 / 1024.0;
+    let before = resident_kib(server.child.id()) as f64 / 1024.0;
     // Buffers are given back some seconds after they were last needed.
     let line = server.generator("idle", &["--sessions", IDLE, "--time", "12"], "1");
-    let after = rss_kib(server.child.id()) as f64 / 1024.0;
+    let after = resident_kib(server.child.id()) as f64 / 1024.0;
     let cpu = line["idle_cpu_pct"].as_f64().unwrap_or(f64::NAN);
     Figure {
         name: format!("MiB of memory with {IDLE} idle sessions after load"),

@@ -1,7 +1,10 @@
 //! Commands: how long they take for small and large volumes, how long a group's split holds writes back, and what bitmaps weigh.
 use super::daemon::{Daemon, Volume, result, volumes};
 use super::{Plan, ms};
-use crate::util::{Hist, Rng, now_ns, rss_kib};
+use crate::clock::now_ns;
+use crate::histogram::Histogram;
+use crate::process::resident_kib;
+use crate::random::Random;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +12,7 @@ use std::time::Duration;
 const PAIR: (u32, u32) = (1, 2);
 
 /// Part 1.
-pub fn latency(plan: &Plan) {
+pub(crate) fn latency(plan: &Plan) {
     println!(
         "\n| 1. command (ms), median and maximum of {} rounds | median | max |",
         plan.rounds
@@ -31,12 +34,12 @@ pub fn latency(plan: &Plan) {
 /// SPLIT, ESTABLISH, RESTORE in turns, with a hundred tracks changed between; begins and ends with equal volumes.
 fn rounds(plan: &Plan, daemon: &Daemon, name: &str) {
     let mut session = daemon.session(PAIR.0);
-    let mut times: [Hist; 5] = Default::default();
-    let mut rng = Rng(now_ns() | 1);
+    let mut times: [Histogram; 5] = Default::default();
+    let mut rng = Random(now_ns() | 1);
     for _ in 0..plan.rounds {
         times[0].add(daemon.out("split", &[], &[PAIR]));
         daemon.settled(PAIR);
-        let mut change = |session: &mut crate::load::Sess| {
+        let mut change = |session: &mut crate::load::Session| {
             for _ in 0..100 {
                 let lba = rng.next() % (session.blocks / 8) * 8;
                 session
@@ -69,12 +72,12 @@ fn rounds(plan: &Plan, daemon: &Daemon, name: &str) {
 }
 
 /// Part 6, and the commands again with marks everywhere.
-pub fn memory(plan: &Plan) {
+pub(crate) fn memory(plan: &Plan) {
     let daemon = Daemon::start(plan, &plan.dir, &volumes(1, 1, "16TiB"), "");
-    let bare = rss_kib(daemon.pid());
+    let bare = resident_kib(daemon.pid());
     daemon.out("establish", &[], &[PAIR]);
     daemon.settled(PAIR);
-    let paired = rss_kib(daemon.pid());
+    let paired = resident_kib(daemon.pid());
     daemon.out("split", &[], &[PAIR]);
     daemon.settled(PAIR);
     println!("\n| 6. memory of a 16 TiB pair | RSS MiB | MiB a TiB above the daemon without pairs |");
@@ -93,7 +96,7 @@ pub fn memory(plan: &Plan) {
         let writes = line["writes"].as_u64().unwrap_or(0);
         row(
             &format!("SPLIT, {writes} random writes to volume {lun}"),
-            rss_kib(daemon.pid()),
+            resident_kib(daemon.pid()),
         );
     }
     let (pair, query) = daemon.query(PAIR);
@@ -103,7 +106,7 @@ pub fn memory(plan: &Plan) {
     );
     let restore = daemon.out("restore", &[], &[PAIR]);
     let mut session = daemon.session(PAIR.0);
-    let lba = Rng(now_ns() | 1).next() % (session.blocks / 8) * 8;
+    let lba = Random(now_ns() | 1).next() % (session.blocks / 8) * 8;
     let read = session.read_once(PAIR.0 as u8, lba, 4096).expect("a read");
     let begun = now_ns();
     daemon.settled(PAIR);
@@ -114,21 +117,21 @@ pub fn memory(plan: &Plan) {
         read as f64 / 1e6,
         (now_ns() - begun) as f64 / 1e9
     );
-    row("after the restore", rss_kib(daemon.pid()));
+    row("after the restore", resident_kib(daemon.pid()));
 }
 
 /// Part 5.
-pub fn group_split(plan: &Plan) {
+pub(crate) fn group_split(plan: &Plan) {
     const STANDARDS: u32 = 8;
     let daemon = Daemon::start(plan, &plan.dir, &volumes(STANDARDS, 1, "256MiB"), "");
     let pairs: Vec<_> = (1..=STANDARDS)
         .map(|primary| (primary, primary + STANDARDS))
         .collect();
-    let (mut all, mut held) = (Hist::default(), Hist::default());
-    let mut command = Hist::default();
+    let (mut all, mut held) = (Histogram::default(), Histogram::default());
+    let mut command = Histogram::default();
     for _ in 0..plan.rounds {
         daemon.out("establish", &[], &pairs);
-        pairs.iter().for_each(|pair| daemon.settled(*pair));
+        daemon.all_settled(&pairs);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let writers: Vec<_> = (1..=STANDARDS)
@@ -153,7 +156,7 @@ pub fn group_split(plan: &Plan) {
                 }
             }
         });
-        pairs.iter().for_each(|pair| daemon.settled(*pair));
+        daemon.all_settled(&pairs);
     }
     println!(
         "\n| 5. SPLIT of 8 pairs, 8 hosts that write 4 KiB at queue depth 1 (ms) | median | p99 | max |"
@@ -164,11 +167,11 @@ pub fn group_split(plan: &Plan) {
         ("writes under way during it", &held),
         ("all writes", &all),
     ] {
-        let (p50, p99) = (hist.q(0.5) / 1e3, hist.q(0.99) / 1e3);
+        let (p50, p99) = (hist.quantile_us(0.5) / 1e3, hist.quantile_us(0.99) / 1e3);
         println!(
             "| {name} ({}) | {p50:.2} | {p99:.2} | {:.2} |",
-            hist.n,
-            hist.max as f64 / 1e6
+            hist.count(),
+            hist.longest_ns() as f64 / 1e6
         );
     }
 }
@@ -176,7 +179,7 @@ pub fn group_split(plan: &Plan) {
 /// Writes until told to stop: begin and nanoseconds of each.
 fn writer(daemon: &Daemon, lun: u32, stop: &AtomicBool) -> Vec<(u64, u64)> {
     let mut session = daemon.session(lun);
-    let mut rng = Rng(u64::from(lun) << 32 | 1);
+    let mut rng = Random(u64::from(lun) << 32 | 1);
     let mut times = Vec::new();
     while !stop.load(Relaxed) {
         let lba = rng.next() % (session.blocks / 8) * 8;
@@ -189,7 +192,7 @@ fn writer(daemon: &Daemon, lun: u32, stop: &AtomicBool) -> Vec<(u64, u64)> {
 }
 
 /// One unpaired volume and one pair, for comparisons.
-pub fn pair_and_plain(size: &'static str) -> Vec<Volume> {
+pub(crate) fn pair_and_plain(size: &'static str) -> Vec<Volume> {
     let mut all = volumes(1, 1, size);
     all.push(Volume {
         number: 3,

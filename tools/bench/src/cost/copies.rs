@@ -2,12 +2,13 @@
 use super::Plan;
 use super::commands::pair_and_plain;
 use super::daemon::{Daemon, result, volumes};
+use crate::clock::now_ns;
 use crate::compare::median;
-use crate::util::{Rng, now_ns};
+use crate::random::Random;
+use rustix::fs::{Advice, fadvise};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -21,7 +22,7 @@ const WAYS: [&str; 3] = [
 ];
 
 /// Part 4.
-pub fn beside_cp(plan: &Plan) {
+pub(crate) fn beside_cp(plan: &Plan) {
     println!(
         "\n| 4. copy of {} MiB of data (ms, median), made stable at the end | {} | MiB/s |",
         SIZE >> 20,
@@ -90,7 +91,7 @@ pub(crate) fn protected(plan: &Plan) -> [f64; 2] {
 }
 
 /// Part 7: reads of a volume that is not copied, on the same disk; then of the primary of a protected restore.
-pub fn hosts(plan: &Plan) {
+pub(crate) fn hosts(plan: &Plan) {
     println!(
         "\n| 7. random 4 KiB reads from the disk, queue depth 4 ({}) | p50 us | p99 us | IOPS | copy MiB/s |",
         file_system(&plan.disk)
@@ -153,7 +154,7 @@ fn row(name: &str, line: &Value, rate: &str) {
 /// Data that no file system can shorten, on the disk.
 fn fill(path: &Path) {
     let mut file = File::options().write(true).open(path).expect("an image");
-    let mut rng = Rng(now_ns() | 1);
+    let mut rng = Random(now_ns() | 1);
     let mut piece = vec![0; 1 << 20];
     for _ in 0..SIZE >> 20 {
         for word in piece.chunks_exact_mut(8) {
@@ -168,7 +169,7 @@ fn fill(path: &Path) {
 fn forget(path: &Path) {
     let file = File::open(path).expect("an image");
     file.sync_all().expect("the disk works");
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    fadvise(&file, 0, None, Advice::DontNeed).expect("a file system has a page cache");
 }
 
 fn file_system(path: &Path) -> String {

@@ -1,9 +1,11 @@
 //! A daemon for one measurement, and its admin socket.
 use super::Plan;
+use crate::arguments::{Access, Shape};
+use crate::clock::now_ns;
 use crate::compare::free_port;
-use crate::load::{Cfg, Sess};
-use crate::util::{Args, now_ns};
+use crate::load::Session;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -13,14 +15,14 @@ use std::process::{Child, Command, Stdio};
 const IQN: &str = "iqn.2026-11.io.holdfast:cost";
 
 /// A volume to be made: its number is also its LUN.
-pub struct Volume {
-    pub number: u32,
-    pub mirror: bool,
-    pub size: &'static str,
+pub(crate) struct Volume {
+    pub(crate) number: u32,
+    pub(crate) mirror: bool,
+    pub(crate) size: &'static str,
 }
 
 /// The volumes 1 to `standards`, each with so many mirrors, which follow.
-pub fn volumes(standards: u32, mirrors: u32, size: &'static str) -> Vec<Volume> {
+pub(crate) fn volumes(standards: u32, mirrors: u32, size: &'static str) -> Vec<Volume> {
     (1..=standards * (1 + mirrors))
         .map(|number| Volume {
             number,
@@ -30,7 +32,7 @@ pub fn volumes(standards: u32, mirrors: u32, size: &'static str) -> Vec<Volume> 
         .collect()
 }
 
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     addr: String,
     images: PathBuf,
@@ -49,12 +51,18 @@ impl Drop for Daemon {
 
 impl Daemon {
     /// Starts with these volumes, their images below `images`; `extra` is more configuration.
-    pub fn start(plan: &Plan, images: &Path, volumes: &[Volume], extra: &str) -> Self {
+    pub(crate) fn start(plan: &Plan, images: &Path, volumes: &[Volume], extra: &str) -> Self {
         Self::start_as("COST", plan, images, volumes, extra)
     }
 
     /// Likewise, as this system.
-    pub fn start_as(system: &str, plan: &Plan, images: &Path, volumes: &[Volume], extra: &str) -> Self {
+    pub(crate) fn start_as(
+        system: &str,
+        plan: &Plan,
+        images: &Path,
+        volumes: &[Volume],
+        extra: &str,
+    ) -> Self {
         let port = free_port();
         let (images, state) = (
             images.join(format!("v{port}")),
@@ -71,13 +79,18 @@ impl Daemon {
         let mut luns = Vec::new();
         for Volume { number, mirror, size } in volumes {
             let class = if *mirror { "mirror" } else { "standard" };
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[volume]]\nnumber = {number}\nname = \"v{number}\"\nclass = \"{class}\"\nsize = \"{size}\"\nfile = \"{}/{number}.img\"\n",
                 images.display()
             );
             luns.push(format!("{{ lun = {number}, volume = {number} }}"));
         }
-        text += &format!("[[target]]\niqn = \"{IQN}\"\nluns = [{}]\n", luns.join(", "));
+        let _ = write!(
+            text,
+            "[[target]]\niqn = \"{IQN}\"\nluns = [{}]\n",
+            luns.join(", ")
+        );
         let config = state.join("cost.toml");
         fs::write(&config, text).expect("the directory is writable");
         let mut child = Command::new(plan.product.join("holdfastd"))
@@ -102,7 +115,7 @@ impl Daemon {
     }
 
     /// The command line's output; it must succeed.
-    pub fn holdfast(&self, arguments: &[&str]) -> String {
+    pub(crate) fn holdfast(&self, arguments: &[&str]) -> String {
         let output = Command::new(&self.program)
             .arg("--admin")
             .arg(&self.socket)
@@ -114,31 +127,44 @@ impl Daemon {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn image(&self, number: u32) -> PathBuf {
+    pub(crate) fn image(&self, number: u32) -> PathBuf {
         self.images.join(format!("{number}.img"))
     }
 
     /// A session for single commands.
-    pub fn session(&self, lun: u32) -> Sess {
-        let arguments = ["--addr", &self.addr, "--iqn", IQN, "--lun", &lun.to_string()].map(str::to_owned);
-        Sess::open(&Cfg::from(&Args::parse(arguments.into_iter())), lun, 1, false).expect("a session")
+    pub(crate) fn session(&self, lun: u32) -> Session {
+        let access = Access {
+            lun: u8::try_from(lun).expect("the first volumes"),
+            ..self.access()
+        };
+        Session::open(&access, &Shape::default(), lun, 1).expect("a session")
     }
 
     /// A session that only logs in, under a name of its own.
-    pub fn bare_session(&self) -> Sess {
+    pub(crate) fn bare_session(&self) -> Session {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let initiator = format!("iqn.2024-01.bench:host-{number}");
-        let arguments = ["--addr", &self.addr, "--iqn", IQN, "--initiator", &initiator].map(str::to_owned);
-        Sess::open(&Cfg::from(&Args::parse(arguments.into_iter())), number, 1, true).expect("a session")
+        let access = Access {
+            initiator: format!("iqn.2024-01.bench:host-{number}"),
+            ..self.access()
+        };
+        Session::log_in(&access, number).expect("a session")
+    }
+
+    fn access(&self) -> Access {
+        Access {
+            addr: self.addr.clone(),
+            iqn: IQN.to_owned(),
+            ..Access::default()
+        }
     }
 
     /// A load generator on a volume, which ends by itself.
-    pub fn load(&self, lun: u32, arguments: &[&str], seconds: &str) -> Child {
+    pub(crate) fn load(&self, lun: u32, arguments: &[&str], seconds: &str) -> Child {
         let own = std::env::current_exe().expect("a running program has a path");
         let (lun, pid) = (lun.to_string(), self.pid().to_string());
         Command::new(own)
@@ -171,7 +197,7 @@ impl Daemon {
     }
 
     /// An OUT verb for pairs, as one command; its nanoseconds.
-    pub fn out(&self, verb: &str, flags: &[&str], pairs: &[(u32, u32)]) -> u64 {
+    pub(crate) fn out(&self, verb: &str, flags: &[&str], pairs: &[(u32, u32)]) -> u64 {
         let names = ["full", "instant", "protected", "strict_hold", "remote", "force"];
         let flags: serde_json::Map<_, _> = names
             .iter()
@@ -192,7 +218,7 @@ impl Daemon {
     }
 
     /// Waits for the end of a pair's copy.
-    pub fn settled(&self, (primary, mirror): (u32, u32)) {
+    pub(crate) fn settled(&self, (primary, mirror): (u32, u32)) {
         let (answer, _) = self.post(
             "/v1/wait",
             &json!({"pairs": {"one": [primary, mirror]}, "timeout": 900}),
@@ -200,8 +226,15 @@ impl Daemon {
         assert_eq!(answer["timed_out"], false, "the copy takes more than 15 minutes");
     }
 
+    /// Likewise, of all these pairs.
+    pub(crate) fn all_settled(&self, pairs: &[(u32, u32)]) {
+        for pair in pairs {
+            self.settled(*pair);
+        }
+    }
+
     /// A pair as QUERY shows it, and the nanoseconds that took.
-    pub fn query(&self, (primary, mirror): (u32, u32)) -> (Value, u64) {
+    pub(crate) fn query(&self, (primary, mirror): (u32, u32)) -> (Value, u64) {
         let (answer, nanos) = self.post(
             "/v1/control",
             &json!({"request": {"query": {"one": [primary, mirror]}}}),
@@ -211,7 +244,7 @@ impl Daemon {
 }
 
 /// The generator's JSON line.
-pub fn result(child: Child) -> Value {
+pub(crate) fn result(child: Child) -> Value {
     let output = child.wait_with_output().expect("the generator ends");
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("the generator said {text:?}"))

@@ -8,33 +8,34 @@ pub(crate) mod daemon;
 mod scale;
 mod writes;
 
-use crate::util::{Args, Hist};
+use crate::arguments::{CostArguments, Effort};
+use crate::histogram::Histogram;
 use std::path::PathBuf;
 
 /// Where to work, and how much.
-pub struct Plan {
+pub(crate) struct Plan {
     /// The directory of holdfastd.
-    pub product: PathBuf,
+    pub(crate) product: PathBuf,
     /// In memory.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// On a disk.
-    pub disk: PathBuf,
+    pub(crate) disk: PathBuf,
     /// Repetitions.
-    pub rounds: u64,
+    pub(crate) rounds: u64,
     /// Seconds of one load.
-    pub seconds: String,
+    pub(crate) seconds: String,
 }
 
 impl Plan {
     /// What the arguments say, with its directories.
-    pub fn new(args: &Args) -> Self {
+    pub(crate) fn new(effort: &Effort) -> Self {
         let name = format!("holdfast-cost-{}", std::process::id());
         let plan = Self {
-            product: PathBuf::from(args.s("product", "target/release")),
-            dir: PathBuf::from(args.s("dir", "/dev/shm")).join(&name),
-            disk: PathBuf::from(args.s("disk", "/var/tmp")).join(&name),
-            rounds: args.n("rounds", 5),
-            seconds: args.s("time", "2"),
+            product: effort.places.product.clone(),
+            dir: effort.places.dir.join(&name),
+            disk: effort.places.disk.join(&name),
+            rounds: effort.rounds,
+            seconds: effort.time.to_string(),
         };
         for dir in [&plan.dir, &plan.disk] {
             std::fs::create_dir_all(dir).expect("--dir and --disk are writable");
@@ -44,27 +45,26 @@ impl Plan {
 }
 
 /// Runs what `--only` names (numbers 1 to 8), or everything.
-pub fn run(args: &Args) {
-    let plan = Plan::new(args);
+pub(crate) fn run(arguments: &CostArguments) {
+    let plan = Plan::new(&arguments.effort);
     let _tidy = Tidy(&plan);
-    let only = args.s("only", "1,2,3,4,5,6,7,8");
-    for part in only.split(',') {
+    for part in &arguments.only {
         match part {
-            "1" => commands::latency(&plan),
-            "2" => writes::mirrors(&plan),
-            "3" => writes::activity_log(&plan),
-            "4" => copies::beside_cp(&plan),
-            "5" => commands::group_split(&plan),
-            "6" => commands::memory(&plan),
-            "7" => copies::hosts(&plan),
-            "8" => scale::many(&plan),
-            other => eprintln!("there is no part {other}"),
+            1 => commands::latency(&plan),
+            2 => writes::mirrors(&plan),
+            3 => writes::activity_log(&plan),
+            4 => copies::beside_cp(&plan),
+            5 => commands::group_split(&plan),
+            6 => commands::memory(&plan),
+            7 => copies::hosts(&plan),
+            8 => scale::many(&plan),
+            other => unreachable!("the command line has no part {other}"),
         }
     }
 }
 
 /// Removes the directories.
-pub struct Tidy<'a>(pub &'a Plan);
+pub(crate) struct Tidy<'a>(pub &'a Plan);
 
 impl Drop for Tidy<'_> {
     fn drop(&mut self) {
@@ -74,6 +74,10 @@ impl Drop for Tidy<'_> {
 }
 
 /// Median and maximum in milliseconds, for a table.
-fn ms(hist: &Hist) -> String {
-    format!("{:.2} | {:.2}", hist.q(0.5) / 1000.0, hist.max as f64 / 1e6)
+fn ms(hist: &Histogram) -> String {
+    format!(
+        "{:.2} | {:.2}",
+        hist.quantile_us(0.5) / 1000.0,
+        hist.longest_ns() as f64 / 1e6
+    )
 }

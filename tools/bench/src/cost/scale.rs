@@ -1,15 +1,17 @@
 //! A daemon with 1,000 volumes in 500 pairs, and 1,000 sessions, beside one with a single pair.
 use super::daemon::{Daemon, volumes};
 use super::{Plan, ms};
-use crate::load::Sess;
-use crate::util::{Hist, now_ns, rss_kib};
+use crate::clock::now_ns;
+use crate::histogram::Histogram;
+use crate::load::Session;
+use crate::process::resident_kib;
 
 const SESSIONS: u32 = 1000;
 /// Beside these: a daemon has places for 1,024 connections.
 const FEW: u32 = 20;
 
 /// Part 8.
-pub fn many(plan: &Plan) {
+pub(crate) fn many(plan: &Plan) {
     println!("\n| 8. scale (ms, median, maximum) | median | max |");
     println!("|---|---:|---:|");
     for pairs in [1, 500] {
@@ -17,18 +19,18 @@ pub fn many(plan: &Plan) {
         let daemon = Daemon::start(plan, &plan.dir, &volumes(pairs, 1, "1GiB"), "");
         let name = format!("{} volumes", 2 * pairs);
         println!("| {name}: start | {:.0} | |", (now_ns() - begun) as f64 / 1e6);
-        let bare = rss_kib(daemon.pid());
+        let bare = resident_kib(daemon.pid());
         let all: Vec<_> = (1..=pairs).map(|primary| (primary, primary + pairs)).collect();
         let begun = now_ns();
         for pair in &all {
             daemon.out("establish", &[], &[*pair]);
         }
-        all.iter().for_each(|pair| daemon.settled(*pair));
+        daemon.all_settled(&all);
         println!(
             "| {name}: all pairs made and copied (empty) | {:.0} | |",
             (now_ns() - begun) as f64 / 1e6
         );
-        let paired = rss_kib(daemon.pid());
+        let paired = resident_kib(daemon.pid());
         commands(plan, &daemon, &name, all[0]);
         if pairs > 1 {
             let begun = now_ns();
@@ -38,16 +40,18 @@ pub fn many(plan: &Plan) {
                 (now_ns() - begun) as f64 / 1e6
             );
         }
-        let mut first = Hist::default();
+        let mut first = Histogram::default();
         logins(&daemon, FEW, &mut first)
             .into_iter()
-            .for_each(Sess::logout);
+            .for_each(Session::logout);
         println!("| {name}: login | {} |", ms(&first));
-        let mut times = Hist::default();
+        let mut times = Histogram::default();
         let sessions = logins(&daemon, SESSIONS, &mut times);
-        let full = rss_kib(daemon.pid());
-        let mut last = Hist::default();
-        logins(&daemon, FEW, &mut last).into_iter().for_each(Sess::logout);
+        let full = resident_kib(daemon.pid());
+        let mut last = Histogram::default();
+        logins(&daemon, FEW, &mut last)
+            .into_iter()
+            .for_each(Session::logout);
         println!("| {name}: login beside {SESSIONS} sessions | {} |", ms(&last));
         commands(plan, &daemon, &format!("{name}, {SESSIONS} sessions"), all[0]);
         println!(
@@ -57,13 +61,13 @@ pub fn many(plan: &Plan) {
             sessions.len(),
             full as f64 / 1024.0
         );
-        sessions.into_iter().for_each(Sess::logout);
+        sessions.into_iter().for_each(Session::logout);
     }
 }
 
 /// QUERY, SPLIT and ESTABLISH of one pair in turns; begins and ends with equal volumes.
 fn commands(plan: &Plan, daemon: &Daemon, name: &str, pair: (u32, u32)) {
-    let mut times: [Hist; 3] = Default::default();
+    let mut times: [Histogram; 3] = Default::default();
     for _ in 0..plan.rounds {
         times[0].add(daemon.query(pair).1);
         times[1].add(daemon.out("split", &[], &[pair]));
@@ -76,7 +80,7 @@ fn commands(plan: &Plan, daemon: &Daemon, name: &str, pair: (u32, u32)) {
     }
 }
 
-fn logins(daemon: &Daemon, count: u32, times: &mut Hist) -> Vec<Sess> {
+fn logins(daemon: &Daemon, count: u32, times: &mut Histogram) -> Vec<Session> {
     (0..count)
         .map(|_| {
             let begun = now_ns();

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 const WRITES: [&str; 6] = ["--bs", "4k", "--qd", "32", "--read", "0"];
 
 /// Part 2.
-pub fn mirrors(plan: &Plan) {
+pub(crate) fn mirrors(plan: &Plan) {
     println!(
         "\n| 2. mirrors split from one standard | CPU us a write | IOPS | bytes copied to mirrors by the writes |"
     );
@@ -20,9 +20,9 @@ pub fn mirrors(plan: &Plan) {
         result(daemon.load(1, &["--bs", "1m", "--qd", "4", "--seq", "--read", "0"], "1"));
         if count > 0 {
             daemon.out("establish", &[], &pairs);
-            pairs.iter().for_each(|pair| daemon.settled(*pair));
+            daemon.all_settled(&pairs);
             daemon.out("split", &[], &pairs);
-            pairs.iter().for_each(|pair| daemon.settled(*pair));
+            daemon.all_settled(&pairs);
         }
         let modified = |daemon: &Daemon| -> Vec<_> {
             let of = |mirror: &(u32, u32)| {
@@ -51,7 +51,7 @@ pub fn mirrors(plan: &Plan) {
 }
 
 /// Part 3.
-pub fn activity_log(plan: &Plan) {
+pub(crate) fn activity_log(plan: &Plan) {
     let daemon = Daemon::start(plan, &plan.dir, &pair_and_plain("64GiB"), "");
     daemon.out("establish", &[], &[(1, 2)]);
     daemon.settled((1, 2));

@@ -1,340 +1,317 @@
-//! A session of the load generator: login, a look at the LUN, logout.
-use super::Cfg;
-use crate::outq::OutQ;
-use crate::util::*;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
+//! A session of one connection: login, a look at the LUN, single commands, logout. What a load does with it is in
+//! [`super::pipeline`] and [`super::answers`].
 
-#[derive(Clone, Default)]
-pub(super) struct Slot {
-    pub(super) busy: bool,
-    pub(super) read: bool,
-    pub(super) lba: u64,
-    pub(super) len: usize,
-    pub(super) got: usize,
-    pub(super) t0: u64,
-    pub(super) buf: Vec<u8>,
-    pub(super) in_data: bool, // status seen, payload still arriving
+mod negotiation;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use super::{
+    SessionError, blocks_of_a_command,
+    content::{Slot, WriteData},
+};
+use crate::{
+    arguments::{Access, Shape},
+    clock::now_ns,
+    header::{self, FINAL, Header, IMMEDIATE, NO_TAG, be32, be64, opcode, padded, word},
+    out_queue::OutQueue,
+    random::Random,
+    receive_buffer::ReceiveBuffer,
+};
+use negotiation::Terms;
+
+/// Room for so much beside the longest PDU.
+const RECEIVED_AT_ONCE: usize = 512 << 10;
+/// For sessions that receive nothing worth mentioning.
+const BARE_BUFFER: usize = 16 << 10;
+/// Tags that no slot has.
+const SINGLE_COMMAND: u32 = 0x7fff_0000;
+const LOGOUT: u32 = 0x7fff_0001;
+
+const READ_CAPACITY_10: u8 = 0x25;
+const READ_16: u8 = 0x88;
+const WRITE_16: u8 = 0x8a;
+const CHECK_CONDITION: u8 = 2;
+
+/// Units of one command's length: where a session works that does not work everywhere.
+#[derive(Default)]
+pub(super) struct Stretch {
+    pub(super) first: u64,
+    pub(super) length: u64,
+    /// Of sequential work, from `first` on.
+    pub(super) next: u64,
 }
 
-pub struct Sess {
-    pub(super) sock: TcpStream,
-    pub(super) fd: RawFd,
-    pub(super) inb: Vec<u8>,
-    pub(super) ip: usize,
-    pub(super) ie: usize,
-    pub(super) skip: usize,              // payload bytes still to drop
-    pub(super) skip_done: Option<usize>, // slot completed when `skip` reaches 0
-    pub(super) out: OutQ,
-    pub(super) want_out: bool,
-    pub(super) cmdsn: u32,
-    pub(super) maxcmdsn: u32,
-    pub(super) expstatsn: u32,
+pub(crate) struct Session {
+    pub(super) socket: TcpStream,
+    pub(super) received: ReceiveBuffer,
+    /// Bytes of payload that are still to be dropped, and the slot that is done after them.
+    pub(super) to_drop: usize,
+    pub(super) done_after: Option<usize>,
+    pub(super) out: OutQueue<WriteData>,
+    /// The socket took no more.
+    pub(super) is_stuck: bool,
+    pub(super) cmd_sn: u32,
+    pub(super) max_cmd_sn: u32,
+    pub(super) exp_stat_sn: u32,
     pub(super) slots: Vec<Slot>,
     pub(super) free: Vec<usize>,
-    pub(super) inflight: usize,
-    // negotiated
-    pub hd: bool,
-    pub dd: bool,
-    pub imm: bool,
-    pub ir2t: bool,
-    pub t_mrdsl: usize,
-    pub fb: usize,
-    pub mb: usize,
-    pub blk: usize,
-    pub blocks: u64,
-    pub(super) seqpos: u64,
-    pub(super) seqbase: u64,
-    pub(super) seqlen: u64,
-    pub(super) rng: Rng,
+    pub(super) in_flight: usize,
+    pub(super) terms: Terms,
+    /// Bytes of a block.
+    pub(crate) block_length: usize,
+    /// Blocks that are used.
+    pub(crate) blocks: u64,
+    pub(super) stretch: Stretch,
+    pub(super) random: Random,
 }
 
-pub(super) type R<T> = Result<T, String>;
-pub(super) fn es<E: std::fmt::Display>(w: &'static str) -> impl Fn(E) -> String {
-    move |e| format!("{w}: {e}")
-}
+impl Session {
+    /// Logs in, clears unit attentions and reads the capacity: number `index` of `count` sessions, which share the LUN.
+    pub(crate) fn open(access: &Access, shape: &Shape, index: u32, count: u32) -> Result<Self, SessionError> {
+        let mut session = Self::connect(access, index, shape, RECEIVED_AT_ONCE + access.mrdsl)?;
+        session.negotiate(access, index)?;
+        session.scan(access.lun, shape, index, count)?;
+        Ok(session)
+    }
 
-impl Sess {
-    /// Connect, log in (no authentication) and, unless `bare`, clear unit attentions and read the capacity.
-    pub fn open(c: &Cfg, id: u32, nsess: u32, bare: bool) -> R<Sess> {
-        let sock = TcpStream::connect(&c.addr).map_err(es("connect"))?;
-        sock.set_nodelay(true).ok();
-        sock.set_read_timeout(Some(std::time::Duration::from_secs(10)))
-            .ok();
-        let mut s = Sess {
-            fd: sock.as_raw_fd(),
-            sock,
-            inb: vec![0; 512 * 1024 + c.mrdsl],
-            ip: 0,
-            ie: 0,
-            skip: 0,
-            skip_done: None,
-            out: OutQ::default(),
-            want_out: false,
-            cmdsn: 1,
-            maxcmdsn: 1,
-            expstatsn: 0,
-            slots: vec![Slot::default(); c.qd],
-            free: (0..c.qd).rev().collect(),
-            inflight: 0,
-            hd: false,
-            dd: false,
-            imm: c.immediate,
-            ir2t: true,
-            t_mrdsl: 8192,
-            fb: 65536,
-            mb: 262144,
-            blk: 512,
+    /// Only logs in.
+    pub(crate) fn log_in(access: &Access, index: u32) -> Result<Self, SessionError> {
+        let mut session = Self::connect(access, index, &Shape::default(), BARE_BUFFER)?;
+        session.negotiate(access, index)?;
+        Ok(session)
+    }
+
+    pub(super) fn connect(
+        access: &Access,
+        index: u32,
+        shape: &Shape,
+        buffer: usize,
+    ) -> Result<Self, SessionError> {
+        let socket = TcpStream::connect(&access.addr).map_err(SessionError::Connect)?;
+        socket
+            .set_nodelay(true)
+            .and_then(|()| socket.set_read_timeout(Some(Duration::from_secs(10))))
+            .map_err(SessionError::Connect)?;
+        let seed = shape.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(index) + 1) << 20;
+        Ok(Self {
+            socket,
+            received: ReceiveBuffer::new(buffer),
+            to_drop: 0,
+            done_after: None,
+            out: OutQueue::default(),
+            is_stuck: false,
+            cmd_sn: 1,
+            max_cmd_sn: 1,
+            exp_stat_sn: 0,
+            slots: vec![Slot::default(); shape.qd],
+            free: (0..shape.qd).rev().collect(),
+            in_flight: 0,
+            terms: Terms::before_login(access),
+            block_length: 512,
             blocks: 0,
-            seqpos: 0,
-            seqbase: 0,
-            seqlen: 0,
-            rng: Rng(c.seed.wrapping_mul(0x9E3779B97F4A7C15) ^ ((id as u64 + 1) << 20) | 1),
-        };
-        if bare {
-            s.inb = vec![0; 16384];
-        }
-        s.login(c, id)?;
-        if !bare {
-            s.scan(c, id, nsess)?;
-        }
-        Ok(s)
+            stretch: Stretch::default(),
+            random: Random(seed | 1),
+        })
     }
-    fn login(&mut self, c: &Cfg, id: u32) -> R<()> {
-        let mut isid = [0u8; 6];
-        isid[0] = 0x80; // random type
-        isid[1..5].copy_from_slice(&(std::process::id() << 12 ^ id).to_be_bytes());
-        isid[5] = (now_ns() & 0xff) as u8;
-        let dg = |b: bool| if b { "CRC32C" } else { "None" };
-        let yn = |b: bool| if b { "Yes" } else { "No" };
-        let sec = format!(
-            "InitiatorName={}\0TargetName={}\0SessionType=Normal\0AuthMethod=None\0",
-            c.initiator, c.iqn
-        );
-        let ops = format!(
-            "HeaderDigest={}\0DataDigest={}\0InitialR2T={}\0ImmediateData={}\0MaxRecvDataSegmentLength={}\0FirstBurstLength={}\0MaxBurstLength={}\0MaxOutstandingR2T=1\0MaxConnections=1\0DefaultTime2Wait=2\0DefaultTime2Retain=0\0ErrorRecoveryLevel=0\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0",
-            dg(c.hdig),
-            dg(c.ddig),
-            yn(c.initial_r2t),
-            yn(c.immediate),
-            c.mrdsl,
-            c.first_burst,
-            c.max_burst
-        );
-        let mut csg = 0u8;
-        let mut text = sec;
-        let mut tsih = 0u16;
-        for _ in 0..12 {
-            let nsg = if csg == 0 { 1 } else { 3 };
-            let mut h = [0u8; 48];
-            h[0] = 0x43;
-            h[1] = 0x80 | (csg << 2) | nsg;
-            p24(&mut h, 5, text.len());
-            h[8..14].copy_from_slice(&isid);
-            h[14..16].copy_from_slice(&tsih.to_be_bytes());
-            p32(&mut h, 16, 0);
-            p32(&mut h, 24, self.cmdsn);
-            p32(&mut h, 28, self.expstatsn);
-            let mut b = h.to_vec();
-            b.extend_from_slice(text.as_bytes());
-            b.resize(48 + pad4(text.len()), 0);
-            self.sock.write_all(&b).map_err(es("login send"))?;
-            let mut r = [0u8; 48];
-            self.sock.read_exact(&mut r).map_err(es("login recv"))?;
-            let mut d = vec![0u8; pad4(be24(&r, 5))];
-            self.sock.read_exact(&mut d).map_err(es("login recv data"))?;
-            if r[0] & 0x3f != 0x23 {
-                return Err(format!("login answered with opcode {:#x}", r[0]));
-            }
-            if r[36] != 0 {
-                return Err(format!("login status {:#04x}{:02x}", r[36], r[37]));
-            }
-            tsih = be16(&r, 14);
-            self.expstatsn = be32(&r, 24).wrapping_add(1);
-            self.maxcmdsn = be32(&r, 32);
-            for kv in d[..be24(&r, 5)].split(|x| *x == 0) {
-                let kv = String::from_utf8_lossy(kv);
-                if let Some((k, v)) = kv.split_once('=') {
-                    let num = || v.parse::<usize>().unwrap_or(0);
-                    match k {
-                        "HeaderDigest" => self.hd = v == "CRC32C",
-                        "DataDigest" => self.dd = v == "CRC32C",
-                        "InitialR2T" => self.ir2t = v == "Yes",
-                        "ImmediateData" => self.imm = v == "Yes",
-                        "MaxRecvDataSegmentLength" => self.t_mrdsl = num(),
-                        "FirstBurstLength" => self.fb = num(),
-                        "MaxBurstLength" => self.mb = num(),
-                        _ => {}
-                    }
-                }
-            }
-            let (t, rc, rn) = (r[1] & 0x80 != 0, (r[1] >> 2) & 3, r[1] & 3);
-            if t && rn == 3 {
-                return Ok(());
-            }
-            if t && rc == 0 && rn == 1 {
-                csg = 1;
-                text = ops.clone();
-            } else {
-                text = String::new();
-            }
-        }
-        Err("login did not converge".into())
-    }
+
     /// One READ(16) of `bytes`; gives its nanoseconds.
-    pub fn read_once(&mut self, lun: u8, lba: u64, bytes: usize) -> R<u64> {
-        self.io_once(lun, 0x88, lba, &[], bytes)
+    pub(crate) fn read_once(&mut self, lun: u8, lba: u64, bytes: usize) -> Result<u64, SessionError> {
+        self.io_once(lun, READ_16, lba, &[], bytes)
     }
+
     /// One WRITE(16) with immediate data; gives its nanoseconds.
-    pub fn write_once(&mut self, lun: u8, lba: u64, data: &[u8]) -> R<u64> {
-        self.io_once(lun, 0x8a, lba, data, data.len())
+    pub(crate) fn write_once(&mut self, lun: u8, lba: u64, data: &[u8]) -> Result<u64, SessionError> {
+        self.io_once(lun, WRITE_16, lba, data, data.len())
     }
-    fn io_once(&mut self, lun: u8, opcode: u8, lba: u64, data: &[u8], bytes: usize) -> R<u64> {
-        let mut cdb = [0u8; 16];
+
+    fn io_once(
+        &mut self,
+        lun: u8,
+        opcode: u8,
+        lba: u64,
+        data: &[u8],
+        bytes: usize,
+    ) -> Result<u64, SessionError> {
+        let mut cdb = [0; 16];
         cdb[0] = opcode;
-        p64(&mut cdb, 2, lba);
-        p32(&mut cdb, 10, (bytes / self.blk) as u32);
+        cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+        cdb[10..14].copy_from_slice(&((bytes / self.block_length) as u32).to_be_bytes());
         let begun = now_ns();
         // A unit attention is news, not a failure.
         for _ in 0..4 {
             match self.command(lun, &cdb, data, bytes)?.0 {
                 0 => return Ok(now_ns() - begun),
-                2 => {}
-                status => return Err(format!("opcode {opcode:#x} ended with status {status:#x}")),
+                CHECK_CONDITION => {}
+                status => return Err(SessionError::Status { opcode, status }),
             }
         }
-        Err(format!(
-            "opcode {opcode:#x} ends with CHECK CONDITION again and again"
-        ))
+        Err(SessionError::CheckCondition(opcode))
     }
-    /// One command at a time, before the load starts. Returns (status, data).
-    fn cmd1(&mut self, lun: u8, cdb: &[u8], dlen: usize) -> R<(u8, Vec<u8>)> {
-        self.command(lun, cdb, &[], dlen)
-    }
-    fn command(&mut self, lun: u8, cdb: &[u8], data: &[u8], dlen: usize) -> R<(u8, Vec<u8>)> {
-        let mut h = [0u8; 48];
-        h[0] = 0x01;
-        h[1] = 0x81
-            | match (data.is_empty(), dlen) {
-                (false, _) => 0x20,
-                (true, 0) => 0,
-                (true, _) => 0x40,
-            };
-        h[9] = lun;
-        p24(&mut h, 5, data.len());
-        p32(&mut h, 16, 0x7fff_0000);
-        p32(&mut h, 20, dlen as u32);
-        p32(&mut h, 24, self.cmdsn);
-        p32(&mut h, 28, self.expstatsn);
-        h[32..32 + cdb.len()].copy_from_slice(cdb);
-        self.cmdsn = self.cmdsn.wrapping_add(1);
-        let mut b = h.to_vec();
-        if self.hd {
-            b.extend_from_slice(&crc32c::crc32c(&h).to_le_bytes());
+
+    /// One command at a time, while there is no load: status and data.
+    fn command(
+        &mut self,
+        lun: u8,
+        cdb: &[u8],
+        data: &[u8],
+        expected: usize,
+    ) -> Result<(u8, Vec<u8>), SessionError> {
+        let direction = match (data.is_empty(), expected) {
+            (false, _) => 0x20,
+            (true, 0) => 0,
+            (true, _) => 0x40,
+        };
+        let mut request = Header::new(opcode::SCSI_COMMAND, FINAL | direction | 1)
+            .with(word::ITT, SINGLE_COMMAND)
+            .with(word::EXPECTED_LENGTH, expected as u32)
+            .with(word::CMD_SN, self.cmd_sn)
+            .with(word::EXP_STAT_SN, self.exp_stat_sn);
+        request.0[9] = lun;
+        request.set_data_length(data.len());
+        request.0[32..32 + cdb.len()].copy_from_slice(cdb);
+        self.cmd_sn = self.cmd_sn.wrapping_add(1);
+        let mut bytes = self.with_digest(&request);
+        bytes.extend_from_slice(data);
+        if self.terms.data_digest && !data.is_empty() {
+            bytes.resize(bytes.len() + padded(data.len()) - data.len(), 0);
+            bytes.extend_from_slice(&header::data_digest(data).to_le_bytes());
         }
-        b.extend_from_slice(data);
-        self.sock.write_all(&b).map_err(es("cmd send"))?;
-        let mut got = Vec::new();
+        self.socket.write_all(&bytes).map_err(SessionError::Command)?;
+        let mut all = Vec::new();
         loop {
-            let mut r = [0u8; 52];
-            let hl = if self.hd { 52 } else { 48 };
-            self.sock.read_exact(&mut r[..hl]).map_err(es("cmd recv"))?;
-            let n = be24(&r, 5);
-            let mut d = vec![0u8; pad4(n) + if self.dd && n > 0 { 4 } else { 0 }];
-            self.sock.read_exact(&mut d).map_err(es("cmd recv data"))?;
-            d.truncate(n);
-            self.maxcmdsn = be32(&r, 32);
-            match r[0] & 0x3f {
-                0x25 => {
-                    got.extend_from_slice(&d);
-                    if r[1] & 1 != 0 {
-                        self.expstatsn = be32(&r, 24).wrapping_add(1);
-                        return Ok((r[3], got));
-                    }
+            let (answer, data) = self.answer().map_err(SessionError::Command)?;
+            self.max_cmd_sn = answer.word(word::MAX_CMD_SN);
+            let has_status = match answer.opcode() {
+                opcode::DATA_IN => {
+                    all.extend_from_slice(&data);
+                    answer.0[1] & 1 != 0
                 }
-                0x21 => {
-                    self.expstatsn = be32(&r, 24).wrapping_add(1);
-                    return Ok((r[3], got));
-                }
-                o => return Err(format!("unexpected opcode {o:#x} while scanning")),
+                opcode::SCSI_RESPONSE => true,
+                // A ping that nobody need answer, which an idle session gets.
+                opcode::NOP_IN if answer.word(word::TTT) == NO_TAG => false,
+                other => return Err(SessionError::Opcode(other)),
+            };
+            if has_status {
+                self.exp_stat_sn = answer.word(word::STAT_SN).wrapping_add(1);
+                return Ok((answer.0[3], all));
             }
         }
     }
-    fn scan(&mut self, c: &Cfg, id: u32, n: u32) -> R<()> {
+
+    /// One PDU, waited for.
+    fn answer(&mut self) -> std::io::Result<(Header, Vec<u8>)> {
+        let mut bytes = [0; header::LENGTH];
+        self.socket.read_exact(&mut bytes)?;
+        if self.terms.header_digest {
+            self.socket.read_exact(&mut [0; 4])?;
+        }
+        let answer = Header(bytes);
+        let length = answer.data_length();
+        let digest = if self.terms.data_digest && length > 0 {
+            4
+        } else {
+            0
+        };
+        let mut data = vec![0; padded(length) + digest];
+        self.socket.read_exact(&mut data)?;
+        data.truncate(length);
+        Ok((answer, data))
+    }
+
+    fn with_digest(&self, header: &Header) -> Vec<u8> {
+        let mut bytes = header.0.to_vec();
+        if self.terms.header_digest {
+            bytes.extend_from_slice(&crc32c::crc32c(&header.0).to_le_bytes());
+        }
+        bytes
+    }
+
+    /// TEST UNIT READY until there is no news, then the capacity; and where this session is to work.
+    fn scan(&mut self, lun: u8, shape: &Shape, index: u32, count: u32) -> Result<(), SessionError> {
         for _ in 0..8 {
-            if self.cmd1(c.lun, &[0; 6], 0)?.0 == 0 {
+            if self.command(lun, &[0; 6], &[], 0)?.0 == 0 {
                 break;
             }
         }
-        let mut cdb = [0u8; 16];
-        cdb[0] = 0x9e;
-        cdb[1] = 0x10;
-        cdb[13] = 32;
-        let (st, d) = self.cmd1(c.lun, &cdb, 32)?;
-        if st == 0 && d.len() >= 12 {
-            self.blocks = be64(&d, 0) + 1;
-            self.blk = be32(&d, 8) as usize;
+        let read_capacity_16 = [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0];
+        let (status, data) = self.command(lun, &read_capacity_16, &[], 32)?;
+        let (last, block_length) = if status == 0 && data.len() >= 12 {
+            (be64(&data, 0), be32(&data, 8))
         } else {
-            let (st, d) = self.cmd1(c.lun, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8)?;
-            if st != 0 || d.len() < 8 {
-                return Err(format!("READ CAPACITY failed, status {st:#x}"));
+            let (status, data) = self.command(lun, &[READ_CAPACITY_10, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[], 8)?;
+            if status != 0 || data.len() < 8 {
+                return Err(SessionError::ReadCapacity(status));
             }
-            self.blocks = be32(&d, 0) as u64 + 1;
-            self.blk = be32(&d, 4) as usize;
-        }
-        if !c.bs.is_multiple_of(self.blk) {
-            return Err(format!("block size {} is not a multiple of {}", c.bs, self.blk));
-        }
-        let span = if c.span > 0 {
-            (c.span / self.blk as u64).min(self.blocks)
-        } else {
-            self.blocks
+            (u64::from(be32(&data, 0)), be32(&data, 4))
         };
-        self.blocks = span;
-        let per = (c.bs / self.blk) as u64;
-        // Each session has its own stretch: sequential streams and verified content must not collide.
-        let units = span / per;
-        let share = (units / n as u64).max(1);
-        self.seqbase = share * id as u64 % units;
-        self.seqlen = share;
-        if c.verify && units >= n as u64 {
-            self.blocks = share * n as u64 * per; // only what a fill covers
+        self.block_length = block_length as usize;
+        if self.block_length < 8 {
+            return Err(SessionError::BlockLength(self.block_length));
+        }
+        let blocks = last.saturating_add(1);
+        self.blocks = match shape.span {
+            0 => blocks,
+            span => blocks.min(span / u64::from(block_length)),
+        };
+        if !shape.bs.is_multiple_of(self.block_length) {
+            return Err(SessionError::NotBlocks {
+                command: shape.bs,
+                block: self.block_length,
+            });
+        }
+        self.find_stretch(shape, u64::from(index), u64::from(count))
+    }
+
+    /// Each session has a stretch of its own: sequential streams and verified content must not collide.
+    fn find_stretch(&mut self, shape: &Shape, index: u64, count: u64) -> Result<(), SessionError> {
+        let per_command = blocks_of_a_command(shape, self.block_length);
+        let units = self.blocks / per_command;
+        if units == 0 {
+            return Err(SessionError::TooSmall(self.blocks));
+        }
+        let share = (units / count).max(1);
+        self.stretch = Stretch {
+            first: share * index % units,
+            length: share,
+            next: 0,
+        };
+        if shape.verify && units >= count {
+            // Only what a fill covers.
+            self.blocks = share * count * per_command;
         }
         Ok(())
     }
-    pub fn describe(&self) -> String {
+
+    /// Are header and data digests in force?
+    pub(super) fn digests(&self) -> (bool, bool) {
+        (self.terms.header_digest, self.terms.data_digest)
+    }
+
+    /// What was negotiated, for people.
+    pub(super) fn describe(&self) -> String {
         format!(
-            "hd={} dd={} ImmediateData={} InitialR2T={} target MRDSL={} FirstBurst={} MaxBurst={} block={} blocks={} cmd window={}",
-            self.hd,
-            self.dd,
-            self.imm,
-            self.ir2t,
-            self.t_mrdsl,
-            self.fb,
-            self.mb,
-            self.blk,
+            "{} block={} blocks={} cmd window={}",
+            self.terms,
+            self.block_length,
             self.blocks,
-            self.maxcmdsn.wrapping_sub(self.cmdsn).wrapping_add(1)
+            self.max_cmd_sn.wrapping_sub(self.cmd_sn).wrapping_add(1)
         )
     }
-    pub fn logout(mut self) {
-        let mut h = [0u8; 48];
-        h[0] = 0x46;
-        h[1] = 0x80;
-        p32(&mut h, 16, 0x7fff_0001);
-        p32(&mut h, 24, self.cmdsn);
-        p32(&mut h, 28, self.expstatsn);
-        self.sock.set_nonblocking(false).ok();
-        let mut b = h.to_vec();
-        if self.hd {
-            b.extend_from_slice(&crc32c::crc32c(&h).to_le_bytes());
-        }
-        let _ = self.sock.write_all(&b);
-        let mut r = [0u8; 48];
-        let _ = self
-            .sock
-            .set_read_timeout(Some(std::time::Duration::from_millis(500)));
-        let _ = self.sock.read_exact(&mut r);
+
+    /// Logs out. If the target does not answer within half a second, or is gone, nobody minds.
+    pub(crate) fn logout(mut self) {
+        let request = Header::new(opcode::LOGOUT | IMMEDIATE, FINAL)
+            .with(word::ITT, LOGOUT)
+            .with(word::CMD_SN, self.cmd_sn)
+            .with(word::EXP_STAT_SN, self.exp_stat_sn);
+        let bytes = self.with_digest(&request);
+        let _ = self.socket.set_nonblocking(false);
+        let _ = self.socket.set_read_timeout(Some(Duration::from_millis(500)));
+        let _ = self.socket.write_all(&bytes);
+        let _ = self.socket.read_exact(&mut [0; header::LENGTH]);
     }
 }

@@ -4,19 +4,19 @@ mod resync;
 mod systems;
 mod writes;
 
+use crate::arguments::RemoteArguments;
 use crate::cost::{Plan, Tidy};
-use crate::util::Args;
 
 /// Runs what `--only` names (numbers 1 to 3), or everything.
-pub fn run(args: &Args) {
-    let plan = Plan::new(args);
+pub(crate) fn run(arguments: &RemoteArguments) {
+    let plan = Plan::new(&arguments.effort);
     let _tidy = Tidy(&plan);
-    for part in args.s("only", "1,2,3").split(',') {
+    for part in &arguments.only {
         match part {
-            "1" => writes::latency(&plan),
-            "2" => writes::processor(&plan),
-            "3" => resync::run(&plan, args.n("size", 1 << 30)),
-            other => eprintln!("there is no part {other}"),
+            1 => writes::latency(&plan),
+            2 => writes::processor(&plan),
+            3 => resync::run(&plan, arguments.size),
+            other => unreachable!("the command line has no part {other}"),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! A resync of scattered differences beside what iperf3 moves over the same link.
 use super::systems::{Link, SYNC, Systems, loopback};
+use crate::clock::now_ns;
 use crate::compare::free_port;
 use crate::cost::Plan;
-use crate::util::{Rng, now_ns};
+use crate::random::Random;
+use holdfast_tests::proxy::Proxy;
 use serde_json::Value;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -21,7 +23,7 @@ const LINKS: [Link; 4] = [
 ];
 
 /// Part 3: the differences are tracks chosen at random out of four times as many.
-pub fn run(plan: &Plan, size: u64) {
+pub(crate) fn run(plan: &Plan, size: u64) {
     println!(
         "\n| 3. resync | differences, MiB | moved, MiB | / differences | s | MiB/s | iperf3, MiB/s | share |"
     );
@@ -52,9 +54,9 @@ pub fn run(plan: &Plan, size: u64) {
 /// Writes whole tracks, each once, in an order of chance.
 fn scatter(systems: &Systems, size: u64) {
     let mut session = systems.a.session(SYNC);
-    let per_track = TRACK / session.blk as u64;
+    let per_track = TRACK / session.block_length as u64;
     let mut tracks: Vec<u64> = (0..session.blocks / per_track).collect();
-    let mut rng = Rng(0x5eed);
+    let mut rng = Random(0x5eed);
     let mut data = vec![0; TRACK as usize];
     for at in 0..(size / TRACK) as usize {
         let other = at + (rng.next() % (tracks.len() - at) as u64) as usize;
@@ -85,7 +87,7 @@ fn iperf(link: Link) -> f64 {
     // It serves one test; a connection that only looks whether it listens would be taken for that.
     thread::sleep(Duration::from_millis(500));
     let way = link.way(there);
-    let port = way.as_ref().map_or(there, |way| way.address()).port().to_string();
+    let port = way.as_ref().map_or(there, Proxy::address).port().to_string();
     let output = Command::new("iperf3")
         .args(["-c", "127.0.0.1", "-p", &port, "-t", "4", "-O", "1", "-J"])
         .output()

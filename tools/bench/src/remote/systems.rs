@@ -10,23 +10,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The volume of a pair; both systems have it by this number.
-pub const SYNC: u32 = 1;
-pub const ASYNC: u32 = 2;
+pub(crate) const SYNC: u32 = 1;
+pub(crate) const ASYNC: u32 = 2;
 /// One in no pair.
-pub const PLAIN: u32 = 3;
+pub(crate) const PLAIN: u32 = 3;
 
 /// What is between the two.
 #[derive(Clone, Copy)]
-pub struct Link {
-    pub name: &'static str,
+pub(crate) struct Link {
+    pub(crate) name: &'static str,
     /// `None`: no proxy. Else it is added to the way there and back together.
-    pub round_trip: Option<Duration>,
+    pub(crate) round_trip: Option<Duration>,
     /// Bytes a second, each way.
-    pub rate: Option<u64>,
+    pub(crate) rate: Option<u64>,
 }
 
 impl Link {
-    pub const fn new(name: &'static str, round_trip_ms: u64, rate: Option<u64>) -> Self {
+    pub(crate) const fn new(name: &'static str, round_trip_ms: u64, rate: Option<u64>) -> Self {
         let round_trip = Some(Duration::from_millis(round_trip_ms));
         Self {
             name,
@@ -35,14 +35,14 @@ impl Link {
         }
     }
 
-    pub const LOOPBACK: Self = Self {
+    pub(crate) const LOOPBACK: Self = Self {
         name: "loopback, no proxy",
         round_trip: None,
         rate: None,
     };
 
     /// A way to this address that is like the link.
-    pub fn way(&self, to: SocketAddr) -> Option<Proxy> {
+    pub(crate) fn way(&self, to: SocketAddr) -> Option<Proxy> {
         let proxy = Proxy::start(to);
         proxy.delay(self.round_trip? / 2);
         proxy.throttle(self.rate);
@@ -50,18 +50,18 @@ impl Link {
     }
 }
 
-pub fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-pub struct Systems {
-    pub a: Daemon,
-    pub b: Daemon,
+pub(crate) struct Systems {
+    pub(crate) a: Daemon,
+    pub(crate) b: Daemon,
     ways: [Option<Proxy>; 2],
 }
 
 impl Systems {
-    pub fn start(plan: &Plan, link: Link, size: &'static str) -> Self {
+    pub(crate) fn start(plan: &Plan, link: Link, size: &'static str) -> Self {
         let pki = plan.disk.join("pki");
         if !pki.exists() {
             for words in [&["init"][..], &["issue", "HF-A"], &["issue", "HF-B"]] {
@@ -102,14 +102,14 @@ impl Systems {
     }
 
     /// Makes the pair of this volume.
-    pub fn pair(&self, volume: u32, mode: &str) {
+    pub(crate) fn pair(&self, volume: u32, mode: &str) {
         let (primary, mirror) = (volume.to_string(), format!("HF-B:{volume}"));
         self.a
             .holdfast(&["establish", &primary, &mirror, "--mode", mode, "--wait"]);
     }
 
     /// Bytes that have gone to B: through the proxy, all of them; without one, before encryption.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         match &self.ways {
             [Some(forth), Some(back)] => forth.passed(Way::Forth) + back.passed(Way::Back),
             _ => peer(&self.a)["sent"].as_u64().unwrap_or(0),

@@ -1,9 +1,11 @@
 //! Hosts' writes to remote pairs: how long they take, and what they cost the primary's system.
 use super::systems::{ASYNC, Link, PLAIN, SYNC, Systems, loopback};
+use crate::clock::now_ns;
 use crate::compare::median;
 use crate::cost::Plan;
 use crate::cost::daemon::{Daemon, result};
-use crate::util::{Hist, now_ns};
+use crate::histogram::Histogram;
+use holdfast_tests::proxy::Proxy;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -16,7 +18,7 @@ const LINKS: [Link; 4] = [
 ];
 
 /// Part 1.
-pub fn latency(plan: &Plan) {
+pub(crate) fn latency(plan: &Plan) {
     println!(
         "\n| 1. 4 KiB write at QD1, us (median of {} rounds' p50) | round trip | local | far | sync | above local | allowed: round trip + far | async | / local |",
         plan.rounds
@@ -47,7 +49,7 @@ pub fn latency(plan: &Plan) {
 }
 
 /// Part 2.
-pub fn processor(plan: &Plan) {
+pub(crate) fn processor(plan: &Plan) {
     println!(
         "\n| 2. random 4 KiB writes, loopback, median of {} rounds | CPU us of the primary's system | / plain | switches | p50 us | IOPS |",
         plan.rounds
@@ -93,7 +95,7 @@ fn round_trip(link: Link) -> f64 {
     let listener = TcpListener::bind(loopback(0)).expect("loopback has free ports");
     let there = listener.local_addr().expect("it is bound");
     let way = link.way(there);
-    let mut caller = TcpStream::connect(way.as_ref().map_or(there, |way| way.address())).expect("it listens");
+    let mut caller = TcpStream::connect(way.as_ref().map_or(there, Proxy::address)).expect("it listens");
     let (mut called, _) = listener.accept().expect("somebody called");
     for end in [&caller, &called] {
         end.set_nodelay(true).expect("a socket");
@@ -104,7 +106,7 @@ fn round_trip(link: Link) -> f64 {
             called.write_all(&data[..32]).expect("the caller reads");
         }
     });
-    let mut times = Hist::default();
+    let mut times = Histogram::default();
     for _ in 0..200 {
         let begun = now_ns();
         caller.write_all(&[7; 4096]).expect("connected");
@@ -114,5 +116,5 @@ fn round_trip(link: Link) -> f64 {
     drop(caller);
     drop(way);
     answering.join().expect("it ends with the connection");
-    times.q(0.5)
+    times.quantile_us(0.5)
 }
