@@ -118,10 +118,10 @@ async fn copy_data(source: &Leg, to: &[(VolumeId, Leg)], start: u64, end: u64) -
             .await
             .map_err(Failed::Read)?
             .freeze();
-        // All writes are under way before the first is awaited.
+        // All writes are under way before the first is awaited, but those that wait for a link.
         let writes: Vec<_> = to
             .iter()
-            .map(|(volume, disk)| (*volume, disk.write(at, data.clone())))
+            .map(|(volume, disk)| (*volume, disk.copy(at, data.clone())))
             .collect();
         let mut result = Ok(());
         for (volume, write) in writes {

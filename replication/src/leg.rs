@@ -54,6 +54,14 @@ impl Leg {
         }
     }
 
+    /// A write of a copy: it may wait until a link has room for it.
+    pub(crate) fn copy(&self, offset: u64, data: Bytes) -> IoFuture<()> {
+        match self {
+            Self::Near(disk) => disk.write(offset, data, false),
+            Self::Far(far) => far.copy(offset, data),
+        }
+    }
+
     pub(crate) fn zero(&self, offset: u64, length: u64, unmap: bool) -> IoFuture<()> {
         match self {
             Self::Near(disk) => disk.zero(offset, length, unmap, false),

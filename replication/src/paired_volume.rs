@@ -7,7 +7,8 @@
 //! becomes an [`Op`] and an input of the engine; what can be done at once is done on the caller's stack, so that the
 //! future is often complete when it is first polled.
 //!
-//! A pass is held to the end of the I/O: closing the gate waits for those in the engine as for those on the plain way.
+//! A pass is held to the end of the I/O: closing the gate waits for those in the engine as for those on the plain way. A write that has
+//! to wait for room on the way to an async mirror does so before it asks for a pass.
 
 use std::{
     cell::RefCell,
@@ -17,6 +18,7 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use replication_engine::{
     effects::HostIo,
@@ -35,6 +37,7 @@ use crate::{
     array::Array,
     ops::{Op, OpFuture, Payload},
     passing::Passing,
+    remote::{FarVolume, Turn},
     statistics::Statistics,
 };
 
@@ -50,6 +53,10 @@ pub struct PairedVolume {
     ready: AtomicBool,
     /// It has a mirror on another system that writes may have to wait for.
     waits: AtomicBool,
+    /// It has async mirrors on other systems: [`Self::behind`], looked at without the cost of looking.
+    trails: AtomicBool,
+    /// These; writes to it wait while one of them has no room.
+    behind: ArcSwap<Vec<Arc<FarVolume>>>,
     watcher: RwLock<Option<Arc<dyn VolumeWatcher>>>,
     statistics: Statistics,
 }
@@ -64,6 +71,8 @@ impl PairedVolume {
             member: AtomicBool::new(member),
             ready: AtomicBool::new(ready),
             waits: AtomicBool::new(false),
+            trails: AtomicBool::new(false),
+            behind: ArcSwap::default(),
             watcher: RwLock::default(),
             statistics: Statistics::default(),
         }
@@ -112,8 +121,26 @@ impl PairedVolume {
     }
 
     /// Where it is not known, writes find out later.
-    pub(crate) fn set_waits(&self, waits: bool) {
+    pub(crate) fn set_waits(&self, waits: bool, behind: Vec<Arc<FarVolume>>) {
         self.waits.store(waits, Ordering::Release);
+        self.trails.store(!behind.is_empty(), Ordering::Release);
+        self.behind.store(Arc::new(behind));
+    }
+
+    /// A write need not wait for room on the way to an async mirror.
+    fn has_room(&self) -> bool {
+        !self.trails.load(Ordering::Acquire) || self.behind.load().iter().all(|far| far.has_room())
+    }
+
+    /// Waits until there is room for so many bytes on the way to every async mirror, or none is to be waited for.
+    async fn wait_for_room(&self, bytes: u64, by_link: bool) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        if !self.has_room() {
+            for far in self.behind.load_full().iter() {
+                turns.extend(far.wait_for_room(bytes, by_link).await);
+            }
+        }
+        turns
     }
 
     /// Tells who watches. No lock of the array may be held.
@@ -180,6 +207,7 @@ impl PairedVolume {
     /// Writes to it.
     pub(crate) async fn write_by_link(&self, offset: u64, data: Bytes) -> Result<(), IoError> {
         let place = (offset, data.len() as u64);
+        let _turns = self.wait_for_room(place.1, true).await;
         let (pass, array) = self.enter().await?;
         let array = array.ok_or(IoError::NotReady)?;
         if self.write_passing(&array, offset, &data, true).await {
@@ -195,7 +223,7 @@ impl PairedVolume {
         let Some(_pass) = self.gate.enter() else {
             return false;
         };
-        if !self.member.load(Ordering::Acquire) {
+        if !self.member.load(Ordering::Acquire) || !self.has_room() {
             return false;
         }
         let array = self.array.upgrade();
@@ -317,7 +345,7 @@ impl Volume for PairedVolume {
         let fast = self.fast(
             || self.plain.try_write(offset, data, fua),
             |array| {
-                if fua || self.waits.load(Ordering::Acquire) {
+                if fua || self.waits.load(Ordering::Acquire) || !self.has_room() {
                     return Fast::Later;
                 }
                 if self.try_passing(array, offset, data, false) {
@@ -407,6 +435,7 @@ impl PairedVolume {
     }
 
     async fn write_either_way(&self, offset: u64, data: Bytes, fua: bool) -> Result<(), IoError> {
+        let turns = self.wait_for_room(data.len() as u64, false).await;
         let (pass, array) = self.enter().await?;
         let Some(array) = array else {
             return Arc::clone(&self.plain).write(offset, data, fua).await;
@@ -416,7 +445,7 @@ impl PairedVolume {
         }
         // Others have tried to pass already.
         if !fua
-            && self.waits.load(Ordering::Acquire)
+            && (self.waits.load(Ordering::Acquire) || !turns.is_empty())
             && self.write_passing(&array, offset, &data, false).await
         {
             return Ok(());
@@ -458,6 +487,7 @@ impl PairedVolume {
     }
 
     async fn zero_either_way(&self, offset: u64, length: u64, unmap: bool, fua: bool) -> Result<(), IoError> {
+        let _turns = self.wait_for_room(0, false).await;
         let (pass, array) = self.enter().await?;
         let Some(array) = array else {
             return Arc::clone(&self.plain).zero(offset, length, unmap, fua).await;
@@ -478,6 +508,7 @@ impl PairedVolume {
         modify: Modify,
         fua: bool,
     ) -> Result<(), IoError> {
+        let _turns = self.wait_for_room(length, false).await;
         let (pass, array) = self.enter().await?;
         let Some(array) = array else {
             return Arc::clone(&self.plain).update(offset, length, modify, fua).await;

@@ -5,7 +5,8 @@
 //! In sync mode a write ends when the far system has answered it. In async mode it ends when it is on its way, in its place: the
 //! requests of all async pairs to a system leave in the order in which the engine issued them, and the far system carries
 //! them out one after another, so what it has is always the beginning of what was written here. How much may be on its way is
-//! limited; a write beyond that fails, which suspends the pair with marks, and with it, at once, every async pair to that system: a later
+//! limited. From half of that on writes wait for [`room`](super::room) before they begin; one that waits in vain, or goes beyond the limit, is
+//! missing there, which suspends the pair with marks, and with it, at once, every async pair to that system: a later
 //! write of another pair would arrive where this one is missing. What was on its way and is not answered is one
 //! loss for all, told to the engine as a loss of the link: it marks every region that was written and not flushed since. A flush waits
 //! for everything that is on its way when it begins, and then for the far system's flush; a read likewise. (Not until nothing is on its way:
@@ -14,9 +15,12 @@
 //! Answers of async writes come in the order of the writes; one task for each volume takes them in that order, so that the number of
 //! those that have come says which.
 
-use std::sync::{
-    Arc, Mutex, Weak,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -28,7 +32,7 @@ use replication_engine::ids::{ByteRange, VolumeId};
 use target_core::{
     buffer::Buffer,
     copies::Copies,
-    scsi_model::control::{CopyMode, SystemId},
+    scsi_model::control::{CopyMode, SystemId, VolumeNumber},
     volume::{Extent, IoError, IoFuture},
 };
 use tokio::sync::mpsc;
@@ -38,12 +42,25 @@ use crate::{
     digest::Digest,
     lock,
     machine::Mutation,
-    remote::{NoPath, PathFuture, Paths, RemotePair},
+    remote::{
+        NoPath, PathFuture, Paths, RemotePair,
+        room::{Line, Patience, Room, Turn, Vain},
+    },
     tally::Tally,
 };
 
-/// Bytes of one async pair that may be on their way.
-const ON_THE_WAY: u64 = 64 << 20;
+/// Bytes of one async pair on their way from which on its writes wait for room; twice as many are the most.
+const ENOUGH: u64 = 32 << 20;
+/// Those of all async pairs to one system, which share them.
+const ENOUGH_FOR_ALL: u64 = 128 << 20;
+/// What a request counts at least: there may be only so many, too.
+const LEAST_COST: u64 = 4096;
+/// Nothing is answered for such a part of the longest wait: hosts do not wait for this link.
+const STANDSTILL: f64 = 0.6;
+/// Likewise for a system that this one follows: it must not take this link's standstill for its own.
+const STANDSTILL_BY_LINK: f64 = 0.2;
+/// Likewise for copies, in all. A link that nothing is heard from is lost before that.
+const STANDSTILL_OF_COPIES: Duration = Duration::from_secs(10);
 /// Async writes this long are copied, into pieces of memory of this length.
 const SHORT: usize = 64 << 10;
 
@@ -58,8 +75,10 @@ pub(crate) struct FarVolume {
     bytes: u64,
     array: Weak<Array>,
     paths: Arc<dyn Paths>,
-    /// Bytes written and not answered, async only.
-    on_the_way: AtomicU64,
+    /// The volume here.
+    local: VolumeNumber,
+    /// For bytes written and not answered, async only.
+    room: Arc<Room>,
     /// Copies of async writes. They leave in the order in which they were made.
     copies: Mutex<Copies>,
     /// Requests of async writes: how many were sent, and who hears of their ends.
@@ -96,7 +115,8 @@ impl FarVolume {
             bytes: pair.bytes,
             array: Arc::downgrade(array),
             paths,
-            on_the_way: AtomicU64::new(0),
+            local: pair.local,
+            room: Room::new(ENOUGH),
             copies: Mutex::new(Copies::new(SHORT)),
             sent: Mutex::default(),
             arrived: Tally::default(),
@@ -112,7 +132,81 @@ impl FarVolume {
 
     /// Bytes written that the far system has not answered yet.
     pub(crate) fn on_the_way(&self) -> u64 {
-        self.on_the_way.load(Ordering::Acquire)
+        self.room.taken()
+    }
+
+    pub(super) fn peer(&self) -> &SystemId {
+        &self.peer
+    }
+
+    pub(super) fn local(&self) -> VolumeNumber {
+        self.local
+    }
+
+    /// So many async pairs to that system share what may be on its way.
+    pub(super) fn share(&self, pairs: u64) {
+        self.room.set_enough(ENOUGH.min(ENOUGH_FOR_ALL / pairs.max(1)));
+    }
+
+    /// A write can begin without waiting for room.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room.is_free()
+    }
+
+    /// Async only: waits until a host's write of so many bytes should begin; by link: that of a system that this one follows. It keeps the room
+    /// until it is on its way.
+    pub(crate) async fn wait_for_room(&self, bytes: u64, by_link: bool) -> Option<Turn> {
+        if self.room.is_free() {
+            return None;
+        }
+        let longest = self.array.upgrade()?.remote.longest_hold();
+        if longest.is_zero() {
+            return None;
+        }
+        let standstill = longest.mul_f64(if by_link { STANDSTILL_BY_LINK } else { STANDSTILL });
+        let begun = Instant::now();
+        let turn = self
+            .wait(bytes, Line::Hosts, Patience { longest, standstill })
+            .await;
+        let array = self.array.upgrade()?;
+        array.remote.note_held(&array, self, begun.elapsed());
+        turn
+    }
+
+    async fn wait(&self, bytes: u64, line: Line, patience: Patience) -> Option<Turn> {
+        match self.room.wait(bytes.max(LEAST_COST), line, patience).await {
+            Ok(turn) => turn,
+            Err(Vain(waited)) => {
+                if let Some(array) = self.array.upgrade() {
+                    let (peer, waited) = (&self.peer, waited.as_millis());
+                    self.leave_gap(
+                        &array,
+                        &format!("a write waited {waited} ms in vain for the link to {peer}"),
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// A write of a copy, which waits for room first where others do.
+    pub(crate) fn copy(self: &Arc<Self>, offset: u64, data: Bytes) -> IoFuture<()> {
+        if !self.is_async() {
+            return self.write(offset, &data);
+        }
+        let far = Arc::clone(self);
+        Box::pin(async move {
+            let patience = Patience {
+                longest: Duration::MAX,
+                standstill: STANDSTILL_OF_COPIES,
+            };
+            let _turn = if far.room.is_free() {
+                None
+            } else {
+                far.wait(data.len() as u64, Line::Copies, patience).await
+            };
+            far.queue_write(offset, &data)
+        })
     }
 
     fn epoch(&self) -> u64 {
@@ -200,7 +294,7 @@ impl FarVolume {
             ordered: self.is_async(),
         };
         if self.is_async() {
-            return Box::pin(std::future::ready(self.queue(offset, 512, [request])));
+            return Box::pin(std::future::ready(self.queue(offset, 0, [request])));
         }
         self.send(offset, [request])
     }
@@ -318,12 +412,13 @@ impl FarVolume {
         if self.gap.load(Ordering::Acquire) {
             return refused(format!("an earlier write is missing at {peer}"));
         }
-        if self.on_the_way() + cost > ON_THE_WAY {
-            let reason = format!("more than {ON_THE_WAY} bytes would be on their way to {peer}");
+        let (cost, most) = (cost.max(LEAST_COST), 2 * self.room.enough());
+        if self.on_the_way() + cost > most {
+            let reason = format!("more than {most} bytes would be on their way to {peer}");
             self.leave_gap(&array, &reason);
             return refused(reason);
         }
-        self.on_the_way.fetch_add(cost, Ordering::AcqRel);
+        self.room.take(cost);
         let Sent { count, ends } = &mut *lock(&self.sent);
         let ends = ends.get_or_insert_with(|| {
             let (ends, arriving) = mpsc::unbounded_channel();
@@ -350,6 +445,9 @@ impl FarVolume {
         let all = array.remote.all_far();
         let mut beside: Vec<_> = all.into_iter().filter(|far| far.peer == self.peer).collect();
         beside.retain(|far| far.is_async() && !far.gap.swap(true, Ordering::AcqRel));
+        for far in &beside {
+            far.room.close();
+        }
         let (array, reason) = (Arc::clone(array), reason.to_owned());
         // The engine may be what is sending.
         array.runtime.clone().spawn(async move {
@@ -431,7 +529,7 @@ async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<O
                 far.leave_gap(&array, &error.to_string());
             }
         }
-        far.on_the_way.fetch_sub(cost, Ordering::AcqRel);
+        far.room.give_back(cost);
         far.arrived.add_one();
     }
 }

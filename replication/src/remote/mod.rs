@@ -7,6 +7,7 @@
 //! | which pairs there are, and who leads | [`registry`] |
 //! | the way to another system | [`path`] |
 //! | the foreign volume's I/O | [`far`] |
+//! | who waits for it | [`room`] |
 //! | what the leader tells its follower, and when | [`lead`] |
 //! | what a follower does for its leader | [`serve`] |
 //! | how a pair comes to be on both | [`making`] |
@@ -19,12 +20,17 @@ mod lead;
 mod making;
 mod path;
 mod registry;
+mod room;
 mod serve;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -37,6 +43,7 @@ use replication_engine::{
 use target_core::{
     scsi_model::control::{CopyMode, OnLinkLoss, SystemId, VolumeNumber},
     state_file::StateFileError,
+    throttle::Throttle,
 };
 use tokio::sync::Notify;
 
@@ -45,6 +52,7 @@ pub(crate) use lead::OrderError;
 pub use path::{NoPath, PathFuture, Paths};
 use registry::Registry;
 pub use registry::{Parts, RemotePair};
+pub(crate) use room::Turn;
 pub use serve::ServeFuture;
 
 use crate::{
@@ -73,7 +81,31 @@ pub(crate) struct Remote {
     /// One order of a leader is carried out at a time: also one that it has given up waiting for.
     obeying: tokio::sync::Mutex<()>,
     wake: Notify,
+    held: Held,
 }
+
+/// Hosts' writes to async pairs that waited until there was room on the way.
+struct Held {
+    /// How long one may; zero: none waits.
+    longest: Mutex<Duration>,
+    writes: AtomicU64,
+    microseconds: AtomicU64,
+    said: Throttle,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            longest: Mutex::new(DEFAULT_HOLD),
+            writes: AtomicU64::new(0),
+            microseconds: AtomicU64::new(0),
+            said: Throttle::new(1, Duration::from_secs(60)),
+        }
+    }
+}
+
+/// How long a host's write to an async pair may wait for room on the way, if nothing else is said.
+pub const DEFAULT_HOLD: Duration = Duration::from_secs(5);
 
 /// What a follower knows of the leader's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +133,7 @@ impl Remote {
             orders: tokio::sync::Mutex::default(),
             obeying: tokio::sync::Mutex::default(),
             wake: Notify::new(),
+            held: Held::default(),
         })
     }
 
@@ -194,13 +227,50 @@ impl Remote {
         all.insert(pair.foreign_id(), far);
         self.far.store(Arc::new(all));
         self.note_waits(array, pair.local);
+        self.share_the_way();
     }
 
-    /// Whether the volume has, or after a swap will have, a sync mirror elsewhere.
+    /// Whether the volume has, or after a swap will have, a sync mirror elsewhere; and its async ones.
     fn note_waits(&self, array: &Array, local: VolumeNumber) {
         if let Some(volume) = array.volume(local) {
             let is_sync = |pair: &RemotePair| pair.local == local && pair.mode == CopyMode::Sync;
-            volume.set_waits(self.pairs().iter().any(is_sync));
+            let mut behind = self.all_far();
+            behind.retain(|far| far.is_async() && far.local() == local);
+            volume.set_waits(self.pairs().iter().any(is_sync), behind);
+        }
+    }
+
+    /// What may be on its way to a system is shared by the async pairs with it.
+    fn share_the_way(&self) {
+        let mut all = self.all_far();
+        all.retain(|far| far.is_async());
+        for far in &all {
+            let beside = all.iter().filter(|other| other.peer() == far.peer());
+            far.share(beside.count() as u64);
+        }
+    }
+
+    /// How long a host's write may wait for room on the way.
+    fn longest_hold(&self) -> Duration {
+        *lock(&self.held.longest)
+    }
+
+    /// A host's write has waited for room.
+    fn note_held(&self, array: &Array, far: &FarVolume, waited: Duration) {
+        self.held.writes.fetch_add(1, Ordering::Relaxed);
+        let microseconds = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.held.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        if self.held.said.admit(Instant::now()).is_some() {
+            let text = format!(
+                "writes to volume {} wait for the link to {}, which carries less than hosts write",
+                far.local().0,
+                far.peer()
+            );
+            array.events.push(ArrayEvent::Told {
+                kind: "link",
+                level: Level::Info,
+                text,
+            });
         }
     }
 
@@ -209,6 +279,7 @@ impl Remote {
         all.remove(&foreign);
         self.far.store(Arc::new(all));
         self.note_waits(array, local);
+        self.share_the_way();
         lock(&self.linked).remove(&foreign);
         lock(&self.told).remove(&foreign);
         lock(&self.said).remove(&foreign);
@@ -322,6 +393,21 @@ impl Array {
     /// The remote pairs that this system has a part in.
     pub fn remote_pairs(&self) -> Vec<RemotePair> {
         self.remote.pairs()
+    }
+
+    /// How long a host's write to an async pair may wait from now on until there is room on the way; the pair is suspended
+    /// instead of a longer wait. Zero: none waits.
+    pub fn set_longest_hold(&self, longest: Duration) {
+        *lock(&self.remote.held.longest) = longest;
+    }
+
+    /// Hosts' writes that have waited for room on the way to an async mirror, and the microseconds that they waited together.
+    pub fn held_writes(&self) -> (u64, u64) {
+        let held = &self.remote.held;
+        (
+            held.writes.load(Ordering::Relaxed),
+            held.microseconds.load(Ordering::Relaxed),
+        )
     }
 
     /// Bytes of async writes to a foreign volume that are not answered yet.

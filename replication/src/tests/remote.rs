@@ -5,6 +5,7 @@ mod chaos;
 mod deep;
 mod losses;
 mod made;
+mod pacing;
 mod passing;
 mod policy;
 mod three;
@@ -302,7 +303,7 @@ async fn a_lost_link_is_made_good() {
     }
 }
 
-/// More than may be on its way parts all async pairs to that system at once: what is there stays the beginning of what was written, over all
+/// Where no write waits, more than may be on its way parts all async pairs to that system at once: what is there stays the beginning of what was written, over all
 /// of them. They come back by themselves.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_on_its_way_parts_the_whole_group() {
@@ -311,6 +312,7 @@ async fn too_much_on_its_way_parts_the_whole_group() {
         remote: Some((id("HF-B"), CopyMode::Async)),
     };
     let near = &systems.near;
+    near.array.set_longest_hold(Duration::ZERO);
     near.out(establish, Flags::default(), &[(2, 2)]).await.unwrap();
     near.await_state((2, 2), PairState::Duplex).await;
     systems.far.faults[0].hold_writes(true);

@@ -245,6 +245,7 @@ impl Things {
         let Replication {
             copy_rate,
             latency_factor,
+            longest_hold,
             journal_limit,
             auto_resume,
             resume_by_command,
@@ -255,6 +256,7 @@ impl Things {
                 "latency_factor",
                 format_args!("{}.{:02}", latency_factor / 100, latency_factor % 100),
             )
+            .says("longest_hold", longest_hold.as_secs_f64())
             .may_say("journal_limit", journal_limit.map(Size))
             .says("auto_resume", auto_resume)
             .says("resume_by_command", format_args!("[{}]", list(resume_by_command)));

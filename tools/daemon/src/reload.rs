@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) copy_rate: Option<u64>,
     /// Copies mind the hosts' latency otherwise, in percent; 0: not at all.
     pub(crate) latency_factor: Option<u32>,
+    /// Hosts' writes to async pairs may wait so long for the link; zero: not at all.
+    pub(crate) longest_hold: Option<Duration>,
 }
 
 impl Plan {
@@ -126,6 +128,8 @@ impl Plan {
         plan.copy_rate = (now.replication.copy_rate != copy_rate).then(|| copy_rate.unwrap_or(0));
         let latency_factor = then.replication.latency_factor;
         plan.latency_factor = (now.replication.latency_factor != latency_factor).then_some(latency_factor);
+        let longest_hold = then.replication.longest_hold;
+        plan.longest_hold = (now.replication.longest_hold != longest_hold).then_some(longest_hold);
         plan.set_targets = then
             .targets
             .values()
@@ -248,6 +252,14 @@ impl Plan {
             Some(0) => lines.push("copies do not mind how long hosts' I/O takes".to_owned()),
             None => {}
         }
+        match self.longest_hold {
+            Some(Duration::ZERO) => lines.push("writes to async pairs do not wait for the link".to_owned()),
+            Some(longest) => lines.push(format!(
+                "writes to async pairs wait for the link {} s at most",
+                longest.as_secs_f64()
+            )),
+            None => {}
+        }
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }
@@ -336,6 +348,21 @@ mod tests {
     fn the_hashes_of_chap_change_while_serving() {
         let plan = planned(|then| then.chap_algorithms = vec![Algorithm::Sha256, Algorithm::Md5]);
         assert_eq!(plan.describe(&config()), ["logins with CHAP use SHA-256, MD5"]);
+    }
+
+    #[test]
+    fn how_long_writes_wait_for_the_link_changes_while_serving() {
+        let plan = planned(|then| then.replication.longest_hold = Duration::from_millis(500));
+        assert_eq!(plan.longest_hold, Some(Duration::from_millis(500)));
+        assert_eq!(
+            plan.describe(&config()),
+            ["writes to async pairs wait for the link 0.5 s at most"]
+        );
+        let plan = planned(|then| then.replication.longest_hold = Duration::ZERO);
+        assert_eq!(
+            plan.describe(&config()),
+            ["writes to async pairs do not wait for the link"]
+        );
     }
 
     #[test]

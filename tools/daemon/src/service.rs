@@ -104,6 +104,7 @@ impl Service {
         let track_size = config.system.track_size;
         let array = Array::open_with(&state_dir, system, track_size, tuning, volumes, fresh.numbers())?;
         fresh.settled()?;
+        array.set_longest_hold(config.replication.longest_hold);
         let by_command = config.replication.resume_by_command.iter();
         array.set_resumed_by_command(by_command.map(|number| VolumeNumber(*number)));
         let tokens = TokenTable::open(&state_dir, TOKEN_SPACE)?;
@@ -378,6 +379,9 @@ impl Service {
         }
         if let Some(percent) = plan.latency_factor {
             self.array.set_latency_factor(percent);
+        }
+        if let Some(longest) = plan.longest_hold {
+            self.array.set_longest_hold(longest);
         }
         self.reservations.set(units.clone());
         (served.units, served.targets) = (units, targets);

@@ -259,6 +259,22 @@ fn peers(page: &mut Page, service: &Service) {
         "Connections that were up.",
         &|peer| peer.connections,
     );
+    let (writes, microseconds) = service.array.held_writes();
+    for (name, help, value) in [
+        (
+            "holdfast_link_held_writes_total",
+            "Writes to async pairs that waited for room on the way.",
+            writes,
+        ),
+        (
+            "holdfast_link_held_microseconds_total",
+            "How long they waited together.",
+            microseconds,
+        ),
+    ] {
+        page.metric(name, "counter", help);
+        page.sample(name, &[], value);
+    }
     if let Some(links) = &service.links {
         let name = "holdfast_link_refused_total";
         page.metric(name, "counter", "Calls of others that were not let in.");

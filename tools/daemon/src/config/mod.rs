@@ -111,6 +111,8 @@ pub(crate) struct Replication {
     pub(crate) copy_rate: Option<u64>,
     /// How long hosts' I/O may take while copies run, in percent of what it takes without; 0: copies do not care.
     pub(crate) latency_factor: u32,
+    /// How long a host's write to an async pair may wait for the link; zero: none waits.
+    pub(crate) longest_hold: Duration,
     /// Bytes above which the metadata journal is written anew.
     pub(crate) journal_limit: Option<u64>,
     /// Pairs that a fault suspended resume by themselves where the direction is certain.

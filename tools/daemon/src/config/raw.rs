@@ -106,6 +106,7 @@ pub(super) struct RawAdmin {
 pub(super) struct RawReplication {
     pub(super) copy_rate: Option<RawSize>,
     pub(super) latency_factor: Option<f64>,
+    pub(super) longest_hold: Option<f64>,
     pub(super) journal_limit: Option<RawSize>,
     pub(super) auto_resume: Option<bool>,
     #[serde(default)]

@@ -29,7 +29,7 @@ impl Kind {
 }
 
 /// The scalars that `HOLDFAST__SECTION__KEY` sets.
-const SCALARS: [(&str, &str, Kind); 23] = [
+const SCALARS: [(&str, &str, Kind); 24] = [
     ("system", "id", Kind::Text),
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
@@ -46,6 +46,7 @@ const SCALARS: [(&str, &str, Kind); 23] = [
     ("admin", "http", Kind::Text),
     ("replication", "copy_rate", Kind::Text),
     ("replication", "latency_factor", Kind::Decimal),
+    ("replication", "longest_hold", Kind::Decimal),
     ("replication", "journal_limit", Kind::Text),
     ("replication", "auto_resume", Kind::Flag),
     ("generations", "directory", Kind::Text),

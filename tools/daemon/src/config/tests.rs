@@ -602,6 +602,16 @@ fn environment_overrides_scalars() {
         let refused = factor(text).unwrap_err().to_string();
         assert!(refused.contains("1.1 to 100"), "{refused}");
     }
+    let hold = |text| set("HOLDFAST__REPLICATION__LONGEST_HOLD", text);
+    let milliseconds = |text| hold(text).unwrap().replication.longest_hold.as_millis();
+    assert_eq!(
+        [milliseconds(""), milliseconds("0.05"), milliseconds("0")],
+        [5000, 50, 0]
+    );
+    for text in ["-1", "61", "NaN"] {
+        let refused = hold(text).unwrap_err().to_string();
+        assert!(refused.contains("0 to 60 seconds"), "{refused}");
+    }
     let number = set("HOLDFAST__SYSTEM__WORKERS", "many").unwrap_err().to_string();
     assert!(number.contains("a whole number"), "{number}");
 }

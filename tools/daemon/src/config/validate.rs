@@ -4,9 +4,11 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use admin_api::Size;
+use replication::remote::DEFAULT_HOLD;
 use replication_engine::Limits;
 use target_core::scsi_model::control::SystemId;
 
@@ -174,6 +176,20 @@ fn latency_factor(raw: Option<f64>, problems: &mut Problems) -> u32 {
     }
 }
 
+fn longest_hold(raw: Option<f64>, problems: &mut Problems) -> Duration {
+    match raw {
+        None => DEFAULT_HOLD,
+        Some(seconds) if (0.0..=60.0).contains(&seconds) => Duration::from_secs_f64(seconds),
+        Some(seconds) => {
+            let text = format!(
+                "{seconds} is not accepted: 0 to 60 seconds are, and 0 parts a pair rather than keep hosts waiting"
+            );
+            problems.add("replication.longest_hold", text);
+            DEFAULT_HOLD
+        }
+    }
+}
+
 /// Bytes; less would replace the file at every command.
 const SMALLEST_JOURNAL: u64 = 4 << 10;
 
@@ -206,9 +222,11 @@ fn replication(
         }
     }
     let latency_factor = latency_factor(raw.latency_factor, problems);
+    let longest_hold = longest_hold(raw.longest_hold, problems);
     Replication {
         copy_rate,
         latency_factor,
+        longest_hold,
         journal_limit,
         auto_resume: raw.auto_resume.unwrap_or(true),
         resume_by_command: raw.resume_by_command.into_iter().collect(),
