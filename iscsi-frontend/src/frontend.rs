@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     arrival::arrive,
     config::{FrontendConfig, Portal},
+    homes::Homes,
     isns,
     listener::{BindError, listen},
     logins::Logins,
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// Sessions that may look at their sockets at once.
     pub(crate) looks: Semaphore,
     pub(crate) connections: TaskTracker,
+    homes: Homes,
     /// Tells connections that the target stops.
     pub(crate) stop: CancellationToken,
     pub(crate) logins: Arc<Logins>,
@@ -154,8 +156,8 @@ struct Portals {
 
 impl Frontend {
     /// Checks the configuration and opens all portals. From then on connections are accepted by the system; they are
-    /// served by [`Frontend::run`]. Must be called within a tokio runtime.
-    pub fn bind(config: FrontendConfig) -> Result<Self, BindError> {
+    /// served by [`Frontend::run`], at `homes`. Must be called within a tokio runtime.
+    pub fn bind(config: FrontendConfig, homes: Homes) -> Result<Self, BindError> {
         config.check()?;
         let portals = config
             .portals
@@ -168,6 +170,7 @@ impl Frontend {
             places: Arc::new(Semaphore::new(config.tuning.connections)),
             looks: Semaphore::new(looking::places()),
             connections: TaskTracker::new(),
+            homes,
             stop: CancellationToken::new(),
             logins: Arc::default(),
             login_failures: Throttle::new(10, Duration::from_secs(10)),
@@ -356,8 +359,8 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, portal: SocketAddr
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let shared_by_it = shared.clone();
-                shared.connections.spawn(async move {
-                    arrive(socket, peer, portal, place, shared_by_it).await;
+                shared.homes.take_in(&shared.connections, socket, move |socket| {
+                    arrive(socket, peer, portal, place, shared_by_it)
                 });
             }
             Err(error) => {

@@ -8,6 +8,7 @@ use iscsi_proto::login::Joining;
 
 use crate::{
     ending::{Ending, Scope, Settling, Then},
+    homes::move_in,
     link::Newcomer,
     session::Session,
     sessions::SessionHandle,
@@ -56,7 +57,7 @@ impl Session {
     }
 
     /// Lets a connection in, if there still is room: others may have come since its login began.
-    pub(crate) fn admit(&mut self, newcomer: Box<Newcomer>) {
+    pub(crate) fn admit(&mut self, mut newcomer: Box<Newcomer>) {
         let Some(handle) = self.handle.clone() else { return };
         let is_taken = self.links.iter().any(|link| link.cid == newcomer.cid);
         if is_taken || self.links.len() >= usize::from(handle.max_connections) {
@@ -65,6 +66,16 @@ impl Session {
                 "login failed: the connection's place is taken"
             );
         }
+        newcomer.wire.socket = match move_in(newcomer.wire.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                return tracing::warn!(
+                    initiator = self.initiator(),
+                    %error,
+                    "login failed: the connection could not be moved to its session"
+                );
+            }
+        };
         let view = newcomer.view();
         tracing::info!(initiator = self.initiator(), cid = view.cid, peer = %view.peer, "a connection has joined");
         handle.connections().push(view.clone());

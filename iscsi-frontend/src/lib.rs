@@ -11,6 +11,7 @@ mod data_out;
 mod dispatch;
 mod ending;
 mod frontend;
+mod homes;
 mod isns;
 mod joining;
 mod link;
@@ -36,6 +37,7 @@ pub use config::{
     ConfigError, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Portal, TargetAccess, Tuning,
 };
 pub use frontend::Frontend;
+pub use homes::Homes;
 pub use listener::BindError;
 pub use sessions::SessionInfo;
 

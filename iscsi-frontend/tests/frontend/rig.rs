@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use iscsi_frontend::{Frontend, FrontendConfig, TargetAccess};
+use iscsi_frontend::{Frontend, FrontendConfig, Homes, TargetAccess};
 use iscsi_proto::negotiation::Offer;
 use target_core::{
     initiator_pattern::InitiatorPattern,
@@ -66,7 +66,7 @@ impl Rig {
         let (frontend, address) = loop {
             let address = free_address();
             config.portals = vec![address.into()];
-            if let Ok(frontend) = Frontend::bind(config.clone()) {
+            if let Ok(frontend) = Frontend::bind(config.clone(), Homes::default()) {
                 break (Arc::new(frontend), address);
             }
         };

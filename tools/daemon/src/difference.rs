@@ -229,12 +229,14 @@ impl Things {
             state_dir,
             track_size,
             workers,
+            work_stealing,
         } = system;
         let system = Thing::new("system")
             .says("id", id)
             .says("state_dir", state_dir.display())
             .says("track_size", Size(u64::from(*track_size)))
-            .says("workers", workers);
+            .says("workers", workers)
+            .says("work_stealing", work_stealing);
         self.0.push(system);
     }
 

@@ -74,6 +74,10 @@ impl Plan {
             now.system.track_size == then.system.track_size,
         );
         fixed("system.workers", now.system.workers == then.system.workers);
+        fixed(
+            "system.work_stealing",
+            now.system.work_stealing == then.system.work_stealing,
+        );
         fixed("admin.socket", now.admin.socket == then.admin.socket);
         fixed("admin.http", now.admin.http == then.admin.http);
         fixed("link", now.link == then.link);

@@ -125,7 +125,10 @@ impl Service {
             targets.insert(target.iqn.clone(), object);
         }
         let generations = Generations::open(state_dir)?;
-        let frontend = Frontend::bind(wiring::frontend(&config, &targets))?;
+        let frontend = Frontend::bind(
+            wiring::frontend(&config, &targets),
+            wiring::homes(&config.system)?,
+        )?;
         let links = links::start(&config, &array).await?;
         let served = tokio::sync::Mutex::new(Served {
             configured,

@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
 use iscsi_frontend::{
-    AuthPolicy, Credentials, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Secret, TargetAccess,
+    AuthPolicy, Credentials, FrontendConfig, Homes, InitiatorRule, IsnsConfig, Moved, Secret, TargetAccess,
 };
 use replication::{Array, HostUse, PairedVolume};
 use target_core::{
@@ -25,11 +27,21 @@ use target_core::{
 };
 
 use crate::config::{
-    Authentication, Chap, Config, InitiatorConfig, LunConfigs, Media, TargetConfig, VolumeConfig, offer,
+    Authentication, Chap, Config, InitiatorConfig, LunConfigs, Media, System, TargetConfig, VolumeConfig,
+    offer,
 };
 
 /// Logical units by volume number: one for each volume, shared by all targets.
 pub(crate) type Units = BTreeMap<u32, Arc<LogicalUnit>>;
+
+/// Where sessions live.
+pub(crate) fn homes(system: &System) -> io::Result<Homes> {
+    match system.workers {
+        _ if system.work_stealing => Ok(Homes::default()),
+        0 => Homes::open(thread::available_parallelism()?.get()),
+        workers => Homes::open(workers),
+    }
+}
 
 /// Opens, or makes, one of the volumes of a configuration.
 pub(crate) fn open_volume(

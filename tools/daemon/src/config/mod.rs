@@ -93,6 +93,8 @@ pub(crate) struct System {
     pub(crate) track_size: u32,
     /// Threads that serve; 0 is one for each core.
     pub(crate) workers: usize,
+    /// Sessions share them with all else; otherwise each stays on a thread, of which there are as many.
+    pub(crate) work_stealing: bool,
 }
 
 /// `[admin]`.

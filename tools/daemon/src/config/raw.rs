@@ -53,6 +53,7 @@ pub(super) struct RawSystem {
     pub(super) state_dir: Option<String>,
     pub(super) track_size: Option<RawSize>,
     pub(super) workers: Option<u16>,
+    pub(super) work_stealing: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -34,6 +34,7 @@ const SCALARS: [(&str, &str, Kind); 24] = [
     ("system", "state_dir", Kind::Text),
     ("system", "track_size", Kind::Text),
     ("system", "workers", Kind::Number),
+    ("system", "work_stealing", Kind::Flag),
     ("iscsi", "portals", Kind::List),
     ("isns", "server", Kind::Text),
     ("isns", "entity", Kind::Text),
