@@ -299,7 +299,7 @@ impl Array {
         if pair.leads {
             self.is_known_equal(pair).await?;
             // This side stops leading before the other begins.
-            self.change_parts(pair, act, parts).await.map_err(failed)?;
+            self.stop_leading(pair).await.map_err(failed)?;
             let stopped = self.remote.pair_of(pair.foreign_id());
             let stopped =
                 stopped.ok_or_else(|| refusal(RefusalKind::NoSuchPair, "the pair is being dissolved"))?;

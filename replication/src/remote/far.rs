@@ -472,6 +472,12 @@ impl FarVolume {
         self.arrived.reach(count).await;
     }
 
+    /// Until all that is on its way has arrived; an error if something of it has not, or has not since the last flush.
+    pub(crate) async fn drained(&self) -> Result<(), String> {
+        self.all_arrived().await;
+        lock(&self.lost).clone().map_or(Ok(()), Err)
+    }
+
     /// A refusal for people.
     fn told(&self, response: &Response) -> String {
         match response {

@@ -275,6 +275,26 @@ impl Array {
         Ok(())
     }
 
+    /// This side, which leads, stops doing so; the other may begin when this has returned. What hosts were answered for and is on its way
+    /// arrives first: the other side would refuse it once it leads. If it does not arrive this side leads again, and marks it.
+    pub(crate) async fn stop_leading(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        let act = RemoteAct::Swap { alone: false };
+        self.change_parts(pair, act.clone(), pair.swapped()).await?;
+        let Some(far) = self.remote.far(pair.foreign_id()) else {
+            return Ok(());
+        };
+        let Err(reason) = far.drained().await else {
+            return Ok(());
+        };
+        let stopped = self
+            .remote
+            .pair_of(pair.foreign_id())
+            .unwrap_or_else(|| pair.clone());
+        self.change_parts(&stopped, act, pair.parts()).await?;
+        self.remote.lost(self, pair.foreign_id(), &reason);
+        Err(OrderError::Refused(FailureCode::State, reason))
+    }
+
     /// The parts of a pair change here: the registry first, then the engine.
     pub(crate) async fn change_parts(
         self: &Arc<Self>,

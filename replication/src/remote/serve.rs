@@ -441,10 +441,13 @@ impl Array {
         if pair.leads {
             self.may_be_taken(pair.local)?;
         }
-        let act = RemoteAct::Swap { alone: false };
-        self.change_parts(pair, act, pair.swapped())
-            .await
-            .map_err(|error| (FailureCode::State, error.to_string()))?;
+        let changed = if pair.leads {
+            self.stop_leading(pair).await
+        } else {
+            let act = RemoteAct::Swap { alone: false };
+            self.change_parts(pair, act, pair.swapped()).await
+        };
+        changed.map_err(|error| (FailureCode::State, error.to_string()))?;
         let pair = self.known_pair(&pair.peer, pair.wire_id())?;
         self.report(&pair, 0)
     }
