@@ -5,25 +5,31 @@
 //! peer makes its local mirrors equal if they are not (440, 460) and splits them (450). Then the pairs go on: the marked tracks are
 //! sent (470). The follower is never told of the split: its volumes answer no host at any step, and if this system dies in between, the far
 //! volumes hold the image, and the pairs go on when it is back (`in_backup`).
+//!
+//! Volumes that are mirrored to several systems have one instant as well, and the backup is at all of them or at none. Each is asked first; what fails
+//! afterwards (a link, a disk, a kill) is undone: mirrors that were split follow again. What may have to be undone is written down before it is begun
+//! (`undo`) and crossed out in one step when all have answered, so it holds through restarts and lost answers too. A follower undoes only the very
+//! split that it made for this leader (`image`); a later one is another's.
 
 use std::{sync::Arc, time::Duration};
 
+use link_proto::FailureCode;
 use replication_engine::{
     command::{Command, Summary, Verb},
     ids::VolumeId,
     state::PairState,
 };
 use target_core::scsi_model::control::{
-    Flags, OutVerb, Refusal, RefusalKind, Request as ControlRequest, VolumeNumber, VolumePair,
+    Flags, OutVerb, Refusal, RefusalKind, Request as ControlRequest, SystemId, VolumeNumber, VolumePair,
 };
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{refusals::refusal, remote::of_peer};
 use crate::{
     array::Array,
     events::{ArrayEvent, Level},
     machine::Mutation,
-    remote::RemotePair,
+    remote::{OrderError, RemotePair},
 };
 
 /// Longest wait for the far volumes to hold the image.
@@ -38,8 +44,69 @@ impl Array {
         dry_run: bool,
     ) -> Result<Summary, Refusal> {
         let _order = self.remote_orders().await;
-        let mut pairs = Vec::new();
-        let (mut there, mut locals) = (Vec::new(), Vec::new());
+        let (sites, locals) = self.sites(members)?;
+        let pairs: Vec<RemotePair> = sites.iter().flat_map(|site| site.pairs.clone()).collect();
+        for pair in &pairs {
+            self.compare_now(pair).await.map_err(|error| of_peer(&error))?;
+            self.undo_backup(pair).await.map_err(|error| of_peer(&error))?;
+        }
+        let split = Verb::Split {
+            instant: false,
+            strict_hold: false,
+            force: false,
+        };
+        self.run_command(all(split, &pairs, &locals, true)).await?;
+        // Would the peers do it? Nothing is held back for a refusal.
+        self.forward_to_all(&sites, true).await?;
+        if dry_run {
+            let owed = pairs.iter().filter_map(|pair| self.view_of(pair.foreign_id()));
+            let tracks = owed.map(|view| view.remaining).sum();
+            return Ok(Summary { tracks });
+        }
+        self.begin_backup(&sites)?;
+        let begun = Instant::now();
+        let was_apart = self.apart(&locals);
+        let mut taken = self.take_image(&sites, &pairs, &locals).await;
+        if taken.is_ok() {
+            // The backup is there, at all systems: nobody undoes it from here on.
+            taken = taken.and_then(|summary| self.keep_images(&pairs).map(|()| summary));
+        }
+        if taken.is_err() {
+            self.unsplit(&locals, &was_apart).await;
+        }
+        let resumed = self.resume(&pairs).await;
+        let held = begun.elapsed();
+        if let Ok(settled) = &resumed {
+            self.end_backups(settled)?;
+        }
+        if taken.is_err() {
+            // Who does not hear of it now does when the link is there.
+            for pair in pairs
+                .iter()
+                .filter_map(|pair| self.remote.pair_of(pair.foreign_id()))
+            {
+                drop(self.undo_backup(&pair).await);
+            }
+        }
+        let summary = taken?;
+        resumed?;
+        let list: Vec<String> = sites.iter().flat_map(Site::names).collect();
+        let text = format!(
+            "backup to {}: the image is that of the command; later writes were held back for {} ms",
+            list.join(", "),
+            held.as_millis()
+        );
+        self.events.push(ArrayEvent::Told {
+            kind: "backup",
+            level: Level::Info,
+            text,
+        });
+        Ok(summary)
+    }
+
+    /// The members, by the systems that they are mirrored to; and the local pairs among them.
+    fn sites(&self, members: &[VolumePair]) -> Result<(Vec<Site>, Locals), Refusal> {
+        let (mut sites, mut locals) = (Vec::<Site>::new(), Locals::new());
         for member in members {
             let leads = |pair: &RemotePair| pair.leads && pair.local == member.primary;
             if let Some(mirror) = member.mirror
@@ -54,66 +121,27 @@ impl Array {
                 let message = "the mirror at the far site is named by its number there";
                 return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
             };
-            there.push(VolumePair {
+            let there = VolumePair {
                 primary: pair.far,
                 mirror: Some(mirror),
-            });
-            pairs.push(pair);
+            };
+            match sites.iter_mut().find(|site| site.peer == pair.peer) {
+                Some(site) => {
+                    site.pairs.push(pair);
+                    site.there.push(there);
+                }
+                None => sites.push(Site {
+                    peer: pair.peer.clone(),
+                    pairs: vec![pair],
+                    there: vec![there],
+                }),
+            }
         }
-        let Some(first) = pairs.first().cloned() else {
+        if sites.is_empty() {
             let message = "no volume was named that is mirrored to another system";
             return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
-        };
-        if pairs.iter().any(|pair| pair.peer != first.peer) {
-            let message = "these volumes are mirrored to several systems: one backup is taken at one";
-            return Err(refusal(RefusalKind::State, message));
         }
-        for pair in &pairs {
-            self.compare_now(pair).await.map_err(|error| of_peer(&error))?;
-        }
-        let split = Verb::Split {
-            instant: false,
-            strict_hold: false,
-            force: false,
-        };
-        self.run_command(all(split, &pairs, &locals, true)).await?;
-        // Would the peer do it? Nothing is held back for a refusal.
-        self.forward(&first, &there, true).await?;
-        if dry_run {
-            let owed = pairs.iter().filter_map(|pair| self.view_of(pair.foreign_id()));
-            let tracks = owed.map(|view| view.remaining).sum();
-            return Ok(Summary { tracks });
-        }
-        self.set_in_backup(&pairs, true)?;
-        let begun = Instant::now();
-        let was_apart = self.apart(&locals);
-        let taken = self.take_image(&pairs, &locals, (&first, &there)).await;
-        if taken.is_err() {
-            self.unsplit(&locals, &was_apart).await;
-        }
-        let resumed = self.resume(&pairs).await;
-        let held = begun.elapsed();
-        if let Ok(settled) = &resumed {
-            self.set_in_backup(settled, false)?;
-        }
-        let summary = taken?;
-        resumed?;
-        let list: Vec<String> = there
-            .iter()
-            .filter_map(|pair| pair.mirror)
-            .map(|mirror| format!("{}:{}", first.peer, mirror.0))
-            .collect();
-        let text = format!(
-            "backup to {}: the image is that of the command; later writes were held back for {} ms",
-            list.join(", "),
-            held.as_millis()
-        );
-        self.events.push(ArrayEvent::Told {
-            kind: "backup",
-            level: Level::Info,
-            text,
-        });
-        Ok(summary)
+        Ok((sites, locals))
     }
 
     fn pair_to_back_up(&self, primary: VolumeNumber) -> Result<RemotePair, Refusal> {
@@ -147,9 +175,9 @@ impl Array {
 
     async fn take_image(
         self: &Arc<Self>,
+        sites: &[Site],
         pairs: &[RemotePair],
         locals: &[(VolumeId, VolumeId)],
-        (first, there): (&RemotePair, &[VolumePair]),
     ) -> Result<Summary, Refusal> {
         let split = Verb::Split {
             instant: false,
@@ -161,19 +189,15 @@ impl Array {
         let deadline = Instant::now() + DEADLINE;
         loop {
             changes.mark_unchanged();
-            let states: Vec<_> = pairs
-                .iter()
-                .map(|pair| self.view_of(pair.foreign_id()).map(|view| view.state))
-                .collect();
-            let whole = states.iter().all(|state| *state == Some(PairState::Split));
-            if whole || self.planted(Mutation::SplitBeforeWhole) {
+            let state = |pair: &RemotePair| self.view_of(pair.foreign_id()).map(|view| view.state);
+            let late = pairs.iter().find(|pair| state(pair) != Some(PairState::Split));
+            let Some(late) = late.filter(|_| !self.planted(Mutation::SplitBeforeWhole)) else {
                 break;
-            }
-            if states
-                .iter()
-                .any(|state| !matches!(state, Some(PairState::Split | PairState::Splitting)))
-            {
-                let message = format!("the link to {} was lost while the image was sent", first.peer);
+            };
+            let waits =
+                |pair: &&RemotePair| matches!(state(pair), Some(PairState::Split | PairState::Splitting));
+            if let Some(lost) = pairs.iter().find(|pair| !waits(pair)) {
+                let message = format!("the link to {} was lost while the image was sent", lost.peer);
                 return Err(refusal(RefusalKind::NoPath, message));
             }
             if tokio::time::timeout_at(deadline, changes.changed())
@@ -182,24 +206,27 @@ impl Array {
             {
                 let message = format!(
                     "{} did not have the image within {} s: the copy goes on, try again when it has ended",
-                    first.peer,
+                    late.peer,
                     DEADLINE.as_secs()
                 );
                 return Err(refusal(RefusalKind::State, message));
             }
         }
-        self.is_whole(pairs, first)?;
-        self.forward(first, there, false).await?;
-        self.is_whole(pairs, first)?;
+        self.is_whole(pairs)?;
+        self.forward_to_all(sites, false).await?;
+        self.is_whole(pairs)?;
         Ok(summary)
     }
 
     /// Nobody but us could compare notes meanwhile: what is linked has been so without a break, and the peer has lost nothing.
-    fn is_whole(&self, pairs: &[RemotePair], first: &RemotePair) -> Result<(), Refusal> {
-        if pairs.iter().all(|pair| self.remote.is_linked(pair.foreign_id())) {
+    fn is_whole(&self, pairs: &[RemotePair]) -> Result<(), Refusal> {
+        let Some(lost) = pairs
+            .iter()
+            .find(|pair| !self.remote.is_linked(pair.foreign_id()))
+        else {
             return Ok(());
-        }
-        let message = format!("the link to {} was lost while the image was taken", first.peer);
+        };
+        let message = format!("the link to {} was lost while the image was taken", lost.peer);
         Err(refusal(RefusalKind::NoPath, message))
     }
 
@@ -257,29 +284,116 @@ impl Array {
         }
     }
 
-    async fn forward(
-        self: &Arc<Self>,
-        first: &RemotePair,
-        there: &[VolumePair],
-        dry_run: bool,
-    ) -> Result<(), Refusal> {
-        let request = ControlRequest::Out {
-            verb: OutVerb::Split,
-            flags: Flags::default(),
-            members: there.to_vec(),
-            dry_run,
-        };
-        let forwarded = self.forward_request(first, &request).await;
-        forwarded.map(drop).map_err(|error| of_peer(&error))
+    /// The split there, at all systems at a time; the first refusal counts.
+    async fn forward_to_all(self: &Arc<Self>, sites: &[Site], dry_run: bool) -> Result<(), Refusal> {
+        let mut asked = JoinSet::new();
+        for site in sites {
+            let (array, first, there) = (Arc::clone(self), site.pairs[0].clone(), site.there.clone());
+            asked.spawn(async move { array.forward(&first, OutVerb::Split, there, dry_run).await });
+        }
+        let mut all = Ok(());
+        while let Some(answer) = asked.join_next().await {
+            let answer = answer.map_err(|error| refusal(RefusalKind::Internal, error.to_string()));
+            let answer = answer.and_then(|answer| answer.map_err(|error| of_peer(&error)));
+            all = all.and(answer);
+        }
+        all
     }
 
-    fn set_in_backup(&self, pairs: &[RemotePair], in_backup: bool) -> Result<(), Refusal> {
+    async fn forward(
+        self: &Arc<Self>,
+        pair: &RemotePair,
+        verb: OutVerb,
+        members: Vec<VolumePair>,
+        dry_run: bool,
+    ) -> Result<(), OrderError> {
+        let request = ControlRequest::Out {
+            verb,
+            flags: Flags::default(),
+            members,
+            dry_run,
+        };
+        self.forward_request(pair, &request).await.map(drop)
+    }
+
+    /// A mirror there was perhaps split for a backup that did not come to be at all systems: it follows again. By one who gives orders.
+    pub(crate) async fn undo_backup(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        let Some(mirror) = pair.undo else { return Ok(()) };
+        let there = VolumePair {
+            primary: pair.far,
+            mirror: Some(mirror),
+        };
+        let establish = OutVerb::Establish { remote: None };
+        match self.forward(pair, establish, vec![there], false).await {
+            Ok(()) => {}
+            Err(OrderError::Refused(code, why)) if code != FailureCode::Busy => {
+                let text = format!(
+                    "{}:{} keeps the image of a backup that did not come to be everywhere: {why}",
+                    pair.peer, mirror.0
+                );
+                self.events.push(ArrayEvent::Told {
+                    kind: "backup",
+                    level: Level::Warning,
+                    text,
+                });
+            }
+            Err(error) => return Err(error),
+        }
+        self.change_registry(pair, |known| known.undo = None)
+    }
+
+    /// Durably, before anything is held back. One system takes its image as a whole or not at all, so only what is at several may have to be undone.
+    fn begin_backup(&self, sites: &[Site]) -> Result<(), Refusal> {
+        for site in sites {
+            for (pair, there) in site.pairs.iter().zip(&site.there) {
+                self.change_registry(pair, |known| {
+                    known.in_backup = true;
+                    known.undo = there.mirror.filter(|_| sites.len() > 1);
+                })
+                .map_err(|error| of_peer(&error))?;
+            }
+        }
+        self.note_change();
+        Ok(())
+    }
+
+    /// In one step, so that a system that dies here undoes all of them or none.
+    fn keep_images(&self, pairs: &[RemotePair]) -> Result<(), Refusal> {
+        if pairs.iter().all(|pair| pair.peer == pairs[0].peer) {
+            return Ok(());
+        }
+        let foreign: Vec<u32> = pairs.iter().map(|pair| pair.foreign).collect();
+        self.remote
+            .keep_images(&foreign)
+            .map_err(|error| refusal(RefusalKind::Internal, error.to_string()))
+    }
+
+    fn end_backups(&self, pairs: &[RemotePair]) -> Result<(), Refusal> {
         for pair in pairs {
-            self.change_registry(pair, |known| known.in_backup = in_backup)
+            self.change_registry(pair, |known| known.in_backup = false)
                 .map_err(|error| of_peer(&error))?;
         }
         self.note_change();
         Ok(())
+    }
+}
+
+/// Local pairs among the members: primary and mirror.
+type Locals = Vec<(VolumeId, VolumeId)>;
+
+/// One of the other systems, and what it has a part of.
+struct Site {
+    peer: SystemId,
+    /// At least one.
+    pairs: Vec<RemotePair>,
+    /// Each one's volume there, and the mirror that is to be split.
+    there: Vec<VolumePair>,
+}
+
+impl Site {
+    fn names(&self) -> impl Iterator<Item = String> {
+        let mirrors = self.there.iter().filter_map(|pair| pair.mirror);
+        mirrors.map(|mirror| format!("{}:{}", self.peer, mirror.0))
     }
 }
 

@@ -63,6 +63,8 @@ impl Array {
             bytes: info.bytes(),
             block_size: info.block_size,
             in_backup: false,
+            undo: None,
+            image: None,
             taken_over: false,
             handing_over: false,
             on_link_loss: OnLinkLoss::Mark,

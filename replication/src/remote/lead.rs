@@ -126,6 +126,7 @@ impl Array {
         let Some(view) = self.view_of(foreign) else {
             return Ok(());
         };
+        self.undo_backup(pair).await?;
         let told = self.remote.told(foreign);
         if pair.in_backup && view.state.keeps_two_legs() {
             // Somebody else has seen to it that it goes on.

@@ -215,6 +215,8 @@ impl Array {
             bytes: order.bytes,
             block_size: volume.info().block_size,
             in_backup: false,
+            undo: None,
+            image: None,
             taken_over: false,
             handing_over: false,
             on_link_loss: policy_of(order),

@@ -51,7 +51,7 @@ pub(crate) use far::FarVolume;
 pub(crate) use lead::OrderError;
 pub use path::{NoPath, PathFuture, Paths};
 use registry::Registry;
-pub use registry::{Parts, RemotePair};
+pub use registry::{Image, Parts, RemotePair};
 pub(crate) use room::Turn;
 pub use serve::ServeFuture;
 
@@ -193,6 +193,15 @@ impl Remote {
         let mut following = registry.pairs.iter().filter(|known| !known.leads);
         let known = following.find(|known| known.local.0 == volume && known.wire_id() == pair)?;
         (known.peer == *peer && known.epoch == epoch).then_some(known.local)
+    }
+
+    /// The backups that these pairs have a part in are complete.
+    pub(crate) fn keep_images(&self, foreign: &[u32]) -> Result<(), StateFileError> {
+        lock(&self.registry).change(|pairs| {
+            for pair in pairs.iter_mut().filter(|pair| foreign.contains(&pair.foreign)) {
+                pair.undo = None;
+            }
+        })
     }
 
     /// A foreign volume as people know it.

@@ -45,6 +45,13 @@ pub struct RemotePair {
     /// A backup takes its image: the pair is apart for as long as that needs, and goes on by itself.
     #[serde(default)]
     pub in_backup: bool,
+    /// Where it is led: a mirror there that is split, or about to be, for a backup at several systems which is not complete. It follows again
+    /// unless the backup comes to be.
+    #[serde(default)]
+    pub undo: Option<VolumeNumber>,
+    /// Where it is followed: the mirror that was split last by a backup of the leader.
+    #[serde(default)]
+    pub image: Option<Image>,
     /// It was made the primary without the other system.
     #[serde(default)]
     pub taken_over: bool,
@@ -54,6 +61,16 @@ pub struct RemotePair {
     /// The parts before they changed last.
     #[serde(default)]
     pub before: Option<Parts>,
+}
+
+/// A split of a local mirror, told from all later ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The mirror.
+    pub mirror: VolumeNumber,
+    /// Unix milliseconds.
+    pub split_at_ms: u64,
 }
 
 /// Who leads, and how that came about.
@@ -193,6 +210,8 @@ mod tests {
             bytes: 1 << 20,
             block_size: 512,
             in_backup: false,
+            undo: None,
+            image: None,
             taken_over: false,
             on_link_loss: OnLinkLoss::Refuse,
             before: None,

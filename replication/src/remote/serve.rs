@@ -24,7 +24,7 @@ use target_core::{
     volume::{IoError, Volume},
 };
 
-use super::RemotePair;
+use super::{Image, RemotePair};
 use crate::{
     array::Array,
     digest::{self, Digest},
@@ -353,6 +353,16 @@ impl Array {
         if let Some(answer) = self.commanded_by_follower(peer, &decoded.request).await {
             return answer;
         }
+        if let ControlRequest::Out {
+            verb: OutVerb::Establish { remote: None },
+            members,
+            dry_run: false,
+            ..
+        } = &decoded.request
+        {
+            self.follow_after_backup(peer, members).await?;
+            return Ok(Response::Forwarded(Bytes::from_static(&[0])));
+        }
         let ControlRequest::Out {
             verb: OutVerb::Split,
             members,
@@ -365,6 +375,7 @@ impl Array {
                     .to_owned(),
             ));
         };
+        let _alone = self.remote.obeying.lock().await;
         let (mut pairs, mut apart, mut parted) = (Vec::new(), Vec::new(), Vec::new());
         for VolumePair { primary, mirror } in members {
             let follows = |pair: &RemotePair| pair.peer == *peer && pair.local == primary && !pair.leads;
@@ -413,8 +424,68 @@ impl Array {
             strict_hold: false,
             force: false,
         };
-        self.obeyed(pair(split, parted)).await?;
+        self.obeyed(pair(split, parted.clone())).await?;
+        for (pair, (_, mirror)) in pairs.iter().zip(parted) {
+            let image = self.view_of(mirror).map(|view| Image {
+                mirror: VolumeNumber(mirror.0),
+                split_at_ms: view.split_at_ms,
+            });
+            self.change_registry(pair, |known| known.image = image)
+                .map_err(|error| (FailureCode::Internal, error.to_string()))?;
+        }
         Ok(Response::Forwarded(Bytes::from_static(&[0])))
+    }
+
+    /// A backup did not come to be at all systems: mirrors that were split here for it follow again. One that was split anew since, or follows already,
+    /// is left as it is.
+    async fn follow_after_backup(
+        self: &Arc<Self>,
+        peer: &SystemId,
+        members: &[VolumePair],
+    ) -> Result<(), Refused> {
+        // Behind a split that its leader has given up waiting for.
+        let _alone = self.remote.obeying.lock().await;
+        let mut again = Vec::new();
+        for VolumePair { primary, mirror } in members {
+            let mut following = self.remote.pairs().into_iter().filter(|pair| !pair.leads);
+            let pair = following.find(|pair| pair.peer == *peer && pair.local == *primary);
+            let Some(image) = pair
+                .and_then(|pair| pair.image)
+                .filter(|image| Some(image.mirror) == *mirror)
+            else {
+                continue;
+            };
+            let Some(view) = self.view_of(VolumeId(image.mirror.0)) else {
+                continue;
+            };
+            if view.primary.0 != primary.0 || view.split_at_ms != image.split_at_ms {
+                continue;
+            }
+            match view.state {
+                PairState::Split => {
+                    self.may_be_taken(image.mirror)?;
+                    again.push((view.primary, view.mirror));
+                }
+                PairState::Splitting => {
+                    let text = format!(
+                        "volume {} of {} is being split still",
+                        image.mirror.0,
+                        self.system()
+                    );
+                    return Err((FailureCode::Busy, text));
+                }
+                _ => {}
+            }
+        }
+        if again.is_empty() {
+            return Ok(());
+        }
+        self.obeyed(Command::Pair {
+            verb: Verb::Establish { full: false },
+            members: again,
+            dry_run: false,
+        })
+        .await
     }
 
     pub(super) async fn pair_command(self: &Arc<Self>, pair: &RemotePair, verb: Verb) -> Result<(), Refused> {

@@ -8,6 +8,7 @@ mod made;
 mod pacing;
 mod passing;
 mod policy;
+mod several;
 mod swapping;
 mod three;
 

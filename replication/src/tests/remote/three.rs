@@ -24,14 +24,15 @@ impl Paths for Ways {
 const NAMES: [&str; 3] = ["HF-A", "HF-B", "HF-C"];
 
 /// Arrays A, B and C, with a link between each two.
-struct Three {
-    rigs: Vec<Rig>,
+pub(super) struct Three {
+    pub(super) rigs: Vec<Rig>,
+    slots: Vec<Slot>,
     /// By the two ends, the lower first.
-    links: BTreeMap<(usize, usize), (Arc<AtomicBool>, watch::Sender<()>)>,
+    pub(super) links: BTreeMap<(usize, usize), (Arc<AtomicBool>, watch::Sender<()>)>,
 }
 
 impl Three {
-    fn new(volumes: u32) -> Self {
+    pub(super) fn new(volumes: u32) -> Self {
         let rigs: Vec<Rig> = NAMES
             .iter()
             .map(|name| {
@@ -48,27 +49,43 @@ impl Three {
         let ends = [(0, 1), (0, 2), (1, 2)];
         let link = |ends| (ends, (Arc::new(AtomicBool::new(true)), watch::Sender::new(())));
         let links: BTreeMap<_, _> = ends.into_iter().map(link).collect();
-        for (from, rig) in rigs.iter().enumerate() {
-            let others = (0..3).filter(|to| *to != from);
-            let way = |to: usize| {
-                let (up, cuts) = &links[&(from.min(to), from.max(to))];
-                let wire = Wire {
-                    peer: id(NAMES[to]),
-                    up: Arc::clone(up),
-                    cuts: cuts.subscribe(),
-                    requests: serve(Arc::clone(&slots[to]), id(NAMES[from])),
-                    counts: Default::default(),
-                    swallows: Swallows::default(),
-                    serving: Weak::new(),
-                };
-                (id(NAMES[to]), Arc::new(wire))
-            };
-            rig.array.connect(Arc::new(Ways(others.map(way).collect())));
+        let three = Self { rigs, slots, links };
+        for from in 0..3 {
+            three.connect(from);
         }
-        Self { rigs, links }
+        three
     }
 
-    fn link(&self, one: usize, other: usize, up: bool) {
+    fn connect(&self, from: usize) {
+        let others = (0..3).filter(|to| *to != from);
+        let way = |to: usize| {
+            let (up, cuts) = &self.links[&(from.min(to), from.max(to))];
+            let wire = Wire {
+                peer: id(NAMES[to]),
+                up: Arc::clone(up),
+                cuts: cuts.subscribe(),
+                requests: serve(Arc::clone(&self.slots[to]), id(NAMES[from])),
+                counts: Default::default(),
+                swallows: Swallows::default(),
+                serving: Weak::new(),
+            };
+            (id(NAMES[to]), Arc::new(wire))
+        };
+        let array = &self.rigs[from].array;
+        *lock(&self.slots[from]) = Arc::downgrade(array);
+        array.connect(Arc::new(Ways(others.map(way).collect())));
+    }
+
+    /// Kills a system, and starts it again.
+    pub(super) async fn restart(&mut self, system: usize) {
+        let rig = &mut self.rigs[system];
+        rig.array.abandon().await;
+        let state = rig.state.path().join(NAMES[system]);
+        rig.array = Array::open(&state, id(NAMES[system]), TRACK, rig.plain.clone()).unwrap();
+        self.connect(system);
+    }
+
+    pub(super) fn link(&self, one: usize, other: usize, up: bool) {
         let (flag, cuts) = &self.links[&(one, other)];
         flag.store(up, Ordering::Release);
         if !up {
@@ -84,7 +101,12 @@ impl Three {
     }
 
     /// Makes a remote pair; its handle where it is led.
-    async fn pair(&self, (from, primary): (usize, u32), (to, mirror): (usize, u32), mode: CopyMode) -> u32 {
+    pub(super) async fn pair(
+        &self,
+        (from, primary): (usize, u32),
+        (to, mirror): (usize, u32),
+        mode: CopyMode,
+    ) -> u32 {
         let remote = Some((id(NAMES[to]), mode));
         let establish = OutVerb::Establish { remote };
         let led = &self.rigs[from];
@@ -101,7 +123,7 @@ impl Three {
     }
 }
 
-const REMOTE: Flags = Flags {
+pub(super) const REMOTE: Flags = Flags {
     full: false,
     instant: false,
     protected: false,
