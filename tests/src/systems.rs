@@ -154,6 +154,13 @@ pub fn link(daemon: &Daemon) -> Value {
     serde_json::from_str(&run.stdout).expect("a document")
 }
 
+/// The daemon's metrics.
+pub fn metrics(daemon: &Daemon) -> String {
+    let socket = daemon.path("admin.sock").display().to_string();
+    let arguments = ["-sS", "--unix-socket", &socket, "http://holdfastd/metrics"];
+    tool::call("curl", &arguments.map(str::to_owned)).stdout
+}
+
 /// Waits until the daemon's link is as it should be.
 pub fn until_link(daemon: &Daemon, look: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();

@@ -31,15 +31,10 @@ fn two_systems_find_each_other_and_say_so() {
     );
     let events = systems.a.holdfast_ok(&["events"]);
     assert!(events.contains("the link to HF-B is up"), "{events}");
-    let socket = systems.a.path("admin.sock").display().to_string();
-    let metrics = tool::call(
-        "curl",
-        &["-sS", "--unix-socket", &socket, "http://holdfastd/metrics"].map(str::to_owned),
-    );
+    let metrics = systems::metrics(&systems.a);
     assert!(
-        metrics.stdout.contains("holdfast_link_up{peer=\"HF-B\"} 1\n"),
-        "{}",
-        metrics.stdout
+        metrics.contains("holdfast_link_up{peer=\"HF-B\"} 1\n"),
+        "{metrics}"
     );
 }
 

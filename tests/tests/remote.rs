@@ -63,7 +63,7 @@ fn holds(daemon: &Daemon, lun: u16, block: u64, byte: u8) {
 }
 
 fn until_state(daemon: &Daemon, state: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let pair = daemon.pair("1", "1");
         if pair["state"] == state {
@@ -344,4 +344,60 @@ fn a_takeover_without_the_peer_is_never_guessed_about() {
     assert_eq!(write(&systems.a, 0, 0, 31).sense_code(), NOT_READY);
     systems.b.holdfast_ok(&["swap", "1", "1"]);
     holds(&systems.a, 0, 0, 30);
+}
+
+/// MiB of a volume that is written flat out.
+const WIDE: u64 = 72;
+
+/// Two systems with such volumes.
+fn wide(longest_hold: &str) -> Systems {
+    let mut config = DaemonConfig::trio("72MiB");
+    config.extra = format!("[replication]\nlongest_hold = {longest_hold}\n");
+    Systems::start(&config, &config)
+}
+
+/// Writes all of LUN 0, a MiB at a time.
+fn flat_out(daemon: &Daemon) {
+    const SECTORS: u64 = (1 << 20) / SECTOR as u64;
+    let mut host = host(daemon);
+    for block in 0..WIDE {
+        let write = commands::write(block * SECTORS, vec![block as u8; 1 << 20], false);
+        assert_eq!(run(&mut host, 0, &write).status, GOOD, "block {block}");
+    }
+}
+
+/// S51: a host that writes faster than the link carries, beside the first copy, does not make it part the pair.
+#[test]
+fn a_slow_link_slows_the_host_down_and_parts_nobody() {
+    // However slow this machine is.
+    let systems = wide("60");
+    let a = &systems.a;
+    flat_out(a);
+    for proxy in [&systems.a_to_b, &systems.b_to_a] {
+        proxy.throttle(Some(16 << 20));
+    }
+    a.holdfast_ok(&["establish", "1", "HF-B:1", "--mode", "async"]);
+    flat_out(a);
+    until_state(a, "duplex");
+    let events = a.holdfast_ok(&["events"]);
+    assert!(!events.contains("suspended"), "{events}");
+    assert!(a.holdfast_ok(&["verify", "--deep"]).contains("no difference"));
+}
+
+/// A link over which nothing goes any more keeps hosts waiting once; then they go on, and the pair comes back with the link.
+#[test]
+fn a_link_that_stops_keeps_hosts_waiting_once() {
+    let systems = wide("0.5");
+    let a = &systems.a;
+    a.holdfast_ok(&["establish", "1", "HF-B:1", "--mode", "async", "--wait"]);
+    for proxy in [&systems.a_to_b, &systems.b_to_a] {
+        proxy.hold(true);
+    }
+    flat_out(a);
+    until_state(a, "suspended");
+    for proxy in [&systems.a_to_b, &systems.b_to_a] {
+        proxy.hold(false);
+    }
+    until_state(a, "duplex");
+    assert!(a.holdfast_ok(&["verify", "--deep"]).contains("no difference"));
 }
