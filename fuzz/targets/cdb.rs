@@ -4,7 +4,7 @@ use libfuzzer_sys::fuzz_target;
 use scsi_model::{
     control::VolumeNumber,
     device_server::DeviceServer,
-    unit::{ControlAccess, InitiatorPort, NexusId, NexusPorts, TargetPort, UnitFacts, UnitIdentity},
+    unit::{ControlAccess, InitiatorPort, NexusId, NexusPorts, SharedAccess, TargetPort, UnitFacts, UnitIdentity},
 };
 
 fn ports(number: u8) -> NexusPorts {
@@ -37,6 +37,7 @@ fuzz_target!(|data: &[u8]| {
         luns: &[0, 1, 300],
         target_ports: &[],
         control: if kind & 128 == 0 { ControlAccess::Granted } else { ControlAccess::Denied },
+        shared: (kind & 96 == 96).then_some(SharedAccess { target_port_group: 2, active: kind & 32 == 0 }),
     };
     let mut server = DeviceServer::default();
     for nexus in [1, 2] {

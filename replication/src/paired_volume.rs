@@ -14,7 +14,7 @@ use std::{
     cell::RefCell,
     sync::{
         Arc, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -28,7 +28,7 @@ use target_core::{
     buffer::Buffer,
     gate::{Gate, OwnedPass},
     plain::PlainVolume,
-    scsi_model::control::VolumeNumber,
+    scsi_model::{control::VolumeNumber, unit::SharedAccess},
     volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
 use tokio::time::Instant;
@@ -57,6 +57,8 @@ pub struct PairedVolume {
     trails: AtomicBool,
     /// These; writes to it wait while one of them has no room.
     behind: ArcSwap<Vec<Arc<FarVolume>>>,
+    /// How it is shared: twice the target port group, and one when it is active. 0: it is not shared.
+    shared: AtomicU32,
     watcher: RwLock<Option<Arc<dyn VolumeWatcher>>>,
     statistics: Statistics,
 }
@@ -73,6 +75,7 @@ impl PairedVolume {
             waits: AtomicBool::new(false),
             trails: AtomicBool::new(false),
             behind: ArcSwap::default(),
+            shared: AtomicU32::new(0),
             watcher: RwLock::default(),
             statistics: Statistics::default(),
         }
@@ -143,6 +146,29 @@ impl PairedVolume {
         turns
     }
 
+    /// Another system shows it too, or not any more. `true`: hosts are to be told that the state of the port group has changed.
+    pub(crate) fn set_shared(&self, shared: Option<SharedAccess>) -> bool {
+        let now = shared.map_or(0, |shared| {
+            u32::from(shared.target_port_group) << 1 | u32::from(shared.active)
+        });
+        let before = self.shared.swap(now, Ordering::AcqRel);
+        before != 0 && now != 0 && before != now
+    }
+
+    /// It is shared, and hosts are to use the other system. What comes over the link is not concerned.
+    fn in_standby(&self) -> bool {
+        let shared = self.shared.load(Ordering::Acquire);
+        shared != 0 && shared & 1 == 0
+    }
+
+    /// Hosts' I/O goes no further while hosts are to use the other system.
+    fn serves_hosts(&self) -> Result<(), IoError> {
+        if self.in_standby() {
+            return Err(IoError::NotReady);
+        }
+        Ok(())
+    }
+
     /// Tells who watches. No lock of the array may be held.
     pub(crate) fn tell(&self, change: VolumeChange) {
         let watcher = self
@@ -160,6 +186,9 @@ impl PairedVolume {
         let Some(_pass) = self.gate.enter() else {
             return Fast::Later;
         };
+        if let Err(error) = self.serves_hosts() {
+            return Fast::Done(Err(error));
+        }
         if self.member.load(Ordering::Acquire) {
             return self.array.upgrade().map_or(Fast::Later, |array| pass(&array));
         }
@@ -301,7 +330,15 @@ impl Volume for PairedVolume {
     }
 
     fn ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.ready.load(Ordering::Acquire) && !self.in_standby()
+    }
+
+    fn shared(&self) -> Option<SharedAccess> {
+        let shared = self.shared.load(Ordering::Acquire);
+        (shared != 0).then_some(SharedAccess {
+            target_port_group: (shared >> 1) as u16,
+            active: shared & 1 != 0,
+        })
     }
 
     fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Fast<()> {
@@ -334,6 +371,7 @@ impl Volume for PairedVolume {
         Box::pin(async move {
             let bytes = buffer.len() as u64;
             let begun = Instant::now();
+            self.serves_hosts()?;
             let result = self.read_either_way(offset, buffer).await;
             self.statistics.waited(begun);
             self.statistics.read(bytes, &result);
@@ -365,6 +403,7 @@ impl Volume for PairedVolume {
         Box::pin(async move {
             let bytes = data.len() as u64;
             let begun = Instant::now();
+            self.serves_hosts()?;
             let result = self.write_either_way(offset, data, fua).await;
             self.statistics.waited(begun);
             self.statistics.write(bytes, &result);
@@ -382,6 +421,7 @@ impl Volume for PairedVolume {
 
     fn zero(self: Arc<Self>, offset: u64, length: u64, unmap: bool, fua: bool) -> IoFuture<()> {
         Box::pin(async move {
+            self.serves_hosts()?;
             let result = self.zero_either_way(offset, length, unmap, fua).await;
             self.statistics.write(length, &result);
             result
@@ -390,6 +430,7 @@ impl Volume for PairedVolume {
 
     fn update(self: Arc<Self>, offset: u64, length: u64, modify: Modify, fua: bool) -> IoFuture<()> {
         Box::pin(async move {
+            self.serves_hosts()?;
             let result = self.update_either_way(offset, length, modify, fua).await;
             self.statistics.write(length, &result);
             result

@@ -194,6 +194,8 @@ fn plan_inline(seen: &MappedUnit, cdb: &[u8], data_out_length: usize) -> Option<
             luns: &[],
             target_ports: &[],
             control: ControlAccess::None,
+            // One that is not active is not ready.
+            shared: None,
         };
         let plan = fast_path::plan(cdb, data_out_length, &facts)?;
         Some((plan, identity.block_size))
@@ -265,6 +267,7 @@ fn begin(
         luns: luns.numbers(),
         target_ports: &ports,
         control,
+        shared: unit.volume().shared(),
     };
     let Planned {
         plan,
@@ -424,7 +427,14 @@ fn failure(unit: &LogicalUnit, identity: &UnitIdentity, error: &IoError) -> Answ
     {
         tracing::warn!(volume = identity.number.0, %error, left_out = left_out.noted(), "a command failed");
     }
-    unit.check_condition(&sense_of(error, identity.block_size))
+    let sense = match error {
+        // It was active when the command was planned.
+        IoError::NotReady if unit.in_standby() => {
+            Sense::new(SenseKey::NotReady, sense_codes::TARGET_PORT_IN_STANDBY)
+        }
+        _ => sense_of(error, identity.block_size),
+    };
+    unit.check_condition(&sense)
 }
 
 fn report_timestamp(allocation_length: u32) -> Outcome {

@@ -208,6 +208,11 @@ impl LogicalUnit {
         Ok(())
     }
 
+    /// Another system shows the unit too, and hosts are to use that one.
+    pub(crate) fn in_standby(&self) -> bool {
+        self.volume.shared().is_some_and(|shared| !shared.active)
+    }
+
     /// Does a host hold a reservation on it, persistent or not?
     pub fn is_reserved(&self) -> bool {
         self.lock().device.is_reserved()
@@ -398,8 +403,11 @@ impl LogicalUnit {
         self.watched.forget_those_over();
         self.identity.store(Arc::new(identity_of(&self.volume.info())));
         let attention = match change {
+            // Hosts do not use it here, and hear 2Ah/06h when they are to.
+            VolumeChange::Medium if self.in_standby() => return,
             VolumeChange::Medium => UnitAttention::MediumChanged,
             VolumeChange::Capacity => UnitAttention::CapacityChanged,
+            VolumeChange::Access => UnitAttention::AccessStateChanged,
         };
         self.change(|server| server.device.raise(attention, None));
     }

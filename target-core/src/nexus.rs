@@ -18,7 +18,7 @@ use crate::{
     executor,
     logical_unit::LogicalUnit,
     lun_map::{Access, LunMap, Way},
-    target::{InitiatorPort, Target, target_port},
+    target::{InitiatorPort, Target},
 };
 
 /// Why a task management function was not performed.
@@ -51,7 +51,7 @@ impl Nexus {
                 name: initiator.name.clone(),
                 isid: initiator.isid,
             },
-            target: target_port(target.name(), portal_group),
+            target: target.port(portal_group),
         };
         let way = Way::new(NexusId(NEXT.fetch_add(1, Ordering::Relaxed)), ports);
         let luns = LunMap::new(access, &LunMap::default(), &way);

@@ -48,6 +48,7 @@ impl AccessRules {
 pub struct Target {
     name: String,
     rules: ArcSwap<AccessRules>,
+    relative_port_offset: Option<u16>,
     /// Its ports: one for each portal group through which it is reached.
     ports: ArcSwap<Vec<TargetPort>>,
     /// Every nexus that has not been dropped.
@@ -57,23 +58,31 @@ pub struct Target {
 impl Target {
     /// A target that serves what `rules` say, through portal group 1.
     pub fn new(name: impl Into<String>, rules: AccessRules) -> Arc<Self> {
-        let name = name.into();
-        Arc::new(Self {
+        Self::with_ports_from(name, rules, None)
+    }
+
+    /// The same; the relative identifiers of its ports are made from this number ([`relative_port_id`]).
+    pub fn with_ports_from(
+        name: impl Into<String>,
+        rules: AccessRules,
+        relative_port_offset: Option<u16>,
+    ) -> Arc<Self> {
+        let mut target = Self {
             rules: ArcSwap::from_pointee(rules),
-            ports: ArcSwap::from_pointee(vec![target_port(&name, 1)]),
+            relative_port_offset,
+            ports: ArcSwap::default(),
             nexuses: Mutex::new(Vec::new()),
-            name,
-        })
+            name: name.into(),
+        };
+        target.ports = ArcSwap::from_pointee(vec![target.port(1)]);
+        Arc::new(target)
     }
 
     /// It is reached through these portal groups. Every nexus hears INQUIRY DATA HAS CHANGED (6h/3Fh/03h) when that is
     /// another set than before: VPD page 88h and the target port group tell of all ports.
     pub fn set_portal_groups(&self, groups: &BTreeSet<u16>) {
         let nexuses = self.nexuses();
-        let ports: Vec<TargetPort> = groups
-            .iter()
-            .map(|group| target_port(&self.name, *group))
-            .collect();
+        let ports: Vec<TargetPort> = groups.iter().map(|group| self.port(*group)).collect();
         if **self.ports.load() == ports {
             return;
         }
@@ -86,6 +95,15 @@ impl Target {
     /// Its ports, by portal group.
     pub(crate) fn ports(&self) -> Arc<Vec<TargetPort>> {
         self.ports.load_full()
+    }
+
+    /// The port that it has in a portal group.
+    pub(crate) fn port(&self, portal_group: u16) -> TargetPort {
+        TargetPort {
+            name: self.name.clone(),
+            portal_group,
+            relative_id: relative_port_id(&self.name, portal_group, self.relative_port_offset),
+        }
     }
 
     /// iSCSI name.
@@ -125,19 +143,14 @@ impl Target {
     }
 }
 
-/// The port that a target has in a portal group.
-pub(crate) fn target_port(target: &str, portal_group: u16) -> TargetPort {
-    TargetPort {
-        name: target.to_owned(),
-        portal_group,
-        relative_id: relative_port_id(target, portal_group),
-    }
-}
-
 /// RELATIVE TARGET PORT IDENTIFIER of a target's port in a portal group. Reservations know a target port by it, and one unit may
 /// be reached through several targets, whose portal groups have the same tags. So it is derived from the
 /// target's name too, which gives the same after a restart. Two groups may, rarely, give the same: a target cannot be in both.
-pub fn relative_port_id(target: &str, portal_group: u16) -> u16 {
+/// With an offset, which a configuration gives where that does not do, it is the sum of that and the tag.
+pub fn relative_port_id(target: &str, portal_group: u16, offset: Option<u16>) -> u16 {
+    if let Some(offset) = offset {
+        return offset.saturating_add(portal_group);
+    }
     let port = format!("{target},t,{portal_group}");
     (crc32c::crc32c(port.as_bytes()) % u32::from(u16::MAX)) as u16 + 1
 }

@@ -13,7 +13,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use scsi_model::control::VolumeNumber;
+use scsi_model::{control::VolumeNumber, unit::SharedAccess};
 
 use crate::buffer::Buffer;
 
@@ -135,6 +135,11 @@ pub trait Volume: Send + Sync + 'static {
     /// Does it answer hosts? (An established mirror does not.)
     fn ready(&self) -> bool;
 
+    /// How it is reached here, if another system shows it as the same unit. One that is not active here is not ready either.
+    fn shared(&self) -> Option<SharedAccess> {
+        None
+    }
+
     /// Reads into `buffer` (all of it) at `offset`, if that needs no waiting.
     fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Fast<()>;
 
@@ -173,6 +178,8 @@ pub enum VolumeChange {
     Medium,
     /// Its capacity changed: 2Ah/09h.
     Capacity,
+    /// It is shared, and hosts are to use it here now, or the other system: 2Ah/06h.
+    Access,
 }
 
 /// Hears of volume changes. Called without any lock held, and must not block.

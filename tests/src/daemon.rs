@@ -34,6 +34,8 @@ pub struct VolumeSpec {
     pub read_only: bool,
     /// Most that it may allocate, as in the configuration.
     pub quota: Option<&'static str>,
+    /// Further keys, as text.
+    pub keys: String,
 }
 
 impl VolumeSpec {
@@ -48,6 +50,7 @@ impl VolumeSpec {
             removable: false,
             read_only: false,
             quota: None,
+            keys: String::new(),
         }
     }
 
@@ -210,6 +213,7 @@ impl Daemon {
                 physical_block_size,
                 removable,
                 quota,
+                keys,
                 ..
             } = volume;
             let quota = quota.map_or_else(String::new, |quota| format!("quota = \"{quota}\"\n"));
@@ -217,7 +221,7 @@ impl Daemon {
                 text,
                 "[[volume]]\nnumber = {}\nname = \"{name}\"\nclass = \"{class}\"\nsize = \"{size}\"\n\
                  file = \"{directory}/{name}.img\"\nblock_size = {block_size}\n\
-                 physical_block_size = {physical_block_size}\nremovable = {removable}\n{quota}\n",
+                 physical_block_size = {physical_block_size}\nremovable = {removable}\n{quota}{keys}\n",
                 index + 1
             )
             .expect("a String takes all");

@@ -120,6 +120,18 @@ impl Systems {
         systems
     }
 
+    /// Starts two whose volume 1 is one unit to hosts; their targets have the same name, and ports of their own.
+    pub fn start_shared(size: &'static str) -> Self {
+        let daemon = |peer: &str, offset: u16| {
+            let mut config = DaemonConfig::trio(size);
+            let naa = "60248460000000010000000000000002";
+            config.volumes[0].keys = format!("naa = \"{naa}\"\nshared = {{ with = \"{peer}:1\" }}\n");
+            config.initiators = format!("relative_port_offset = {offset}\n");
+            config
+        };
+        Self::start(&daemon("HF-B", 100), &daemon("HF-A", 200))
+    }
+
     /// Waits until both sides see the link up, or down.
     pub fn until_linked(&self, up: bool) {
         for daemon in [&self.a, &self.b] {

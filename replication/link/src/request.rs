@@ -145,6 +145,8 @@ impl PairOrder {
     pub const REFUSES: u16 = 1;
     /// Flag of a cancel: the leader proposed the pair, and it did not come to be. Refused of a pair that was equal once.
     pub const NEVER_MADE: u16 = 2;
+    /// Flag: both volumes are one unit to hosts.
+    pub const SHARED: u16 = 4;
 }
 
 /// What is to happen to a pair.

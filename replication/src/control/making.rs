@@ -103,6 +103,7 @@ impl Array {
                 refused @ OrderError::Refused(..) => of_peer(&refused),
             })?;
         self.enter(pair).map_err(internal)?;
+        self.note_ours(pair.foreign_id());
         self.relink(pair);
         self.compare_in(&[pair.foreign_id()], checksum);
         let command = Command::Pair {
@@ -114,6 +115,7 @@ impl Array {
         if made.is_err() {
             self.strike(pair).map_err(internal)?;
         }
+        self.note_access();
         made
     }
 

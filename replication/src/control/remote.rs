@@ -334,6 +334,9 @@ impl Array {
     }
 
     async fn take_over(self: &Arc<Self>, pair: &RemotePair, dry_run: bool) -> Result<Summary, Refusal> {
+        if self.waits_to_hear(pair) {
+            return self.lead_unheard(pair, dry_run);
+        }
         if pair.leads {
             let message = format!("volume {} is the primary already", self.name(pair.local));
             return Err(refusal(RefusalKind::State, message));
@@ -357,6 +360,21 @@ impl Array {
         self.change_parts(pair, act, parts)
             .await
             .map_err(|error| of_peer(&error))?;
+        Ok(Summary::default())
+    }
+
+    /// A person says that the other system, which cannot be asked, has not taken over a shared volume while this one was away.
+    fn lead_unheard(&self, pair: &RemotePair, dry_run: bool) -> Result<Summary, Refusal> {
+        if self.remote.sharing.is_theirs(pair.foreign_id()) {
+            let message = format!(
+                "{} has taken over: cancel the pair with --force on the side that is to be given up",
+                pair.peer
+            );
+            return Err(refusal(RefusalKind::State, message));
+        }
+        if !dry_run {
+            self.note_ours(pair.foreign_id());
+        }
         Ok(Summary::default())
     }
 

@@ -194,6 +194,7 @@ impl Array {
             return self.left_behind(pair, &report).await;
         }
         if report.epoch < pair.epoch {
+            self.note_ours(pair.foreign_id());
             let text = format!(
                 "{} knows epoch {} of it, this system {}: it waits for the other side to be cancelled",
                 pair.peer, report.epoch, pair.epoch
@@ -201,6 +202,7 @@ impl Array {
             return Err(OrderError::Refused(FailureCode::WrongEpoch, text));
         }
         self.relink(pair);
+        self.note_ours(pair.foreign_id());
         Ok(true)
     }
 
@@ -223,6 +225,7 @@ impl Array {
         pair: &RemotePair,
         report: &PairReport,
     ) -> Result<bool, OrderError> {
+        self.note_theirs(pair.foreign_id());
         let Some(view) = self.view_of(pair.foreign_id()) else {
             return Ok(false);
         };
@@ -326,6 +329,11 @@ impl Array {
             return Err(refused(self.explain(&error.why).message));
         }
         let foreign = pair.foreign_id();
+        if parts.leads {
+            self.note_ours(foreign);
+        } else {
+            self.note_not_ours(foreign);
+        }
         lock(&self.remote.linked).remove(&foreign);
         lock(&self.remote.told).remove(&foreign);
         if let Some(far) = self.remote.far(foreign) {
@@ -347,6 +355,8 @@ impl Array {
             }
         });
         self.tell_needed();
+        // Before the engine hears of it: hosts are told first that they are to use the other system.
+        self.note_access();
         stored.map_err(|error| OrderError::Refused(FailureCode::Internal, error.to_string()))
     }
 
@@ -440,11 +450,7 @@ impl Array {
             pair: pair.wire_id(),
             epoch: pair.epoch,
             action,
-            flags: if pair.on_link_loss == OnLinkLoss::Refuse {
-                PairOrder::REFUSES
-            } else {
-                0
-            },
+            flags: self.flags_of(pair),
             primary,
             mirror,
             mode: pair.mode,
@@ -452,6 +458,12 @@ impl Array {
             track_size: self.track_size(),
             from: 0,
         }
+    }
+
+    fn flags_of(&self, pair: &RemotePair) -> u16 {
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        flag(pair.on_link_loss == OnLinkLoss::Refuse, PairOrder::REFUSES)
+            | flag(self.remote.sharing.is_shared_in(pair), PairOrder::SHARED)
     }
 
     pub(crate) async fn ask(

@@ -222,12 +222,33 @@ impl Array {
             on_link_loss: policy_of(order),
             before: None,
         };
+        self.may_be_shared(&pair, order.flags & PairOrder::SHARED != 0)?;
         self.enter(&pair).map_err(|text| (FailureCode::Internal, text))?;
         let made = self.pair_command(&pair, Verb::Establish { full: true }).await;
         if made.is_err() {
             self.strike(&pair).map_err(|text| (FailureCode::Internal, text))?;
         }
+        self.note_access();
         made
+    }
+
+    /// Both systems show the two volumes as one unit, or neither does; and hosts do not use the one here.
+    fn may_be_shared(&self, pair: &RemotePair, there: bool) -> Result<(), Refused> {
+        let (peer, local, far) = (&pair.peer, pair.local.0, pair.far.0);
+        let system = self.system();
+        let why = match (self.remote.sharing.is_shared_in(pair), there) {
+            (true, true) if self.is_used_alone(pair) => format!(
+                "hosts use volume {local} of {system}, which is active there: establish the pair from {system}"
+            ),
+            (true, false) => format!(
+                "volume {local} of {system} is configured as shared with {peer}:{far}, which is not so with it: both say so, or neither"
+            ),
+            (false, true) => format!(
+                "{peer}:{far} is configured as shared with volume {local} of {system}, which is not so with it: both say so, or neither"
+            ),
+            _ => return Ok(()),
+        };
+        Err((FailureCode::State, why))
     }
 
     /// Makes a pair known here, before the engine hears of it.
@@ -248,6 +269,7 @@ impl Array {
         self.remote.remove_far(self, (pair.foreign_id(), pair.local));
         self.tell_needed();
         lock(&self.engine).remove_volume(pair.foreign_id());
+        self.note_not_ours(pair.foreign_id());
         stored.map_err(|error| error.to_string())
     }
 

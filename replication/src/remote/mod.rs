@@ -9,6 +9,7 @@
 //! | the foreign volume's I/O | [`far`] |
 //! | who waits for it | [`room`] |
 //! | what the leader tells its follower, and when | [`lead`] |
+//! | which system hosts are to use, when both show one unit | [`sharing`] |
 //! | what a follower does for its leader | [`serve`] |
 //! | how a pair comes to be on both | [`making`] |
 //!
@@ -22,6 +23,7 @@ mod path;
 mod registry;
 mod room;
 mod serve;
+mod sharing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -54,6 +56,8 @@ use registry::Registry;
 pub use registry::{Image, Parts, RemotePair};
 pub(crate) use room::Turn;
 pub use serve::ServeFuture;
+pub use sharing::Shared;
+use sharing::Sharing;
 
 use crate::{
     array::Array,
@@ -82,6 +86,7 @@ pub(crate) struct Remote {
     obeying: tokio::sync::Mutex<()>,
     wake: Notify,
     held: Held,
+    pub(crate) sharing: Sharing,
 }
 
 /// Hosts' writes to async pairs that waited until there was room on the way.
@@ -134,6 +139,7 @@ impl Remote {
             obeying: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             held: Held::default(),
+            sharing: Sharing::load(state_directory.join("shared.json"))?,
         })
     }
 

@@ -3,6 +3,9 @@
 //!
 //! All ports of a target are in one group, and every port is as good as any other: by itself a unit is always
 //! active/optimized. An initiator may set another state, for all initiators, until it is set again or the daemon ends.
+//!
+//! A unit that another system shows too ([`SharedAccess`]) has a group of its own on each of the two. Its state is what the pair of the
+//! volumes makes it, and no initiator sets it (TPGS 01b). A system tells of its own group only: what the other's is now it cannot know.
 
 use crate::{
     big_endian::field,
@@ -11,11 +14,16 @@ use crate::{
     plan::Answer,
     sense::{Sense, SenseKey},
     sense_codes,
-    unit::TargetPort,
+    unit::{SharedAccess, TargetPort},
 };
 
-/// The one target port group.
-pub(crate) const TARGET_PORT_GROUP: u16 = 1;
+/// The one target port group of units that no other system shows.
+const TARGET_PORT_GROUP: u16 = 1;
+
+/// TARGET PORT GROUP of the ports through which a unit is reached.
+pub(crate) fn target_port_group(shared: Option<SharedAccess>) -> u16 {
+    shared.map_or(TARGET_PORT_GROUP, |shared| shared.target_port_group)
+}
 
 /// What of a unit's commands go through its port group: ASYMMETRIC ACCESS STATE (SPC-4 table 320).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,8 +42,14 @@ pub(crate) enum AccessState {
 /// T_SUP, O_SUP and LBD_SUP are not there: no transition takes time, no port is offline. U_SUP, S_SUP, AN_SUP, AO_SUP.
 const SUPPORTED: u8 = 0x0F;
 
+/// What a pair makes of a shared unit: S_SUP, AO_SUP.
+const SUPPORTED_OF_SHARED: u8 = 0x05;
+
 /// STATUS CODE: altered by SET TARGET PORT GROUPS.
 const ALTERED_BY_COMMAND: u8 = 0x01;
+
+/// STATUS CODE: altered by implicit asymmetric logical unit access behavior.
+const ALTERED_IMPLICITLY: u8 = 0x02;
 
 /// Bytes of the header of both parameter lists, and of a descriptor of SET TARGET PORT GROUPS.
 const HEADER: usize = 4;
@@ -102,11 +116,25 @@ impl AccessState {
 /// The state of the group, and whether an initiator has set it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PortGroup {
-    pub(crate) state: AccessState,
+    state: AccessState,
     set_by_command: bool,
 }
 
 impl PortGroup {
+    /// The state in which the unit is reached.
+    pub(crate) fn state(self, shared: Option<SharedAccess>) -> AccessState {
+        match shared {
+            None => self.state,
+            Some(SharedAccess { active: true, .. }) => AccessState::Optimized,
+            Some(SharedAccess { active: false, .. }) => AccessState::Standby,
+        }
+    }
+
+    /// Did an initiator set a state in which the medium is not reached?
+    pub(crate) fn is_closed_by_command(self) -> bool {
+        self.state.sense().is_some()
+    }
+
     /// SET TARGET PORT GROUPS; `true` when the state is another one now.
     pub(crate) fn set(&mut self, state: AccessState) -> bool {
         self.set_by_command = true;
@@ -115,7 +143,12 @@ impl PortGroup {
 
     /// REPORT TARGET PORT GROUPS: the group with the ports of the target, of which it takes the first 255; PARAMETER DATA FORMAT
     /// 1h adds the extended header.
-    pub(crate) fn report(self, cdb: &[u8], ports: &[TargetPort]) -> Result<Answer, Failure> {
+    pub(crate) fn report(
+        self,
+        cdb: &[u8],
+        ports: &[TargetPort],
+        shared: Option<SharedAccess>,
+    ) -> Result<Answer, Failure> {
         let ports = &ports[..ports.len().min(usize::from(u8::MAX))];
         let mut data = vec![0; HEADER];
         match cdb[1] >> 5 {
@@ -124,13 +157,13 @@ impl PortGroup {
             1 => data.extend([0x10, 0, 0, 0]),
             _ => return Err(Sense::invalid_cdb_field(1, Some(7)).into()),
         }
-        data.extend([self.state as u8, SUPPORTED]);
-        data.extend(TARGET_PORT_GROUP.to_be_bytes());
-        let status = if self.set_by_command {
-            ALTERED_BY_COMMAND
-        } else {
-            0
+        let (supported, status) = match (shared, self.set_by_command) {
+            (Some(_), _) => (SUPPORTED_OF_SHARED, ALTERED_IMPLICITLY),
+            (None, true) => (SUPPORTED, ALTERED_BY_COMMAND),
+            (None, false) => (SUPPORTED, 0),
         };
+        data.extend([self.state(shared) as u8, supported]);
+        data.extend(target_port_group(shared).to_be_bytes());
         data.extend([0, status, 0, ports.len() as u8]);
         for port in ports {
             data.extend([0, 0]);
@@ -192,19 +225,40 @@ mod tests {
         };
         let cdb = |format: u8| [0xA3, format << 5 | 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
         let mut group = PortGroup::default();
-        let short = group.report(&cdb(0), &[port(1)]).unwrap().data_in;
+        let short = group.report(&cdb(0), &[port(1)], None).unwrap().data_in;
         assert_eq!(short, [0, 0, 0, 12, 0, 0x0F, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
-        let long = group.report(&cdb(1), &[port(1)]).unwrap().data_in;
+        let long = group.report(&cdb(1), &[port(1)], None).unwrap().data_in;
         assert_eq!(long[..8], [0, 0, 0, 16, 0x10, 0, 0, 0]);
         assert_eq!(long[8..], short[4..]);
-        assert!(group.report(&cdb(2), &[port(1)]).is_err());
+        assert!(group.report(&cdb(2), &[port(1)], None).is_err());
 
         assert!(group.set(AccessState::Standby) && !group.set(AccessState::Standby));
-        let data = group.report(&cdb(0), &[port(1)]).unwrap().data_in;
+        let data = group.report(&cdb(0), &[port(1)], None).unwrap().data_in;
         assert_eq!(data[4..12], [2, 0x0F, 0, 1, 0, ALTERED_BY_COMMAND, 0, 1]);
-        let two = group.report(&cdb(0), &[port(1), port(7)]).unwrap().data_in;
+        let two = group.report(&cdb(0), &[port(1), port(7)], None).unwrap().data_in;
         assert_eq!((two[3], two[11]), (16, 2));
         assert_eq!(two[12..], [0, 0, 0, 2, 0, 0, 0, 8]);
+    }
+
+    #[test]
+    fn a_shared_unit_has_the_state_that_its_pair_gives_it() {
+        let port = TargetPort {
+            name: "iqn.t".into(),
+            portal_group: 1,
+            relative_id: 9,
+        };
+        let cdb = [0xA3, 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
+        for (active, state) in [(true, 0), (false, 2)] {
+            let shared = Some(SharedAccess {
+                target_port_group: 0x0102,
+                active,
+            });
+            let report = PortGroup::default().report(&cdb, std::slice::from_ref(&port), shared);
+            assert_eq!(
+                report.unwrap().data_in,
+                [0, 0, 0, 12, state, 0x05, 1, 2, 0, 2, 0, 1, 0, 0, 0, 9]
+            );
+        }
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl DeviceServer {
             return Err(Sense::invalid_cdb_field(byte, Some(bit)).into());
         }
         self.check_not_lost(entry, cdb)?;
-        self.port_group.state.check(entry.handler)?;
+        self.port_group.state(facts.shared).check(entry.handler)?;
         self.sanitize.check(entry.handler)?;
         self.check_medium(entry, facts)?;
         self.dispatch(nexus, entry.handler, cdb, data_out, facts)
@@ -224,7 +224,9 @@ impl DeviceServer {
                 }
                 answer
             }
-            Handler::ReportTargetPortGroups => self.port_group.report(cdb, facts.target_ports)?,
+            Handler::ReportTargetPortGroups => {
+                self.port_group.report(cdb, facts.target_ports, facts.shared)?
+            }
             Handler::SetTargetPortGroups => return self.set_port_group(nexus, cdb, data_out),
             Handler::ReportOpcodes => reports::report_opcodes(cdb, &|entry| is_served(entry, facts))?,
             Handler::ReportTaskManagement => reports::report_task_management(cdb),
@@ -309,7 +311,7 @@ impl DeviceServer {
             .and_then(|state| state.attentions.take());
         let sense = pending
             .map(UnitAttention::sense)
-            .or_else(|| self.port_group.state.sense())
+            .or_else(|| self.port_group.state(facts.shared).sense())
             .or_else(|| self.no_medium(facts))
             .or_else(|| self.sanitize.sense())
             .unwrap_or(Sense::new(SenseKey::NoSense, sense_codes::NO_ADDITIONAL_SENSE));
@@ -376,6 +378,7 @@ const fn passes_attentions(handler: Handler) -> bool {
 fn is_served(entry: &Opcode, facts: &UnitFacts<'_>) -> bool {
     match entry.handler {
         Handler::Unmap => facts.identity.thin,
+        Handler::SetTargetPortGroups => facts.shared.is_none(),
         Handler::ReplicationIn | Handler::ReplicationOut => facts.control != ControlAccess::None,
         _ => true,
     }

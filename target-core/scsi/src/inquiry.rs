@@ -28,25 +28,25 @@ pub(crate) fn inquiry(cdb: &[u8], facts: &UnitFacts<'_>, port: &TargetPort) -> R
     let allocation_length = field(cdb, 3..5) as usize;
     let evpd = cdb[1] & 0x01 != 0;
     let data = match (evpd, cdb[2]) {
-        (false, 0) => standard_data(facts.identity),
+        (false, 0) => standard_data(facts.identity, facts.shared.is_some()),
         (false, _) => return Err(Sense::invalid_cdb_field(2, Some(7)).into()),
-        (true, page) => vpd::page(page, facts.identity, port, facts.target_ports)
+        (true, page) => vpd::page(page, facts.identity, facts.shared, port, facts.target_ports)
             .ok_or_else(|| Sense::invalid_cdb_field(2, Some(7)))?,
     };
     Ok(Answer::data(data, allocation_length))
 }
 
-/// Standard INQUIRY data of a unit: 96 bytes.
-pub fn standard_data(identity: &UnitIdentity) -> Vec<u8> {
+/// Standard INQUIRY data of a unit: 96 bytes. The state of the port group of one that is `shared` is set by no initiator.
+pub fn standard_data(identity: &UnitIdentity, shared: bool) -> Vec<u8> {
     let mut data = vec![
         0x00,
         u8::from(identity.removable) << 7,
         0x06, // SPC-4
         0x12, // HISUP, response data format 2
         91,
-        0x38, // TPGS 11b, 3PC
-        0x10, // MULTIP
-        0x02, // CMDQUE
+        if shared { 0x18 } else { 0x38 }, // TPGS 01b or 11b, 3PC
+        0x10,                             // MULTIP
+        0x02,                             // CMDQUE
     ];
     finish_standard_data(&mut data, product(identity));
     data

@@ -297,6 +297,9 @@ state (block dependent, offline, transitioning), and any other group, is 5h/26h/
 A unit that does not answer hosts (an established mirror, here or at the far site) is 2h/04h/03h, not a state of its port. It is another unit than its primary, with an identity of its own,
 and Linux without multipathd never looks again at a unit whose port was unavailable: after SPLIT it would stay unusable, while 6h/28h/00h is heard by all.
 
+A unit that is *shared* with another system ([remote.md](remote.md#one-unit-through-both-systems)) is the same unit there, through a port group with another number. Its state is active/optimized on the system that leads the pair and standby on the other, and changes with
+the pair (TPGS 01b, status code 2h): all initiators hear 6h/2Ah/06h. SET TARGET PORT GROUPS is 5h/20h/00h. Each system reports its own group.
+
 ## Not there
 
 - SANITIZE, CRYPTOGRAPHIC ERASE: nothing is encrypted.

@@ -71,6 +71,16 @@ impl UnitIdentity {
     }
 }
 
+/// How hosts reach, through this system, a unit that another system shows them as well (SPC-4 5.15): by a target port group of this
+/// system's own, whose state nobody sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedAccess {
+    /// TARGET PORT GROUP, 1 or more; the other system's is another.
+    pub target_port_group: u16,
+    /// The group is active/optimized; else it is standby, because hosts are to use the other system.
+    pub active: bool,
+}
+
 /// May this nexus send C0h and C1h?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlAccess {
@@ -97,4 +107,6 @@ pub struct UnitFacts<'a> {
     pub target_ports: &'a [TargetPort],
     /// Replication control.
     pub control: ControlAccess,
+    /// Another system shows the unit too.
+    pub shared: Option<SharedAccess>,
 }

@@ -36,7 +36,7 @@ pub enum UnitAttention {
     ModeParametersChanged,
     /// 2Ah/02h.
     LogParametersChanged,
-    /// 2Ah/06h: another nexus set the state of the target port group.
+    /// 2Ah/06h: another nexus set the state of the target port group, or the pair of a shared unit changed it.
     AccessStateChanged,
     /// 38h/07h.
     ThresholdReached,

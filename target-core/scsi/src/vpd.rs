@@ -1,7 +1,7 @@
 //! Vital product data pages (SPC-4 7.8, SBC-3 6.6).
 
 use crate::{
-    access_state::TARGET_PORT_GROUP,
+    access_state::target_port_group,
     big_endian::push_padded,
     block_commands::{
         MAX_ATOMIC_BYTES, MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES,
@@ -10,7 +10,7 @@ use crate::{
     logical_block_provisioning::threshold_exponent,
     third_party_copy,
     transport_id::target_port_name,
-    unit::{TargetPort, UnitIdentity},
+    unit::{SharedAccess, TargetPort, UnitIdentity},
     unmap::{MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS},
 };
 
@@ -24,11 +24,17 @@ const OPTIMAL_TRANSFER_BYTES: u32 = 1 << 20;
 const UNMAP_GRANULARITY_BYTES: u32 = 4096;
 
 /// A page with its header, or `None` for one that is not there. The unit is seen through `port`, one of `ports`.
-pub fn page(code: u8, identity: &UnitIdentity, port: &TargetPort, ports: &[TargetPort]) -> Option<Vec<u8>> {
+pub fn page(
+    code: u8,
+    identity: &UnitIdentity,
+    shared: Option<SharedAccess>,
+    port: &TargetPort,
+    ports: &[TargetPort],
+) -> Option<Vec<u8>> {
     let body = match code {
         0x00 => PAGES.to_vec(),
         0x80 => identity.serial.as_bytes().to_vec(),
-        0x83 => device_identification(identity, port),
+        0x83 => device_identification(identity, shared, port),
         0x86 => extended_inquiry(),
         0x87 => vec![0x3F, 0xFF, 0x00, 0x00],
         0x88 => scsi_ports(ports),
@@ -46,7 +52,11 @@ pub fn page(code: u8, identity: &UnitIdentity, port: &TargetPort, ports: &[Targe
 
 /// 83h: the unit by NAA, T10 vendor id, EUI-64 and UUID, then the port it is seen through and the target. Names, which may be
 /// long, come last: some initiators read no more than 255 bytes.
-fn device_identification(identity: &UnitIdentity, port: &TargetPort) -> Vec<u8> {
+fn device_identification(
+    identity: &UnitIdentity,
+    shared: Option<SharedAccess>,
+    port: &TargetPort,
+) -> Vec<u8> {
     let mut t10 = Vec::new();
     push_padded(&mut t10, inquiry::VENDOR, 8);
     t10.extend(identity.serial.as_bytes());
@@ -60,7 +70,11 @@ fn device_identification(identity: &UnitIdentity, port: &TargetPort) -> Vec<u8> 
         &[&[0x10, 0], &identity.uuid[..]].concat(),
     ));
     data.extend(relative_port(port));
-    data.extend(designator(BINARY | ISCSI, PIV | OF_PORT | 0x05, &group_bytes()));
+    data.extend(designator(
+        BINARY | ISCSI,
+        PIV | OF_PORT | 0x05,
+        &group_bytes(shared),
+    ));
     data.extend(port_name(port));
     data.extend(designator(
         UTF8 | ISCSI,
@@ -97,8 +111,8 @@ fn designator(code_set: u8, kind: u8, value: &[u8]) -> Vec<u8> {
     data
 }
 
-fn group_bytes() -> [u8; 4] {
-    let [high, low] = TARGET_PORT_GROUP.to_be_bytes();
+fn group_bytes(shared: Option<SharedAccess>) -> [u8; 4] {
+    let [high, low] = target_port_group(shared).to_be_bytes();
     [0, 0, high, low]
 }
 

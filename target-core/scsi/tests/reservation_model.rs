@@ -343,6 +343,7 @@ impl Real {
             luns: &[0],
             target_ports: &[ports(who).target],
             control: ControlAccess::None,
+            shared: None,
         };
         self.device.plan(self.sessions[who], &cdb, &data_out, &facts)
     }

@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use scsi_model::plan::ByteRange;
+use scsi_model::{plan::ByteRange, unit::SharedAccess};
 
 use super::{
     Token, lock,
@@ -157,6 +157,10 @@ impl Volume for Watched {
 
     fn ready(&self) -> bool {
         self.inner.ready()
+    }
+
+    fn shared(&self) -> Option<SharedAccess> {
+        self.inner.shared()
     }
 
     fn content_epoch(&self) -> u64 {

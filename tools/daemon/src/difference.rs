@@ -275,13 +275,16 @@ impl Things {
             iqn,
             alias,
             portal_groups,
+            relative_port_offset,
             keepalive: KeepaliveTimes { interval, patience },
             keys,
             luns,
             initiators,
         } = target;
         let name = format!("target {iqn}");
-        let mut thing = Thing::new(&name).may_say("alias", alias.as_ref());
+        let mut thing = Thing::new(&name)
+            .may_say("alias", alias.as_ref())
+            .may_say("relative_port_offset", *relative_port_offset);
         if !portal_groups.is_empty() {
             thing = thing.says("portal_groups", format_args!("[{}]", list(portal_groups)));
         }
@@ -346,6 +349,7 @@ fn volume(volume: &VolumeConfig) -> Thing {
         quota,
         naa,
         designators: ConfiguredDesignators { eui64, uuid },
+        shared,
     } = volume;
     let thing = Thing::new(format!("volume {number}"))
         .says("name", name)
@@ -365,6 +369,7 @@ fn volume(volume: &VolumeConfig) -> Thing {
         .may_say("naa", naa.as_ref().map(|id| Hex(id)))
         .may_say("eui64", eui64.as_ref().map(|id| Hex(id)))
         .may_say("uuid", uuid.as_ref().map(|id| Hex(id)))
+        .may_say("shared", shared.as_ref())
 }
 
 /// Bytes in hexadecimal.

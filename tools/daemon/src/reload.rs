@@ -110,6 +110,16 @@ impl Plan {
                 )),
             }
         }
+        for target in then.targets.values() {
+            if let Some(old) = now.targets.get(&target.iqn)
+                && old.relative_port_offset != target.relative_port_offset
+            {
+                let iqn = &target.iqn;
+                refused.push(format!(
+                    "relative_port_offset of target {iqn} cannot change while serving: take the target out, reload, and put it in again"
+                ));
+            }
+        }
         plan.remove_volumes = now
             .volumes
             .keys()

@@ -184,6 +184,7 @@ impl Runtime {
             naa: None,
             eui64: None,
             uuid: None,
+            shared: None,
         };
         let mut problems = Problems::new("volume create");
         let volume = validate_volume("volume", &raw, &mut problems);

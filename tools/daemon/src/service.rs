@@ -115,12 +115,13 @@ impl Service {
                 wiring::unit(volume, &array, &config, &tokens).await?,
             );
         }
+        array.set_shared(wiring::shared(&config));
         let reservations = Arc::new(Reservations::default());
         reservations.set(units.clone());
         array.set_host_use(Arc::clone(&reservations) as _);
         let mut targets = BTreeMap::new();
         for target in config.targets.values() {
-            let object = Target::new(&target.iqn, wiring::rules(target, &units));
+            let object = wiring::target(target, &units);
             object.set_portal_groups(&target.groups(&config.portals));
             targets.insert(target.iqn.clone(), object);
         }
@@ -353,6 +354,9 @@ impl Service {
         let result = self
             .prepare(plan, next, &mut units, &mut added, &mut resized)
             .await;
+        if result.is_ok() {
+            self.array.set_shared(wiring::shared(next));
+        }
         let targets = targets(served, plan, next, &units);
         let result = match result {
             Ok(()) => self.switch(served, next, &targets, &units).await,
@@ -363,6 +367,7 @@ impl Service {
             Err(why) => Err(why),
         };
         if let Err(why) = result {
+            self.array.set_shared(wiring::shared(&served.config));
             self.take_back(served, &added, &resized).await;
             return Err(why);
         }
@@ -509,7 +514,7 @@ fn targets(served: &Served, plan: &Plan, next: &Config, units: &Units) -> BTreeM
     for target in next.targets.values() {
         targets
             .entry(target.iqn.clone())
-            .or_insert_with(|| Target::new(&target.iqn, wiring::rules(target, units)));
+            .or_insert_with(|| wiring::target(target, units));
     }
     targets
 }

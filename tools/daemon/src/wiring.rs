@@ -11,7 +11,7 @@ use std::{
 use iscsi_frontend::{
     AuthPolicy, Credentials, FrontendConfig, Homes, InitiatorRule, IsnsConfig, Moved, Secret, TargetAccess,
 };
-use replication::{Array, HostUse, PairedVolume};
+use replication::{Array, HostUse, PairedVolume, remote::Shared};
 use target_core::{
     control::ArrayControl,
     gauge::Gauge,
@@ -100,6 +100,20 @@ pub(crate) async fn unit(
     Ok(unit)
 }
 
+/// The volumes that other systems show as the same units.
+pub(crate) fn shared(config: &Config) -> BTreeMap<VolumeNumber, Shared> {
+    let shared = config.volumes.values().filter_map(|volume| {
+        let shared = volume.shared.as_ref()?;
+        let how = Shared {
+            peer: shared.peer.clone(),
+            volume: VolumeNumber(shared.volume),
+            target_port_group: shared.target_port_group(&config.system.id),
+        };
+        Some((VolumeNumber(volume.number), how))
+    });
+    shared.collect()
+}
+
 /// How often the space of a unit is looked at when thresholds are set for it.
 const SPACE_PERIOD: Duration = Duration::from_secs(10);
 
@@ -139,6 +153,11 @@ impl HostUse for Reservations {
         let reserved = units.get(&volume.0)?.is_reserved();
         reserved.then(|| "a host holds a reservation on it".to_owned())
     }
+}
+
+/// A target.
+pub(crate) fn target(target: &TargetConfig, units: &Units) -> Arc<Target> {
+    Target::with_ports_from(&target.iqn, rules(target, units), target.relative_port_offset)
 }
 
 /// What each initiator may see and do.

@@ -30,6 +30,7 @@ pub(crate) fn facts(identity: &UnitIdentity) -> UnitFacts<'_> {
         luns: &[0, 300],
         target_ports: &[],
         control: ControlAccess::Granted,
+        shared: None,
     }
 }
 

@@ -39,7 +39,10 @@ impl DeviceServer {
         if self.ejected {
             return Some(Sense::new(SenseKey::NotReady, sense_codes::MEDIUM_NOT_PRESENT));
         }
-        (!facts.ready).then(|| Sense::new(SenseKey::NotReady, sense_codes::MANUAL_INTERVENTION_REQUIRED))
+        // What goes in standby does not need the volume: hosts learn the capacity there too.
+        let in_standby = facts.shared.is_some_and(|shared| !shared.active);
+        (!facts.ready && !in_standby)
+            .then(|| Sense::new(SenseKey::NotReady, sense_codes::MANUAL_INTERVENTION_REQUIRED))
     }
 
     /// START STOP UNIT (SBC-3 5.25). Nothing spins here: a stop is a flush, and only LOEJ changes the unit.

@@ -96,7 +96,7 @@ impl DeviceServer {
             || !self.reservations.admits(&state.ports, ReservationRule::Writes)
             || self.ejected
             || self.sanitize != SanitizeState::None
-            || self.port_group.state.sense().is_some()
+            || self.port_group.is_closed_by_command()
             || self.refuses_writes
             || self.modes.current.write_protect
             || !self.modes.current.write_cache

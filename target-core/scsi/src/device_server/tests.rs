@@ -8,7 +8,7 @@ use crate::{
     control::{PairSelector, PendingExtent, Reply, Request},
     plan::{ByteRange, CopyListId, CopyOutcome, CopyPlan},
     sense::SenseFormat,
-    unit::{InitiatorPort, NexusPorts, TargetPort, UnitIdentity},
+    unit::{InitiatorPort, NexusPorts, SharedAccess, TargetPort, UnitIdentity},
 };
 
 const A: NexusId = NexusId(1);
@@ -184,6 +184,52 @@ fn what_is_not_ready_says_so_and_what_is_protected() {
     let plan = server.plan(A, &WRITE, &[0; 512], &read_only);
     let wanted = Sense::new(SenseKey::DataProtect, sense_codes::WRITE_PROTECTED);
     assert_eq!(Sense::decode(&answer(&plan).sense), Some(wanted));
+}
+
+/// Through the system that follows, a shared unit answers what asks and nothing else, and no initiator can change that.
+#[test]
+fn a_shared_unit_is_in_standby_where_it_is_not_led() {
+    let unit = identity();
+    let mut server = server();
+    let mut asked = |active: bool, cdb: &[u8]| {
+        let shared = Some(SharedAccess {
+            target_port_group: 2,
+            active,
+        });
+        let through = UnitFacts {
+            shared,
+            ready: active,
+            ..facts(&unit)
+        };
+        let plan = server.plan(A, cdb, &[0; 512], &through);
+        match plan.action {
+            Action::Answer(answer) => (answer.status, Sense::decode(&answer.sense), answer.data_in),
+            _ => (Status::Good, None, Vec::new()),
+        }
+    };
+    let standby = Some(Sense::new(
+        SenseKey::NotReady,
+        sense_codes::TARGET_PORT_IN_STANDBY,
+    ));
+    let request_sense = [0x03, 0, 0, 0, 252, 0];
+    let inquiry = [0x12, 0, 0, 0, 96, 0];
+    let groups = [0xA3, 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
+    let set_groups = [0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for cdb in [&READ[..], &WRITE, &READY] {
+        assert_eq!(asked(false, cdb).1, standby);
+        assert_eq!(asked(true, cdb).0, Status::Good);
+    }
+    assert_eq!(Sense::decode(&asked(false, &request_sense).2), standby);
+    let capacity = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for active in [false, true] {
+        assert_eq!(asked(active, &inquiry).2[5], 0x18);
+        // Linux makes a disk of size zero of one that does not tell, and never asks again.
+        assert_eq!(asked(active, &capacity).0, Status::Good);
+        let report = asked(active, &groups).2;
+        assert_eq!(report[4..8], [if active { 0 } else { 2 }, 0x05, 0, 2]);
+        let unknown = Sense::illegal(sense_codes::INVALID_OPERATION_CODE);
+        assert_eq!(asked(active, &set_groups).1, Some(unknown));
+    }
 }
 
 #[test]

@@ -31,12 +31,12 @@ fn port() -> TargetPort {
 }
 
 fn golden(code: u8) -> Vec<u8> {
-    page(code, &identity(), &port(), &[port()]).unwrap()
+    page(code, &identity(), None, &port(), &[port()]).unwrap()
 }
 
 #[test]
 fn standard_data_claims_what_is_there() {
-    let data = standard_data(&identity());
+    let data = standard_data(&identity(), false);
     assert_eq!(data.len(), 96);
     assert_eq!(data[..8], [0, 0, 6, 0x12, 91, 0x38, 0x10, 0x02]);
     assert_eq!(&data[8..36], b"HOLDFASTVOLUME          0001");
@@ -48,9 +48,28 @@ fn standard_data_claims_what_is_there() {
         removable: true,
         ..identity()
     };
-    assert_eq!(&standard_data(&mirror)[16..24], b"MIRROR  ");
-    assert_eq!(standard_data(&mirror)[1], 0x80);
+    assert_eq!(&standard_data(&mirror, false)[16..24], b"MIRROR  ");
+    assert_eq!(standard_data(&mirror, false)[1], 0x80);
     assert_eq!(absent_unit_data()[0], 0x7F);
+}
+
+/// What both systems show of a shared unit differs in its port and group alone, and says that the state is set by nobody.
+#[test]
+fn a_shared_unit_is_one_unit_in_two_port_groups() {
+    assert_eq!(standard_data(&identity(), true)[5], 0x18);
+    let through = |target_port_group| {
+        let shared = SharedAccess {
+            target_port_group,
+            active: true,
+        };
+        page(0x83, &identity(), Some(shared), &port(), &[port()]).unwrap()
+    };
+    let (here, there) = (through(1), through(0x0203));
+    assert_eq!(here, golden(0x83));
+    let differ: Vec<_> = (0..here.len()).filter(|at| here[*at] != there[*at]).collect();
+    assert_eq!(differ.len(), 2);
+    assert_eq!(there[differ[0]..=differ[1]], [2, 3]);
+    assert_eq!(there[differ[0] - 6..differ[0] - 2], [0x51, 0x95, 0, 4]);
 }
 
 #[test]
@@ -64,7 +83,7 @@ fn pages_are_listed_ascending_and_all_there() {
             (code, data.len())
         );
     }
-    assert_eq!(page(0xEE, &identity(), &port(), &[port()]), None);
+    assert_eq!(page(0xEE, &identity(), None, &port(), &[port()]), None);
 }
 
 #[test]
@@ -104,7 +123,10 @@ fn block_limits_follow_the_block_size() {
         thin: false,
         ..identity()
     };
-    assert_eq!(page(0xB0, &thick, &port(), &[port()]).unwrap()[20..36], [0; 16]);
+    assert_eq!(
+        page(0xB0, &thick, None, &port(), &[port()]).unwrap()[20..36],
+        [0; 16]
+    );
 }
 
 #[test]

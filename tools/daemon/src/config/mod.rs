@@ -14,6 +14,7 @@ mod link;
 pub(crate) mod problem;
 mod raw;
 mod secret;
+mod shared;
 mod source;
 mod target;
 mod validate;

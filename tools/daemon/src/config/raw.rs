@@ -154,6 +154,15 @@ pub(crate) struct RawVolume {
     pub(crate) eui64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) uuid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<RawShared>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawShared {
+    pub(super) with: String,
+    pub(super) target_port_groups: Option<[i64; 2]>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -162,6 +171,7 @@ pub(super) struct RawTarget {
     pub(super) iqn: String,
     pub(super) alias: Option<String>,
     pub(super) portal_groups: Option<Vec<i64>>,
+    pub(super) relative_port_offset: Option<i64>,
     pub(super) nop_interval: Option<i64>,
     pub(super) nop_patience: Option<i64>,
     pub(super) keys: Option<Table>,

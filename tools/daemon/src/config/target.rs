@@ -39,6 +39,8 @@ pub(crate) struct TargetConfig {
     pub(crate) alias: Option<String>,
     /// The portal groups through which it is reached; empty: all.
     pub(crate) portal_groups: BTreeSet<u16>,
+    /// The relative identifier of a port is this plus the tag of its portal group; `None`: it is made from the names.
+    pub(crate) relative_port_offset: Option<u16>,
     /// When silent initiators are asked whether they are still there, and given up.
     pub(crate) keepalive: KeepaliveTimes,
     /// What sessions with it may agree on.
@@ -111,12 +113,14 @@ pub(super) fn targets(
         }
         let luns = luns(&format!("{key}.luns"), &raw.luns, volumes, problems);
         let portal_groups = portal_groups(&key, raw.portal_groups.as_deref(), problems);
+        let relative_port_offset = relative_port_offset(&key, raw.relative_port_offset, problems);
         let keepalive = keepalive(&key, &raw, problems);
         let keys = keys(&key, raw.keys.as_ref(), [general], problems);
         let initiators = initiators(&key, raw.initiator, [general, &keys], volumes, problems);
         targets.entry(iqn.clone()).or_insert(TargetConfig {
             iqn,
             portal_groups,
+            relative_port_offset,
             keepalive,
             keys,
             alias: raw.alias,
@@ -141,6 +145,15 @@ fn portal_groups(key: &str, raw: Option<&[i64]>, problems: &mut Problems) -> BTr
         }
     }
     groups
+}
+
+fn relative_port_offset(key: &str, raw: Option<i64>, problems: &mut Problems) -> Option<u16> {
+    let offset = u16::try_from(raw?).ok().filter(|offset| *offset < u16::MAX);
+    if offset.is_none() {
+        let text = format!("{} is not accepted: 0 to 65534 is", raw.unwrap_or_default());
+        problems.add(format!("{key}.relative_port_offset"), text);
+    }
+    offset
 }
 
 /// Seconds that NOP-In may wait for, at most: longer than any network outage that a session is to survive.
@@ -246,12 +259,46 @@ pub(super) fn check_portal_groups(
         }
         let mut ports = BTreeMap::new();
         for group in target.groups(portals) {
-            if let Some(other) = ports.insert(relative_port_id(&target.iqn, group), group) {
+            if let Some(offset) = target.relative_port_offset {
+                check_relative_port(&key, (offset, group), target, (portals, targets), problems);
+                continue;
+            }
+            if let Some(other) = ports.insert(relative_port_id(&target.iqn, group, None), group) {
                 let text = format!(
                     "its ports in portal groups {other} and {group} get the same relative target port identifier: give one of the groups another number"
                 );
                 problems.add(&key, text);
             }
+        }
+    }
+}
+
+/// A port whose relative identifier is configured: it must be one, and no other port's.
+fn check_relative_port(
+    key: &str,
+    (offset, group): (u16, u16),
+    target: &TargetConfig,
+    (portals, targets): (&[Portal], &BTreeMap<String, TargetConfig>),
+    problems: &mut Problems,
+) {
+    let key = format!("{key}.relative_port_offset");
+    if offset.checked_add(group).is_none() {
+        let text = format!(
+            "{offset} and portal group {group} make more than 65535: {} or less is accepted",
+            u16::MAX - group
+        );
+        return problems.add(key, text);
+    }
+    let id = relative_port_id(&target.iqn, group, Some(offset));
+    let others = targets.values().filter(|other| other.iqn != target.iqn);
+    for other in others {
+        let mut groups = other.groups(portals).into_iter();
+        if groups.any(|group| relative_port_id(&other.iqn, group, other.relative_port_offset) == id) {
+            let text = format!(
+                "relative target port identifier {id} is one of {} already",
+                other.iqn
+            );
+            problems.add(&key, text);
         }
     }
 }

@@ -1,5 +1,6 @@
 mod initiators;
 mod keys;
+mod shared;
 
 use super::*;
 
@@ -419,6 +420,15 @@ fn volumes() {
         "thin = false\nnaa = \"60248460000000010000000000000002\"",
     );
     one_fault(&twice, "volume[2].naa", "of volume prod already");
+    let same_serial = with(
+        "thin = false",
+        "thin = false\nnaa = \"60248460000000020000000000000002\"",
+    );
+    one_fault(
+        &same_serial,
+        "volume[2].naa",
+        "the last 16 digits are the serial number",
+    );
     let also = |line: &str| with("thin = false", &format!("thin = false\n{line}"));
     one_fault(
         &also("eui64 = \"0248\""),

@@ -16,7 +16,7 @@ use super::{
     Admin, Config, GenerationsConfig, Replication, System, VolumeConfig, iscsi, keys, link,
     problem::Problems,
     raw::{Raw, RawAdmin, RawGenerations, RawReplication, RawSize, RawSystem},
-    target, volume,
+    shared, target, volume,
 };
 
 const TRACK_SIZE: u32 = 64 << 10;
@@ -51,6 +51,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let linked = raw.link.is_some();
     let link = raw.link.and_then(|raw| link::link(raw, id, problems));
     let peers = link::peers(raw.peers, linked, id, problems);
+    shared::peers_are_known(&volumes, &peers, problems);
     let raw_admin = raw.admin.unwrap_or_default();
     let state_dir = system.as_ref().map_or(Path::new("."), |system| &system.state_dir);
     let admin = admin(raw_admin, state_dir, problems);

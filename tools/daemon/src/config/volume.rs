@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use admin_api::Size;
 use target_core::identities::{self, ConfiguredDesignators};
 
-use super::{problem::Problems, raw::RawVolume, validate::size};
+use super::{
+    problem::Problems,
+    raw::RawVolume,
+    shared::{SharedConfig, shared},
+    validate::size,
+};
 
 /// What a volume lives on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) naa: Option<[u8; 16]>,
     /// Its other designators, if they are not to follow from that.
     pub(crate) designators: ConfiguredDesignators,
+    /// Another system shows it as the same unit.
+    pub(crate) shared: Option<SharedConfig>,
 }
 
 /// Numbers above are selectors on the wire.
@@ -88,6 +95,16 @@ pub(crate) fn clash<'a>(
                 format!("is the naa of volume {} already", other.name),
             );
         }
+        let half = |volume: &VolumeConfig| volume.naa.map(|naa| naa[8..].to_vec());
+        if volume.naa != other.naa && volume.naa.is_some() && half(volume) == half(other) {
+            problems.add(
+                format!("{key}.naa"),
+                format!(
+                    "ends as the naa of volume {} does: the last 16 digits are the serial number, which must be another",
+                    other.name
+                ),
+            );
+        }
         let (ours, theirs) = (volume.designators, other.designators);
         if ours.eui64.is_some() && theirs.eui64 == ours.eui64 {
             problems.add(
@@ -99,6 +116,14 @@ pub(crate) fn clash<'a>(
             problems.add(
                 format!("{key}.uuid"),
                 format!("is the uuid of volume {} already", other.name),
+            );
+        }
+        if let (Some(ours), Some(theirs)) = (&volume.shared, &other.shared)
+            && (&ours.peer, ours.volume) == (&theirs.peer, theirs.volume)
+        {
+            problems.add(
+                format!("{key}.shared.with"),
+                format!("volume {} is shared with that one already", other.name),
             );
         }
         if volume.media != Media::Memory && other.media == volume.media {
@@ -163,6 +188,7 @@ pub(crate) fn volume(key: &str, raw: &RawVolume, problems: &mut Problems) -> Vol
         quota: quota(key, raw, problems),
         naa: naa(key, raw, problems),
         designators: designators(key, raw, problems),
+        shared: shared(key, raw, problems),
     }
 }
 
