@@ -574,8 +574,8 @@ fn environment_overrides_scalars() {
         1 << 17
     );
     assert_eq!(set("HOLDFAST__SYSTEM__WORKERS", "3").unwrap().system.workers, 3);
-    let stealing = set("HOLDFAST__SYSTEM__WORK_STEALING", "true");
-    assert!(stealing.unwrap().system.work_stealing);
+    let stealing = set("HOLDFAST__SYSTEM__WORK_STEALING", "false");
+    assert!(!stealing.unwrap().system.work_stealing);
     assert_eq!(
         set("HOLDFAST__ISCSI__PORTALS", "127.0.0.1:1, [::1]:2")
             .unwrap()

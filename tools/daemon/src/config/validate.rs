@@ -125,7 +125,7 @@ fn system(raw: RawSystem, problems: &mut Problems) -> Option<System> {
         state_dir: state_dir?,
         track_size: track_size?,
         workers: usize::from(raw.workers.unwrap_or(0)),
-        work_stealing: raw.work_stealing.unwrap_or(false),
+        work_stealing: raw.work_stealing.unwrap_or(true),
     })
 }
 
