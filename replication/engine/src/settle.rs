@@ -153,12 +153,17 @@ impl Engine {
 
     /// A flush of a round ended.
     pub(crate) fn settle_flushed(&mut self, id: PairId, round: u64, outcome: Outcome, out: &mut Effects) {
-        let Some(pair) = self.pairs.get_mut(&id).filter(|pair| pair.settle.round == round) else {
+        let Some(pair) = self.pairs.get(&id).filter(|pair| pair.settle.round == round) else {
             return;
         };
-        if let Outcome::WriteFailed(volume) = outcome {
+        let (source, destination) = (pair.source(id), pair.destination(id));
+        // Behind a link that is lost a source is its own system's affair, which marks what it cannot make stable; a protected restore waits.
+        let away = |volume: VolumeId| volume == source && !self.is_within_reach(volume);
+        if let Outcome::WriteFailed(volume) = outcome
+            && !away(volume)
+        {
             let reason = if volume == id.0 { MIRROR_IO } else { PRIMARY_IO };
-            let own = [pair.source(id), pair.destination(id)].contains(&volume);
+            let own = [source, destination].contains(&volume);
             self.cache_lost(volume, out);
             if own {
                 return self.suspend(id, reason, TrackRange::new(0, 0), out);

@@ -211,6 +211,49 @@ fn a_protected_restore_waits_for_the_link() {
     assert_eq!(room.read(1, tracks(0, 60)).unwrap(), vec![1; 480]);
 }
 
+/// S84: so does one whose link is lost while what it has brought is made stable.
+#[test]
+fn a_protected_restore_waits_for_the_link_with_a_flush_under_way() {
+    let mut room = leader(203);
+    room.verb(SPLIT, &[(1, FAR)]).unwrap();
+    room.settle();
+    room.write(1, tracks(0, 60), 50).unwrap();
+    room.command(Command::Pair {
+        verb: PROTECTED,
+        members: vec![(VolumeId(1), VolumeId(FAR))],
+        dry_run: false,
+    });
+    room.perform_all_but_copies();
+    let is_far = |effect: &Effect| matches!(effect, Effect::Flush { volume, .. } if volume.0 == FAR);
+    while room.waiting(is_far) == 0 {
+        let mut effects = room.pending.iter();
+        let next = effects.position(|effect| !matches!(effect, Effect::Flush { .. }));
+        room.perform_one_at(next.expect("copies are under way"));
+    }
+    link(&mut room, false);
+    room.unreadable.insert(VolumeId(FAR));
+    room.unwritable.insert(VolumeId(FAR));
+    for _ in 0..10 {
+        room.settle_effects();
+        room.tick();
+    }
+    assert_eq!(room.state(FAR), PairState::ProtectedRestoring);
+    assert_eq!(room.read(1, tracks(0, 1)).unwrap(), vec![1; 8], "it was brought");
+    assert_eq!(
+        room.read(1, tracks(58, 59)),
+        Err(HostError::Read),
+        "never the stale bytes"
+    );
+    room.write(1, tracks(0, 1), 60).unwrap();
+    room.unreadable.clear();
+    room.unwritable.clear();
+    link(&mut room, true);
+    room.settle();
+    assert_eq!(room.state(FAR), PairState::Split);
+    assert_eq!(room.read(1, tracks(0, 1)).unwrap(), vec![60; 8]);
+    assert_eq!(room.read(1, tracks(1, 60)).unwrap(), vec![1; 472]);
+}
+
 /// S52, S53: a follower answers its leader and no host, copies nothing itself, and carries its own mirrors along.
 #[test]
 fn a_follower_takes_writes_from_the_link_only() {
