@@ -1,9 +1,12 @@
 //! The Linux kernel's initiator (open-iscsi, multipath, sg3_utils) in a virtual machine, one script a test. The
 //! scripts are in `tests/real-initiator/examples`; each overwrites what it is given.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, free_port, guest, tool};
+use holdfast_tests::{Daemon, DaemonConfig, VolumeSpec, free_port, guest, systems::Systems, tool};
 
 fn one_disk(size: &'static str) -> DaemonConfig {
     DaemonConfig {
@@ -161,6 +164,33 @@ fn multipath_loses_and_finds_a_path() {
     let portals = format!("10.0.2.2:{first} 10.0.3.2:{second}");
     let variables = [("MULTIPATH_PORTALS", portals.as_str())];
     guest::run(&mut daemon, "multipath", &variables, &mut serve);
+}
+
+/// I/O to the multipath device goes on while the parts of the pair change.
+#[test]
+fn multipath_follows_a_swap() {
+    let mut systems = Systems::start_shared("128MiB");
+    systems
+        .a
+        .holdfast_ok(&["establish", "1", "HF-B:1", "--mode", "sync", "--wait"]);
+    let mut serve = |request: &str, daemon: &mut Daemon| match request {
+        // Given at the side that follows it makes it lead. The sides swap while they are equal, which they are soon.
+        "host-swap-1" | "host-swap-2" => {
+            let deadline = Instant::now() + Duration::from_secs(120);
+            loop {
+                let swapped = daemon.holdfast(&["swap", "1", "1"]);
+                if swapped.code() == 0 {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{}", swapped.said());
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        _ => panic!("{request} is no request of the script"),
+    };
+    let portals = format!("10.0.2.2:{} 10.0.3.2:{}", systems.a.port(), systems.b.port());
+    let variables = [("SYSTEMS", portals.as_str())];
+    guest::run(&mut systems.a, "shared-unit", &variables, &mut serve);
 }
 
 #[test]
