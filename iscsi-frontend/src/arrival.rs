@@ -145,10 +145,13 @@ async fn lead(
         let Some(handle) = take_seat(handle, limit, shared).await else {
             return tracing::warn!(%peer, initiator, "login failed: the old session does not end");
         };
-        seat = Some((
-            attach(access, &initiator, outcome.port.isid, entrance.group),
-            handle,
-        ));
+        let nexus = attach(access, &initiator, outcome.port.isid, entrance.group);
+        let inbox = events.clone();
+        nexus.on_other_luns(move || {
+            // The session may have ended meanwhile.
+            let _ = inbox.send(Event::OtherLuns);
+        });
+        seat = Some((nexus, handle));
     }
     tracing::info!(%peer, initiator, target = outcome.target.as_deref().unwrap_or("(discovery)"), "logged in");
     let (nexus, handle) = seat.unzip();

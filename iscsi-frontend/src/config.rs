@@ -68,6 +68,9 @@ pub struct TargetAccess {
     pub alias: Option<String>,
     /// When silent initiators are asked with NOP-In, and given up. May change while serving.
     pub keepalive: KeepaliveTimes,
+    /// Sessions are told at once when they get other LUNs (RFC 7143 11.9.1, event 0), beside the unit attention. May change while
+    /// serving.
+    pub announces_luns: bool,
     /// The portal groups it is reached through; empty: all.
     pub portal_groups: Vec<u16>,
     /// What sessions with it may agree on; `None`: [`Tuning::offer`]. Counts for logins.
@@ -233,6 +236,7 @@ impl TargetAccess {
             target,
             alias: None,
             keepalive: KeepaliveTimes::default(),
+            announces_luns: true,
             portal_groups: Vec::new(),
             offer: None,
             initiators: Vec::new(),

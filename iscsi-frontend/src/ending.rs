@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use iscsi_proto::{
-    bhs::{AsyncMessage, Header, LogoutRequest, RESERVED_TAG},
+    bhs::{AsyncMessage, Header, LogoutRequest},
     framer::FrameError,
     misbehaviour::Misbehaviour,
 };
@@ -216,7 +216,7 @@ impl Session {
         let mut message = AsyncMessage::new();
         message.event = AsyncMessage::LOGOUT_REQUEST;
         message.parameter3 = grace_seconds.into();
-        self.send_async(at, message);
+        self.send_async(at, message, &[]);
     }
 
     /// Says that the connection is dropped now (event 2), or all of the session are (event 3).
@@ -229,12 +229,7 @@ impl Session {
             message.parameter1 = self.links[at].cid.into();
         }
         message.parameter2 = self.parameters.default_time2wait.into();
-        self.send_async(at, message);
-    }
-
-    pub(crate) fn send_async(&mut self, at: usize, mut message: AsyncMessage) {
-        message.initiator_task_tag = RESERVED_TAG.into();
-        self.links[at].send_status(&self.window, message, &[]);
+        self.send_async(at, message, &[]);
     }
 }
 

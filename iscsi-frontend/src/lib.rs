@@ -4,6 +4,7 @@
 //! reads what its sockets have, handles every whole PDU of it and sends all answers with one vectored write to each.
 
 mod arrival;
+mod asynchronous;
 mod at_once;
 mod command;
 mod config;

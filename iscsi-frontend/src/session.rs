@@ -248,6 +248,7 @@ impl Session {
             Event::CloseConnection(cid, reason) => self.close_connection(cid, reason),
             Event::Join(newcomer) => self.join(newcomer),
             Event::Reconfigured => self.reconfigured(),
+            Event::OtherLuns => self.announce_other_luns(),
             Event::Numbers(answer) => {
                 // The login may have been given up meanwhile.
                 let _ = answer.send((self.window.exp_cmd_sn(), self.window.max_cmd_sn()));

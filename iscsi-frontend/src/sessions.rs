@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Join(Box<Newcomer>),
     /// The configuration was replaced.
     Reconfigured,
+    /// The initiator has other LUNs than before.
+    OtherLuns,
     /// A login to the session asks for ExpCmdSN and MaxCmdSN.
     Numbers(oneshot::Sender<(u32, u32)>),
 }

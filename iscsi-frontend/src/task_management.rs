@@ -296,7 +296,7 @@ impl Session {
                 let mut message = AsyncMessage::new();
                 message.event = AsyncMessage::TASKS_END;
                 message.lun = lun;
-                self.send_async(at, message);
+                self.send_async(at, message, &[]);
             }
         }
     }

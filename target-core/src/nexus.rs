@@ -1,7 +1,7 @@
 //! An I_T nexus: where commands arrive, and what happens to its logical units when it resets or ends.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -36,7 +36,11 @@ pub struct Nexus {
     initiator: InitiatorPort,
     portal_group: u16,
     luns: ArcSwap<LunMap>,
+    listener: OnceLock<Listener>,
 }
+
+/// Called when the initiator has other LUNs than before.
+type Listener = Box<dyn Fn() + Send + Sync>;
 
 impl Nexus {
     pub(crate) fn new(
@@ -61,6 +65,7 @@ impl Nexus {
             initiator,
             portal_group,
             luns: ArcSwap::from_pointee(luns),
+            listener: OnceLock::new(),
         })
     }
 
@@ -72,6 +77,12 @@ impl Nexus {
     /// The target.
     pub fn target(&self) -> &Arc<Target> {
         &self.target
+    }
+
+    /// From now on `listener` is called each time the initiator gets other LUNs than it had, with the unit attention of that pending
+    /// and the new LUNs in force. It must not wait, nor call the nexus. Only the first one counts.
+    pub fn on_other_luns(&self, listener: impl Fn() + Send + Sync + 'static) {
+        let _ = self.listener.set(Box::new(listener));
     }
 
     /// Target portal group tag.
@@ -229,6 +240,9 @@ impl Nexus {
             for seen in after.units().filter(|seen| seen.is_in_use()) {
                 seen.unit
                     .raise_for(self.way.id, UnitAttention::ReportedLunsChanged);
+            }
+            if let Some(tell) = self.listener.get() {
+                tell();
             }
         }
         // WP is in what MODE SENSE gives.

@@ -13,8 +13,8 @@ use std::{
 
 use iscsi_proto::{
     bhs::{
-        self, Bhs, DataIn, DataOut, Header, LoginRequest, LoginResponse, NopIn, NopOut, ReadyToTransfer,
-        ScsiCommand, ScsiResponse, opcode,
+        self, AsyncMessage, Bhs, DataIn, DataOut, Header, LoginRequest, LoginResponse, NopIn, NopOut,
+        ReadyToTransfer, ScsiCommand, ScsiResponse, opcode,
     },
     framer::{Framer, Outbound},
     initiator::{InitiatorConfig, InitiatorLogin, InitiatorOutcome, InitiatorProgress},
@@ -323,6 +323,10 @@ impl Initiator {
             }
             opcode::READY_TO_TRANSFER => self.answer_r2t(header.view()),
             opcode::NOP_IN => self.answer_nop(header.view(), data),
+            opcode::ASYNC_MESSAGE if header.view::<AsyncMessage>().event == AsyncMessage::SCSI_EVENT => {
+                let pdu: &AsyncMessage = header.view();
+                self.heard(pdu.stat_sn.get(), pdu.max_cmd_sn.get());
+            }
             opcode::ASYNC_MESSAGE => return Err(Lost("the target ends the session".to_owned())),
             other => panic!("an unexpected PDU of operation code {other:#x}: {header:?}"),
         }

@@ -107,6 +107,8 @@ pub struct Wire {
     pub cmd_sn: u32,
     /// `ExpStatSN`, one past the last status received.
     pub exp_stat_sn: u32,
+    /// Asynchronous messages with SCSI events, which [`Self::answer`] passes over.
+    pub events: Vec<Pdu>,
     /// TSIH to log in with.
     pub tsih: u16,
 }
@@ -142,6 +144,7 @@ impl Wire {
             cmd_sn: 1,
             exp_stat_sn: 0,
             tsih: 0,
+            events: Vec::new(),
         }
     }
 
@@ -221,6 +224,10 @@ impl Wire {
     pub fn answer(&mut self) -> Pdu {
         loop {
             let pdu = self.receive().expect("the target closed the connection");
+            if (pdu.bhs.0[0], pdu.bhs.0[36]) == (0x32, 0) {
+                self.events.push(pdu);
+                continue;
+            }
             let is_question = pdu.bhs.0[0] == 0x20 && pdu.get(16) == u32::MAX && pdu.get(20) != u32::MAX;
             if !is_question {
                 return pdu;

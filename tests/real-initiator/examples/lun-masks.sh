@@ -38,10 +38,12 @@ t "A reads it under LUN 1" eval 'dd if="$(at "$p1" 1)" bs=256k count=8 iflag=dir
 
 dmesg -C
 t "the map of B changes" on_host host-remap
+t "B finds LUN 7 with no command given here" wait_for 30 at "$p2" 7
+t "which is what LUN 6 was" [ "$(wwid "$(at "$p2" 7)")" = "$(wwid "$(at "$p1" 1)")" ]
+# The kernel adds what is new, and leaves what has gone to whoever deletes it.
+t_not "LUN 6 takes no command" sg_turs "$(sg_of "$(at "$p2" 6)")"
 settle "$a"; settle "$b"
 t "the kernel hears of it" wait_for 10 eval 'dmesg | grep -q "LUN assignments on this target have changed"'
-t "B looks again and finds LUN 7" eval 'iscsiadm -m node -T "$IQN" -p "$p2" --rescan && wait_for 20 at "$p2" 7'
-t "which is what LUN 6 was" [ "$(wwid "$(at "$p2" 7)")" = "$(wwid "$(at "$p1" 1)")" ]
 echo 1 >/sys/block/"${b##*/}"/device/rescan
 t "LUN 5 is writable to B" wait_for 10 eval '[ "$(blockdev --getro "$b")" = 0 ]'
 t "B writes to it" eval 'mount "$b" /mnt/b && cp /tmp/data /mnt/b/more && umount /mnt/b && fsck.ext4 -fn "$b"'

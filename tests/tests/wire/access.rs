@@ -141,3 +141,37 @@ fn a_reload_tells_those_whose_luns_change() {
     assert_eq!(reported(&mut backup), [0, 1, 2], "the target's");
     assert_eq!(other.attentions(0), [], "nothing has changed for it");
 }
+
+/// RFC 7143 11.9.1, event 0: who gets other LUNs is told at once too, unasked, by the sense data that its next command finds pending
+/// all the same. Others are not, and nobody is where `announce_luns` says so.
+#[test]
+fn other_luns_are_told_unasked() {
+    let daemon = masked();
+    let (mut backup, mut other) = (session_of(&daemon, BACKUP), session_of(&daemon, OTHER));
+    backup.attentions(5);
+    other.attentions(0);
+    let more = BACKUP_LUNS.replace(" }]", " }, { lun = 7, volume = 2 }]");
+    daemon.reconfigure(BACKUP_LUNS, &more);
+    let told = backup.receive().expect("the session goes on");
+    let mut sense = vec![0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x3f, 0x0e];
+    sense.resize(20, 0);
+    assert_eq!((told.bhs.0[0], told.bhs.0[36]), (0x32, 0), "{told:?}");
+    assert_eq!((told.get(8), told.get(12), told.get(16)), (0, 0, u32::MAX));
+    assert_eq!(told.data, sense);
+    assert_eq!(backup.attentions(5), [(6, 0x3f, 0x0e)], "and it is pending");
+    assert_eq!(other.attentions(0), []);
+    // Another number for a unit is another LUN; that it may be written is not.
+    let less = BACKUP_LUNS.replace("lun = 6", "lun = 8");
+    daemon.reconfigure(&more, &less);
+    assert_eq!(backup.receive().map(|told| told.data), Some(sense));
+    assert_eq!(backup.attentions(5), [(6, 0x3f, 0x0e)]);
+    let writable = less.replace(", read_only = true", "");
+    daemon.reconfigure(&less, &writable);
+    assert_eq!(backup.attentions(5), [(6, 0x2a, 0x01)]);
+    daemon.reconfigure("[[target]]\n", "[[target]]\nannounce_luns = false\n");
+    daemon.reconfigure(&writable, BACKUP_LUNS);
+    assert_eq!(backup.attentions(5), [(6, 0x3f, 0x0e), (6, 0x2a, 0x01)]);
+    backup.assert_alive();
+    other.assert_alive();
+    assert_eq!((backup.events.len(), other.events.len()), (0, 0));
+}

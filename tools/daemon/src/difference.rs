@@ -277,6 +277,7 @@ impl Things {
             portal_groups,
             relative_port_offset,
             keepalive: KeepaliveTimes { interval, patience },
+            announce_luns,
             keys,
             luns,
             initiators,
@@ -291,6 +292,7 @@ impl Things {
         let thing = thing
             .says("nop_interval", interval.map_or(0, |interval| interval.as_secs()))
             .says("nop_patience", patience.as_secs())
+            .says("announce_luns", announce_luns)
             .says_keys(keys);
         self.0.push(thing);
         self.luns(&name, luns);

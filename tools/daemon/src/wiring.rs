@@ -198,6 +198,7 @@ pub(crate) fn frontend(config: &Config, targets: &BTreeMap<String, Arc<Target>>)
         Some(TargetAccess {
             alias: target.alias.clone(),
             keepalive: target.keepalive,
+            announces_luns: target.announce_luns,
             portal_groups: target.portal_groups.iter().copied().collect(),
             initiators: target
                 .initiators

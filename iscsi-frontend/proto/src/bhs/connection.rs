@@ -202,6 +202,8 @@ impl LogoutRequest {
 }
 
 impl AsyncMessage {
+    /// Event 0: a SCSI asynchronous event. SenseLength (2 bytes) and sense data are in the data segment.
+    pub const SCSI_EVENT: u8 = 0;
     /// Event 1: the target requests a logout within `parameter3` seconds.
     pub const LOGOUT_REQUEST: u8 = 1;
     /// Event 2: the target drops the connection `parameter1`.

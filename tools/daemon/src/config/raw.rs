@@ -174,6 +174,8 @@ pub(super) struct RawTarget {
     pub(super) relative_port_offset: Option<i64>,
     pub(super) nop_interval: Option<i64>,
     pub(super) nop_patience: Option<i64>,
+    #[serde(default = "yes")]
+    pub(super) announce_luns: bool,
     pub(super) keys: Option<Table>,
     #[serde(default)]
     pub(super) luns: Vec<RawLun>,

@@ -43,6 +43,8 @@ pub(crate) struct TargetConfig {
     pub(crate) relative_port_offset: Option<u16>,
     /// When silent initiators are asked whether they are still there, and given up.
     pub(crate) keepalive: KeepaliveTimes,
+    /// Sessions are told at once when their LUNs change.
+    pub(crate) announce_luns: bool,
     /// What sessions with it may agree on.
     pub(crate) keys: SessionKeys,
     /// By LUN.
@@ -122,6 +124,7 @@ pub(super) fn targets(
             portal_groups,
             relative_port_offset,
             keepalive,
+            announce_luns: raw.announce_luns,
             keys,
             alias: raw.alias,
             luns,

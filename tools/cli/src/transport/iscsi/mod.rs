@@ -5,8 +5,8 @@ mod url;
 
 use iscsi_proto::{
     bhs::{
-        self, DataIn, DataOut, Header as _, LogoutRequest, NopIn, NopOut, ReadyToTransfer, ScsiCommand,
-        ScsiResponse, opcode,
+        self, AsyncMessage, DataIn, DataOut, Header as _, LogoutRequest, NopIn, NopOut, ReadyToTransfer,
+        ScsiCommand, ScsiResponse, opcode,
     },
     chap::{Credentials, Secret},
     initiator::{InitiatorConfig, InitiatorLogin, InitiatorOutcome, InitiatorProgress},
@@ -173,6 +173,10 @@ impl IscsiSession {
                 }
                 opcode::READY_TO_TRANSFER => self.answer_r2t(pdu.bhs.view(), data_out)?,
                 opcode::NOP_IN => self.answer_nop(&pdu)?,
+                // Other LUNs than before: the unit attention tells the same.
+                opcode::ASYNC_MESSAGE if pdu.bhs.view::<AsyncMessage>().event == AsyncMessage::SCSI_EVENT => {
+                    self.heard(pdu.bhs.view::<AsyncMessage>().stat_sn.get());
+                }
                 opcode::ASYNC_MESSAGE => return Err("the target ends the session".to_owned()),
                 opcode::REJECT => {
                     return Err(format!(
