@@ -21,7 +21,7 @@ use replication_engine::{
     effects::{Found, Input},
     ids::{ByteRange, CheckId, CommandId, PairId, VolumeId},
     state::PairState,
-    track::TrackRange,
+    track::{REGION_TRACKS, TrackRange},
 };
 use target_core::{
     plain::PlainVolume,
@@ -238,6 +238,11 @@ impl Array {
     /// Bytes a track.
     pub fn track_size(&self) -> u32 {
         self.config.track_size
+    }
+
+    /// Bytes a region.
+    pub(crate) fn region_bytes(&self) -> u64 {
+        u64::from(self.track_size()) * REGION_TRACKS
     }
 
     /// Most pairs of one volume.

@@ -42,7 +42,7 @@ pub(crate) async fn copy(
     };
     if let (Leg::Near(source), [(volume, Leg::Near(destination))]) = (&source, &to[..]) {
         let copied = source
-            .copy_to(destination, range.start, range.end - range.start)
+            .copy_to(range.start, (destination, range.start), range.end - range.start)
             .await;
         return copied.map_err(|error| match error {
             IoError::Read { .. } => read_failed(error),

@@ -1,7 +1,7 @@
 //! The short way of an I/O: the engine lets it pass (`replication_engine::passage`), whoever brought it performs it, and the engine hears
 //! that it is over.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use bytes::Bytes;
 use replication_engine::{
@@ -11,15 +11,16 @@ use replication_engine::{
 };
 use target_core::{
     disk::Disk,
+    loan::Stretch,
     scsi_model::control::VolumeNumber,
-    volume::{Fast, IoFuture},
+    volume::{Fast, IoError, IoFuture},
 };
 
 use crate::{array::Array, lock};
 
 /// An I/O that passes now. One that is dropped before it [`ends`](Passing::end) may not have reached its mirrors.
-pub(crate) struct Passing<'a> {
-    array: &'a Arc<Array>,
+pub(crate) struct Passing<A: Borrow<Arc<Array>>> {
+    array: A,
     passage: Option<Passage>,
 }
 
@@ -32,16 +33,17 @@ pub(crate) struct Legs {
     pub(crate) waiting: Vec<(VolumeId, IoFuture<()>)>,
 }
 
-impl<'a> Passing<'a> {
+impl<A: Borrow<Arc<Array>>> Passing<A> {
     /// Begins it, if the engine lets it pass.
     pub(crate) fn begin(
-        array: &'a Arc<Array>,
+        array: A,
         volume: VolumeId,
         io: HostIo,
         range: ByteRange,
         by_link: bool,
     ) -> Option<Self> {
         let passage = {
+            let array = array.borrow();
             let mut engine = lock(&array.engine);
             if array.is_stopped() {
                 return None;
@@ -65,12 +67,19 @@ impl<'a> Passing<'a> {
         may_wait: bool,
     ) -> Option<Legs> {
         let mut legs = Legs::default();
-        let is_sync =
-            |id: &VolumeId| id.is_foreign() && self.array.remote.far(*id).is_some_and(|far| !far.is_async());
+        let is_sync = |id: &VolumeId| {
+            id.is_foreign()
+                && self
+                    .array
+                    .borrow()
+                    .remote
+                    .far(*id)
+                    .is_some_and(|far| !far.is_async())
+        };
         if !may_wait && self.mirrors().iter().any(is_sync) {
             return None;
         }
-        let near = |id: &VolumeId| self.array.volume(VolumeNumber(id.0));
+        let near = |id: &VolumeId| self.array.borrow().volume(VolumeNumber(id.0));
         let is_slow = |id: &VolumeId| {
             !id.is_foreign() && near(id).is_some_and(|mirror| mirror.plain().disk().is_slow())
         };
@@ -89,7 +98,7 @@ impl<'a> Passing<'a> {
     }
 
     fn write_mirror(&self, id: VolumeId, offset: u64, data: &Bytes, legs: &mut Legs) {
-        let array = self.array;
+        let array = self.array.borrow();
         let written = if id.is_foreign() {
             match array.remote.far(id) {
                 Some(far) if far.is_async() => Some(far.queue_write(offset, data)),
@@ -115,6 +124,37 @@ impl<'a> Passing<'a> {
         legs.failed.push(id);
     }
 
+    /// Copies what was lent to the volume's own disk, and from there to its mirrors: what was lent may change meanwhile, and no leg may
+    /// have another content than the others. Says whether that can be answered, and which legs failed. With a mirror on another system nothing
+    /// is done.
+    pub(crate) async fn copy(
+        &self,
+        disk: &Arc<Disk>,
+        range: ByteRange,
+        lent: Stretch,
+    ) -> (bool, Vec<VolumeId>) {
+        let mut failed = Vec::new();
+        if self.mirrors().iter().any(|id| id.is_foreign()) {
+            return (false, failed);
+        }
+        let (offset, length) = (range.start, range.end - range.start);
+        let copied = lent.copy_to(disk, offset).await.is_ok();
+        for id in self.mirrors() {
+            let result = match self.array.borrow().volume(VolumeNumber(id.0)) {
+                Some(mirror) => {
+                    disk.copy_to(offset, (mirror.plain().disk(), offset), length)
+                        .await
+                }
+                None => Err(IoError::Internal(format!("volume {} is not there", id.0))),
+            };
+            if let Err(error) = result {
+                self.array.borrow().note_failure(*id, &error);
+                failed.push(*id);
+            }
+        }
+        (copied, failed)
+    }
+
     /// What is written besides the volume addressed.
     fn mirrors(&self) -> &[VolumeId] {
         self.passage.as_ref().map_or(&[], Passage::mirrors)
@@ -129,7 +169,7 @@ impl<'a> Passing<'a> {
     }
 
     fn leave(&self, passage: &Passage, failed: &[VolumeId]) -> bool {
-        let array = self.array;
+        let array = self.array.borrow();
         let mut effects = Effects::new();
         let passed = {
             let mut engine = lock(&array.engine);
@@ -153,7 +193,7 @@ impl<'a> Passing<'a> {
     }
 }
 
-impl Drop for Passing<'_> {
+impl<A: Borrow<Arc<Array>>> Drop for Passing<A> {
     fn drop(&mut self) {
         if let Some(passage) = self.passage.take() {
             self.leave(&passage, passage.mirrors());

@@ -186,11 +186,16 @@ impl Disk {
         self.run(move || Ok(media.space()))
     }
 
-    /// Copies a range to the same place of another disk; holes become holes. [`IoError::Read`] is this disk's
-    /// failure, every other the destination's. Nothing is flushed.
-    pub fn copy_to(self: &Arc<Self>, to: &Arc<Self>, offset: u64, length: u64) -> IoFuture<Copied> {
+    /// Copies so many bytes from `offset` to a place of another disk, or of this one where the two do not overlap; holes become
+    /// holes. [`IoError::Read`] is this disk's failure, every other the destination's. Nothing is flushed.
+    pub fn copy_to(
+        self: &Arc<Self>,
+        offset: u64,
+        (to, at): (&Arc<Self>, u64),
+        length: u64,
+    ) -> IoFuture<Copied> {
         let (from, destination) = (self.media.clone(), to.media.clone());
-        self.run(move || copy_range(&*from, &*destination, offset, length))
+        self.run(move || copy_range((&*from, offset), (&*destination, at), length))
     }
 
     /// Changes the size; new bytes read as zeros.
@@ -332,18 +337,18 @@ mod tests {
             data: 8192,
             hole_ahead: 0,
         };
-        assert_eq!(from.copy_to(&to, 0, 1 << 20).await, Ok(copied));
-        let copied = from.copy_to(&to, 65536, 16384).await.unwrap();
+        assert_eq!(from.copy_to(0, (&to, 0), 1 << 20).await, Ok(copied));
+        let copied = from.copy_to(65536, (&to, 65536), 16384).await.unwrap();
         assert_eq!(copied.hole_ahead, (1 << 20) - 65536 - 16384);
         from_faults.fail_reads(69632..69633);
         assert!(matches!(
-            from.copy_to(&to, 0, 1 << 20).await,
+            from.copy_to(0, (&to, 0), 1 << 20).await,
             Err(IoError::Read { offset: 69632, .. })
         ));
         from_faults.heal();
         to_faults.fill_up_from(65536);
         assert_eq!(
-            from.copy_to(&to, 65536, 8192).await,
+            from.copy_to(65536, (&to, 65536), 8192).await,
             Err(IoError::NoSpace { offset: 65536 })
         );
     }

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod gauge;
 pub mod identities;
 pub mod initiator_pattern;
+pub mod loan;
 pub mod logical_unit;
 pub mod lun_map;
 pub mod media;

@@ -17,6 +17,7 @@ use crate::{
     disk::Disk,
     gate::Gate,
     identities::IdentityStore,
+    loan::{CopyFuture, Loan},
     media::{DirectMedia, FileMedia, Media, MemoryMedia, OpenError, QuotaMedia},
     volume::{Extent, Fast, IoError, IoFuture, Modify, Volume, VolumeChange, VolumeInfo, VolumeWatcher},
 };
@@ -181,6 +182,15 @@ impl PlainVolume {
         Ok(())
     }
 
+    /// As [`Volume::copy_in`].
+    pub async fn copy_lent(&self, offset: u64, loan: &Loan) -> bool {
+        let Some(_pass) = self.writes.enter() else {
+            return false;
+        };
+        let fits = self.check_end(offset, loan.length() as usize).is_ok();
+        fits && self.info.load().thin && loan.stretch().copy_to(&self.disk, offset).await.is_ok()
+    }
+
     fn tell(&self, change: VolumeChange) {
         let watcher = self
             .watcher
@@ -264,6 +274,16 @@ impl Volume for PlainVolume {
             let _alone = self.writes.clone().exclusive().await;
             self.update_alone(offset, length, modify, fua).await
         })
+    }
+
+    /// Only a thin one: whoever has all his space does not share it.
+    fn lend(&self, offset: u64, length: u64) -> Option<Loan> {
+        let fits = self.check_end(offset, length as usize).is_ok();
+        (fits && self.info.load().thin).then(|| Loan::new(self.disk.clone(), offset, length))
+    }
+
+    fn copy_in(self: Arc<Self>, offset: u64, loan: Loan) -> CopyFuture {
+        Box::pin(async move { self.copy_lent(offset, &loan).await })
     }
 
     fn extents(self: Arc<Self>, offset: u64, limit: usize) -> IoFuture<Vec<Extent>> {

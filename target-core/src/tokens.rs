@@ -38,6 +38,7 @@ use scsi_model::{
 use crate::{
     buffer::Buffer,
     disk::Disk,
+    loan::Loan,
     media::{MemoryMedia, OpenError},
     volume::{IoError, Volume},
 };
@@ -254,6 +255,20 @@ impl Token {
             }
         }
         Ok(Content::Data(data.freeze()))
+    }
+
+    /// The volume's bytes at this place, which are those it stands for if that [is still so](Self::is_all_there) when they were
+    /// copied.
+    pub(crate) fn lend(&self, place: ByteRange) -> Result<Option<Loan>, AdditionalSense> {
+        let lent = self.is_all_there(place)?;
+        Ok(lent
+            .then(|| self.volume.inner().lend(place.offset, place.length))
+            .flatten())
+    }
+
+    /// Is all of this place on the volume as it was, and nothing of it set aside?
+    pub(crate) fn is_all_there(&self, place: ByteRange) -> Result<bool, AdditionalSense> {
+        Ok(self.aside_in(place)?.is_empty())
     }
 
     /// What is there now; `None` is a hole.

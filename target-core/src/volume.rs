@@ -15,7 +15,10 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use scsi_model::{control::VolumeNumber, unit::SharedAccess};
 
-use crate::buffer::Buffer;
+use crate::{
+    buffer::Buffer,
+    loan::{CopyFuture, Loan},
+};
 
 /// A boxed future that owns what it needs.
 pub type IoFuture<T> = Pin<Box<dyn Future<Output = Result<T, IoError>> + Send + 'static>>;
@@ -162,6 +165,16 @@ pub trait Volume: Send + Sync + 'static {
 
     /// Reads a range, lets `modify` decide, and writes the result, with no other write in between.
     fn update(self: Arc<Self>, offset: u64, length: u64, modify: Modify, fua: bool) -> IoFuture<()>;
+
+    /// Lends this range to whoever copies it without carrying it ([`crate::loan`]). `None`: not now, or never; it is to be read.
+    fn lend(&self, _offset: u64, _length: u64) -> Option<Loan> {
+        None
+    }
+
+    /// Takes in what was lent, as a write at `offset`. `false`: it is to be written.
+    fn copy_in(self: Arc<Self>, _offset: u64, _loan: Loan) -> CopyFuture {
+        Box::pin(std::future::ready(false))
+    }
 
     /// What is data and what is a hole from `offset` on: at most `limit` extents, gapless, the first one starts at
     /// `offset`.

@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 /// Calls the peer until it is gone.
 pub(super) async fn keep_calling(shared: Arc<Shared>, peer: Arc<Peer>) {
@@ -100,13 +100,5 @@ async fn connect_tls(tls: &Tls, address: String) -> Result<Called, LinkEnd> {
     let stream = connector.connect(Tls::name(), stream).await;
     let mut stream = stream.map_err(LinkEnd::Tls)?;
     stream.get_mut().1.set_buffer_limit(Some(BATCH));
-    let stream = TlsStream::from(stream);
-    let id = identity::identity(
-        stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| chain.first()),
-    )?;
-    Ok((Box::new(stream), id))
+    identity::met(stream.into())
 }

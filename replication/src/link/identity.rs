@@ -2,7 +2,8 @@
 //! subject alternative names, `holdfast:SYSTEM-ID`. The address a peer has, and names in the DNS, mean nothing.
 
 use super::config::LinkConfig;
-use super::errors::{IdentityError, LinkStartError};
+use super::errors::{IdentityError, LinkEnd, LinkStartError};
+use super::network::Called;
 use link_proto::SystemId;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
@@ -17,6 +18,8 @@ use rustls::{
     version::TLS13,
 };
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use tokio::{io::BufReader, net::TcpStream};
+use tokio_rustls::TlsStream;
 
 /// The scheme of the URI that names a system in its certificate.
 pub const SCHEME: &str = "holdfast:";
@@ -90,6 +93,13 @@ impl Tls {
     pub(super) fn name() -> ServerName<'static> {
         ServerName::try_from("holdfast").expect("it is a name")
     }
+}
+
+/// The connection to whoever the handshake has shown to be at the other end.
+pub(super) fn met(stream: TlsStream<BufReader<TcpStream>>) -> Result<Called, LinkEnd> {
+    let (_, session) = stream.get_ref();
+    let id = identity(session.peer_certificates().and_then(|chain| chain.first()))?;
+    Ok((Box::new(stream), id))
 }
 
 /// The system that a certificate, already verified, names.

@@ -19,7 +19,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsAcceptor;
 
 /// Calls that may be in their handshake at the same time: who does not finish it takes a place for as long as it may take.
 const HANDSHAKES: usize = 64;
@@ -98,15 +98,7 @@ async fn accept_tls(tls: &Tls, stream: TcpStream) -> Result<Called, LinkEnd> {
     let stream = acceptor.accept(stream).await;
     let mut stream = stream.map_err(LinkEnd::Tls)?;
     stream.get_mut().1.set_buffer_limit(Some(BATCH));
-    let stream = TlsStream::from(stream);
-    let id = identity::identity(
-        stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| chain.first()),
-    )?;
-    Ok((Box::new(stream), id))
+    identity::met(stream.into())
 }
 
 async fn greet_caller(

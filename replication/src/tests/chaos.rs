@@ -47,7 +47,12 @@ async fn chaos(seed: u64) {
         let writers: Vec<_> = (1..=VOLUMES)
             .map(|number| {
                 let stream = Random(seed * 100 + u64::from(number));
-                tokio::spawn(write_at_random(rig.volume(number), Arc::clone(&stop), stream))
+                let other = rig.volume(number % VOLUMES + 1);
+                tokio::spawn(write_at_random(
+                    [rig.volume(number), other],
+                    Arc::clone(&stop),
+                    stream,
+                ))
             })
             .collect();
         for _ in 0..15 {
@@ -145,14 +150,21 @@ async fn command_at_random(rig: &Rig, random: &mut Random) {
     assert!(ended.is_ok(), "{told} was not answered: {:?}", rig.array.pairs());
 }
 
-async fn write_at_random(volume: Arc<PairedVolume>, stop: Arc<AtomicBool>, mut random: Random) {
+/// Some of what is written is copied from the other volume, which somebody else writes at the same time.
+async fn write_at_random([volume, other]: [Arc<PairedVolume>; 2], stop: Arc<AtomicBool>, mut random: Random) {
     while !stop.load(Ordering::SeqCst) {
         let most = if random.below(8) == 0 { 64 } else { 4 };
         let blocks = 1 + random.below(most);
         let offset = random.below(SIZE / 512 - blocks) * 512;
         let byte = random.below(256) as u8;
         let fua = random.below(16) == 0;
-        let written = if random.below(16) == 0 {
+        let lent = (random.below(8) == 0)
+            .then(|| other.lend(random.below(SIZE / 512 - blocks) * 512, blocks * 512))
+            .flatten();
+        let written = if let Some(loan) = lent {
+            volume.clone().copy_in(offset, loan).await;
+            Ok(())
+        } else if random.below(16) == 0 {
             volume.clone().zero(offset, blocks * 512, true, fua).await
         } else {
             volume

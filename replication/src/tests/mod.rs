@@ -4,6 +4,7 @@
 
 mod chaos;
 mod commands;
+mod copies;
 mod hosts;
 mod pairs;
 mod race;

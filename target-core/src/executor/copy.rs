@@ -1,4 +1,5 @@
-//! EXTENDED COPY: block to block segments between units that this initiator sees.
+//! EXTENDED COPY: block to block segments between units that this initiator sees. Data is not carried where the kernel can copy it
+//! ([`crate::loan`]).
 
 use scsi_model::{
     copy_operations::EXTENDED_COPY_LID4,
@@ -78,10 +79,12 @@ impl Task {
             let at = from + done;
             let extents = source.unit.volume().clone().extents(at, 1).await;
             let extent = extents.map_err(|error| sense_of(&error, block_size))?;
-            // Whole blocks of both units, also where their block sizes differ.
             let (piece, mapped) = match extent.first() {
                 Some(extent) if !extent.mapped && extent.length >= length - done => (length - done, false),
-                _ => ((length - done).min(PIECE), true),
+                _ => (
+                    piece_of(to + done, length - done, segment.source.block_size),
+                    true,
+                ),
             };
             let copied = move_piece(
                 source,
@@ -98,6 +101,18 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// How much of what is left goes to `to` at once: to the next border of pieces there, in whole blocks also of a source with blocks of
+/// this size.
+pub(super) fn piece_of(to: u64, left: u64, block_size: u32) -> u64 {
+    let to_border = PIECE - to % PIECE;
+    let piece = if to_border.is_multiple_of(block_size.into()) {
+        to_border
+    } else {
+        PIECE
+    };
+    left.min(piece)
 }
 
 async fn move_piece(
@@ -117,6 +132,9 @@ async fn move_piece(
         let _inside = destination.unit.copies().clone().enter_when_open().await;
         return target.zero(to, length, true, fua).await;
     }
+    if share_piece(source, destination, from, to, length).await {
+        return if fua { target.flush().await } else { Ok(()) };
+    }
     // Never inside two gates: whoever waits for one would keep the other from closing.
     let inside = source.unit.copies().clone().enter_when_open().await;
     let buffer = source
@@ -128,6 +146,20 @@ async fn move_piece(
     drop(inside);
     let _inside = destination.unit.copies().clone().enter_when_open().await;
     target.write(to, buffer.freeze(), fua).await
+}
+
+/// Copies without carrying, if that can be done now. It is inside two gates, for neither of which it waits.
+async fn share_piece(source: &MappedUnit, destination: &MappedUnit, from: u64, to: u64, length: u64) -> bool {
+    let (Some(_inside), Some(_too)) = (
+        source.unit.copies().enter_owned(),
+        destination.unit.copies().enter_owned(),
+    ) else {
+        return false;
+    };
+    match source.unit.volume().lend(from, length) {
+        Some(loan) => destination.unit.volume().clone().copy_in(to, loan).await,
+        None => false,
+    }
 }
 
 /// The unit with this designator, if the initiator sees it, its block size is what the descriptor says, and nobody

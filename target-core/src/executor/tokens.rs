@@ -10,12 +10,11 @@ use scsi_model::{
     sense_codes,
 };
 
-use super::{Outcome, Task, sense_of};
+use super::{Outcome, Task, copy::piece_of, sense_of};
 use crate::tokens::{Content, Token, TokenFailure};
 
 const POPULATE_TOKEN: u8 = 0x10;
 const WRITE_USING_TOKEN: u8 = 0x11;
-const PIECE: u64 = 1 << 20;
 
 impl Task {
     /// The unit is quiet.
@@ -104,9 +103,10 @@ impl Task {
             while done < range.length {
                 self.go_on(plan.list_id)?;
                 let place = token.place(from).ok_or(sense_codes::TOKEN_CORRUPT)?;
+                let left = place.length.min(range.length - done);
                 let piece = ByteRange {
                     offset: place.offset,
-                    length: place.length.min(range.length - done).min(PIECE),
+                    length: piece_of(range.offset + done, left, token.block_size),
                 };
                 self.copy_piece(&token, piece, range.offset + done).await?;
                 done += piece.length;
@@ -118,6 +118,16 @@ impl Task {
     }
 
     async fn copy_piece(&self, token: &Token, from: ByteRange, to: u64) -> Result<(), TokenFailure> {
+        if let Some(loan) = token.lend(from)?
+            && self.volume().copy_in(to, loan).await
+            // What was set aside meanwhile is not what was copied.
+            && token.is_all_there(from)?
+        {
+            if self.write_through {
+                self.volume().flush().await?;
+            }
+            return Ok(());
+        }
         match token.content(from).await? {
             Content::Hole => {
                 self.volume()

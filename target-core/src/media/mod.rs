@@ -105,24 +105,30 @@ pub struct Copied {
     pub hole_ahead: u64,
 }
 
-/// Copies a range to the same place of another store. Holes become holes; data goes through the kernel where both
+/// A store, and where in it.
+pub type Place<'a> = (&'a dyn Media, u64);
+
+/// Copies so many bytes from one place to another, which do not overlap. Holes become holes; data goes through the kernel where both
 /// are files (which shares blocks on file systems that can), else through a buffer. A failure to read is
 /// [`IoError::Read`], all others are the destination's.
-pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<Copied, IoError> {
-    let end = offset + length;
-    let mut at = offset;
+pub fn copy_range(
+    (from, start): Place<'_>,
+    (to, destination): Place<'_>,
+    length: u64,
+) -> Result<Copied, IoError> {
+    let end = start + length;
+    let mut at = start;
     let mut copied = Copied::default();
     while at < end {
         for extent in from.extents(at, 16)? {
             let stop = (extent.offset + extent.length).min(end);
+            let target = destination + (at - start);
             if extent.mapped {
-                copy_data(from, to, at, stop - at)?;
+                copy_data((from, at), (to, target), stop - at)?;
                 copied.data += stop - at;
             } else {
                 copied.hole_ahead = extent.offset + extent.length - stop;
-            }
-            if !extent.mapped && !is_hole(to, at, stop)? {
-                to.punch(at, stop - at)?;
+                make_hole(to, target, stop - at)?;
             }
             at = stop;
             if at == end {
@@ -133,39 +139,40 @@ pub fn copy_range(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) ->
     Ok(copied)
 }
 
-fn is_hole(media: &dyn Media, start: u64, end: u64) -> Result<bool, IoError> {
-    let first = media.extents(start, 1)?;
-    Ok(first
-        .first()
-        .is_some_and(|extent| !extent.mapped && extent.offset + extent.length >= end))
+/// Unless it is one.
+fn make_hole(media: &dyn Media, offset: u64, length: u64) -> Result<(), IoError> {
+    let found = media.extents(offset, 1)?;
+    let is_hole = |extent: &Extent| !extent.mapped && extent.length >= length;
+    if found.first().is_some_and(is_hole) {
+        return Ok(());
+    }
+    media.punch(offset, length)
 }
 
-fn copy_data(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> Result<(), IoError> {
+fn copy_data((from, start): Place<'_>, (to, destination): Place<'_>, length: u64) -> Result<(), IoError> {
     const PIECE: u64 = 1 << 20;
-    let end = offset + length;
-    let mut at = offset + copy_in_kernel(from, to, offset, length);
-    let mut buffer = Buffer::new((end - at).min(PIECE) as usize);
-    while at < end {
-        buffer.truncate((end - at).min(PIECE) as usize);
-        from.read_at(at, &mut buffer)?;
-        to.write_at(at, &buffer, false)?;
-        at += buffer.len() as u64;
+    let mut done = copy_in_kernel((from, start), (to, destination), length);
+    let mut buffer = Buffer::new((length - done).min(PIECE) as usize);
+    while done < length {
+        buffer.truncate((length - done).min(PIECE) as usize);
+        from.read_at(start + done, &mut buffer)?;
+        to.write_at(destination + done, &buffer, false)?;
+        done += buffer.len() as u64;
     }
     Ok(())
 }
 
 /// How many bytes the kernel copied; what it declines or fails at is left to read and write, which know whose
 /// fault it is.
-fn copy_in_kernel(from: &dyn Media, to: &dyn Media, offset: u64, length: u64) -> u64 {
-    let (Some(source), Some(destination)) = (from.file(), to.file()) else {
+fn copy_in_kernel((from, start): Place<'_>, (to, destination): Place<'_>, length: u64) -> u64 {
+    let (Some(source), Some(target)) = (from.file(), to.file()) else {
         return 0;
     };
     let mut done = 0;
     while done < length {
-        let (mut read_at, mut write_at) = (offset + done, offset + done);
+        let (mut read_at, mut write_at) = (start + done, destination + done);
         let left = usize::try_from(length - done).unwrap_or(usize::MAX);
-        match rustix::fs::copy_file_range(source, Some(&mut read_at), destination, Some(&mut write_at), left)
-        {
+        match rustix::fs::copy_file_range(source, Some(&mut read_at), target, Some(&mut write_at), left) {
             Ok(0) | Err(_) => break,
             Ok(copied) => done += copied as u64,
         }

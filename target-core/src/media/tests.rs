@@ -152,7 +152,7 @@ fn copies_carry_data_and_holes_between_all_kinds() {
             from.write_at(4096, &vec![5; 70_000], false).unwrap();
             from.write_at(600_000, &[6; 100], false).unwrap();
             to.write_at(0, &vec![9; 300_000], false).unwrap();
-            copy_range(&*from, &*to, 0, LENGTH).unwrap();
+            copy_range((&*from, 0), (&*to, 0), LENGTH).unwrap();
             assert!(content(&*from) == content(&*to), "{from_name} to {to_name}");
             let holes = to.extents(300_000, 1).unwrap();
             assert!(!holes[0].mapped, "{from_name} to {to_name}: a hole stays a hole");
@@ -166,7 +166,7 @@ fn a_copy_touches_nothing_outside_its_range() {
         for (_, to, _to_directory) in stores() {
             from.write_at(0, &vec![1; 65536], false).unwrap();
             to.write_at(0, &vec![2; 262_144], false).unwrap();
-            copy_range(&*from, &*to, 32768, 65536).unwrap();
+            copy_range((&*from, 32768), (&*to, 32768), 65536).unwrap();
             let copied = content(&*to);
             assert!(copied[..32768].iter().all(|&byte| byte == 2), "{name}");
             assert!(copied[32768..65536].iter().all(|&byte| byte == 1), "{name}");
@@ -333,7 +333,7 @@ fn behaves_like_a_device(path: &std::path::Path, device: &dyn Media) {
         }]
     );
     let memory = MemoryMedia::new(LENGTH);
-    copy_range(device, &memory, 0, LENGTH).unwrap();
+    copy_range((device, 0), (&memory, 0), LENGTH).unwrap();
     assert!(content(&memory) == all);
     assert!(device.set_length(2 * LENGTH).is_err());
 }

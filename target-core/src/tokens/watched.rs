@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
+    loan::{CopyFuture, Loan},
     volume::{Extent, Fast, IoFuture, Modify, Volume, VolumeInfo, VolumeWatcher},
 };
 
@@ -215,6 +216,18 @@ impl Volume for Watched {
         Box::pin(async move {
             self.set_aside(range).await;
             self.inner.clone().update(offset, length, modify, fua).await
+        })
+    }
+
+    fn lend(&self, offset: u64, length: u64) -> Option<Loan> {
+        self.inner.lend(offset, length)
+    }
+
+    fn copy_in(self: Arc<Self>, offset: u64, loan: Loan) -> CopyFuture {
+        Box::pin(async move {
+            let length = loan.length();
+            self.set_aside(ByteRange { offset, length }).await;
+            self.inner.clone().copy_in(offset, loan).await
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::{
-    three::{REMOTE, Three},
+    three::{REMOTE, Rounds, Three},
     *,
 };
 
@@ -104,39 +104,19 @@ fn second<F: Fn()>(refuses: bool, then: F) -> Arc<Second<F>> {
 async fn a_backup_at_several_systems_has_one_instant() {
     let backup = Backup::new().await;
     let [a, b, c] = backup.rigs();
-    // Every round touches the three volumes one after another: an image never has a later one without an earlier one.
-    let writing = Arc::new(AtomicBool::new(true));
-    let writer = tokio::spawn({
-        let writing = Arc::clone(&writing);
-        let volumes = [1, 2, 3].map(|number| a.volume(number));
-        async move {
-            let mut round = 0_u32;
-            while writing.load(Ordering::Acquire) {
-                round += 1;
-                for volume in &volumes {
-                    let data = Bytes::from(round.to_le_bytes().repeat(128));
-                    Arc::clone(volume).write(0, data, false).await.unwrap();
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-    });
+    let rounds = Rounds::begin(a);
     for _ in 0..3 {
         backup.take().await.unwrap();
-        let mut rounds = Vec::new();
-        for (rig, pair) in [(b, (1, 3)), (c, (2, 3)), (a, (3, 4))] {
+        let mirrors = [(b, (1, 3)), (c, (2, 3)), (a, (3, 4))];
+        for (rig, pair) in mirrors {
             rig.await_state(pair, PairState::Split).await;
-            let data = rig.read(pair.1, 0, 512).await.unwrap();
-            rounds.push(u32::from_le_bytes(data[..4].try_into().unwrap()));
         }
-        let ordered = rounds.is_sorted_by(|earlier, later| earlier >= later);
-        assert!(ordered && rounds[0] - rounds[2] <= 1, "{rounds:?}");
+        Rounds::have_one_instant(mirrors.map(|(rig, (_, mirror))| (rig, mirror))).await;
         backup.goes_on().await;
         a.establish((3, 4)).await;
         a.await_state((3, 4), PairState::Duplex).await;
     }
-    writing.store(false, Ordering::Release);
-    writer.await.unwrap();
+    rounds.end().await;
 }
 
 /// S49: one system would not do it: nothing is done anywhere.

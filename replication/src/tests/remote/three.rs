@@ -123,6 +123,49 @@ impl Three {
     }
 }
 
+/// A writer that touches the volumes 1, 2 and 3 of a system one after another, again and again: an image never has a later write without
+/// an earlier one.
+pub(super) struct Rounds {
+    writing: Arc<AtomicBool>,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+impl Rounds {
+    pub(super) fn begin(rig: &Rig) -> Self {
+        let writing = Arc::new(AtomicBool::new(true));
+        let go_on = Arc::clone(&writing);
+        let volumes = [1, 2, 3].map(|number| rig.volume(number));
+        let writer = tokio::spawn(async move {
+            let mut round = 0_u32;
+            while go_on.load(Ordering::Acquire) {
+                round += 1;
+                for volume in &volumes {
+                    let data = Bytes::from(round.to_le_bytes().repeat(128));
+                    Arc::clone(volume).write(0, data, false).await.unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        Self { writing, writer }
+    }
+
+    /// Mirrors of the three, in their order, show one moment.
+    pub(super) async fn have_one_instant(mirrors: [(&Rig, u32); 3]) {
+        let mut rounds = Vec::new();
+        for (rig, volume) in mirrors {
+            let data = rig.read(volume, 0, 512).await.unwrap();
+            rounds.push(u32::from_le_bytes(data[..4].try_into().unwrap()));
+        }
+        let ordered = rounds.is_sorted_by(|earlier, later| earlier >= later);
+        assert!(ordered && rounds[0] - rounds[2] <= 1, "{rounds:?}");
+    }
+
+    pub(super) async fn end(self) {
+        self.writing.store(false, Ordering::Release);
+        self.writer.await.unwrap();
+    }
+}
+
 pub(super) const REMOTE: Flags = Flags {
     full: false,
     instant: false,
@@ -257,45 +300,20 @@ async fn a_list_of_local_and_remote_pairs_has_one_instant() {
     a.establish((3, 4)).await;
     a.await_state((3, 4), PairState::Duplex).await;
     let list = [(1, to_b), (2, to_c), (3, 4)];
-    // Every round of writes touches the three volumes one after another: an image never has a later one without an earlier one.
-    let writing = Arc::new(AtomicBool::new(true));
-    let writer = tokio::spawn({
-        let writing = Arc::clone(&writing);
-        let volumes = [1, 2, 3].map(|number| a.volume(number));
-        async move {
-            let mut round = 0_u32;
-            while writing.load(Ordering::Acquire) {
-                round += 1;
-                for volume in &volumes {
-                    let data = Bytes::from(round.to_le_bytes().repeat(128));
-                    Arc::clone(volume).write(0, data, false).await.unwrap();
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-    });
+    let rounds = Rounds::begin(a);
     for _ in 0..5 {
         a.out(OutVerb::Split, Flags::default(), &list).await.unwrap();
         b.await_state((1, 1), PairState::Split).await;
         c.await_state((2, 2), PairState::Split).await;
         a.await_state((3, 4), PairState::Split).await;
-        let mut rounds = Vec::new();
-        for (rig, volume) in [(b, 1), (c, 2), (a, 4)] {
-            let data = rig.read(volume, 0, 512).await.unwrap();
-            rounds.push(u32::from_le_bytes(data[..4].try_into().unwrap()));
-        }
-        assert!(
-            rounds.is_sorted_by(|earlier, later| earlier >= later) && rounds[0] - rounds[2] <= 1,
-            "{rounds:?}"
-        );
+        Rounds::have_one_instant([(b, 1), (c, 2), (a, 4)]).await;
         let establish = OutVerb::Establish { remote: None };
         a.out(establish, Flags::default(), &list).await.unwrap();
         for (primary, mirror) in list {
             a.await_state((primary, mirror), PairState::Duplex).await;
         }
     }
-    writing.store(false, Ordering::Release);
-    writer.await.unwrap();
+    rounds.end().await;
 
     // One link is down: nothing is split, and nothing is established.
     three.link(0, 2, false);

@@ -177,10 +177,9 @@ fn what_comes_over_a_link_passes_into_a_volume_that_follows() {
     assert_eq!(pass_write(&mut room, (0, 4), true), None, "it is its hosts' now");
 }
 
-/// S84: a protected restore over a link that is lost goes on where it was.
-#[test]
-fn a_protected_restore_waits_for_the_link() {
-    let mut room = leader(202);
+/// A protected restore from the far mirror, of which nothing has been copied.
+fn restoring(seed: u64) -> Room {
+    let mut room = leader(seed);
     room.verb(SPLIT, &[(1, FAR)]).unwrap();
     room.settle();
     room.write(1, tracks(0, 60), 50).unwrap();
@@ -190,6 +189,13 @@ fn a_protected_restore_waits_for_the_link() {
         dry_run: false,
     });
     room.perform_all_but_copies();
+    room
+}
+
+/// S84: a protected restore over a link that is lost goes on where it was.
+#[test]
+fn a_protected_restore_waits_for_the_link() {
+    let mut room = restoring(202);
     link(&mut room, false);
     assert_eq!(room.state(FAR), PairState::ProtectedRestoring);
     room.unreadable.insert(VolumeId(FAR));
@@ -214,16 +220,7 @@ fn a_protected_restore_waits_for_the_link() {
 /// S84: so does one whose link is lost while what it has brought is made stable.
 #[test]
 fn a_protected_restore_waits_for_the_link_with_a_flush_under_way() {
-    let mut room = leader(203);
-    room.verb(SPLIT, &[(1, FAR)]).unwrap();
-    room.settle();
-    room.write(1, tracks(0, 60), 50).unwrap();
-    room.command(Command::Pair {
-        verb: PROTECTED,
-        members: vec![(VolumeId(1), VolumeId(FAR))],
-        dry_run: false,
-    });
-    room.perform_all_but_copies();
+    let mut room = restoring(203);
     let is_far = |effect: &Effect| matches!(effect, Effect::Flush { volume, .. } if volume.0 == FAR);
     while room.waiting(is_far) == 0 {
         let mut effects = room.pending.iter();
