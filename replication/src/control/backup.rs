@@ -10,6 +10,11 @@
 //! afterwards (a link, a disk, a kill) is undone: mirrors that were split follow again. What may have to be undone is written down before it is begun
 //! (`undo`) and crossed out in one step when all have answered, so it holds through restarts and lost answers too. A follower undoes only the very
 //! split that it made for this leader (`image`); a later one is another's.
+//!
+//! A backup can be cancelled until the far volumes hold the image; from then on it is a matter of one answer, which is waited for. What was
+//! held back goes on in the same way as after any other failure.
+
+mod members;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +27,9 @@ use replication_engine::{
 use target_core::scsi_model::control::{
     Flags, OutVerb, Refusal, RefusalKind, Request as ControlRequest, SystemId, VolumeNumber, VolumePair,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
+use self::members::{Members, Site};
 use super::{refusals::refusal, remote::of_peer};
 use crate::{
     array::Array,
@@ -32,161 +38,181 @@ use crate::{
     remote::{OrderError, RemotePair},
 };
 
-/// Longest wait for the far volumes to hold the image.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Longest wait for the far volumes to hold the image, if nothing else is said.
+pub const BACKUP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A volume to be backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupMember {
+    /// A volume of this system that leads a remote pair; or one that leads none, and has a local mirror.
+    pub primary: VolumeNumber,
+    /// The mirror that gets the image: of the far volume, by its number there, or that local one.
+    pub mirror: Option<VolumeNumber>,
+    /// The system that it is mirrored to; needed when there are several.
+    pub peer: Option<SystemId>,
+}
+
+/// How long a backup may take.
+#[derive(Debug)]
+pub struct BackupTerms {
+    /// Longest wait for the far volumes to hold the image.
+    pub deadline: Duration,
+    /// Cancels the backup when it says `true`. One whose sender is gone never does.
+    pub cancelled: Option<watch::Receiver<bool>>,
+}
+
+impl Default for BackupTerms {
+    fn default() -> Self {
+        Self {
+            deadline: BACKUP_DEADLINE,
+            cancelled: None,
+        }
+    }
+}
+
+/// What became of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupDone {
+    /// Tracks that the image still needed; when it was only asked for, that it would need.
+    pub tracks: u64,
+    /// How long later writes were held back.
+    pub held: Duration,
+}
+
+impl BackupTerms {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled
+            .as_ref()
+            .is_some_and(|cancelled| *cancelled.borrow())
+    }
+
+    /// Until it is cancelled.
+    async fn cancelled(&self) {
+        if let Some(cancelled) = &self.cancelled
+            && cancelled.clone().wait_for(|cancelled| *cancelled).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
 
 impl Array {
-    /// Each member: a volume of this system that leads a remote pair, and a mirror of the far volume, by its number there; or one that leads
-    /// none, and a local mirror of it, which is split at the same instant.
-    pub(super) async fn backup(
+    /// Takes a backup: images of all these volumes at one instant, at their far sites; or of none of them.
+    ///
+    /// # Errors
+    /// The refusal. Nothing was done, or what was is undone; the remote pairs go on.
+    pub async fn back_up(
         self: &Arc<Self>,
-        members: &[VolumePair],
+        members: &[BackupMember],
+        terms: &BackupTerms,
         dry_run: bool,
-    ) -> Result<Summary, Refusal> {
-        let _order = self.remote_orders().await;
-        let (sites, locals) = self.sites(members)?;
-        let pairs: Vec<RemotePair> = sites.iter().flat_map(|site| site.pairs.clone()).collect();
-        for pair in &pairs {
-            self.compare_now(pair).await.map_err(|error| of_peer(&error))?;
-            self.undo_backup(pair).await.map_err(|error| of_peer(&error))?;
-        }
-        let split = Verb::Split {
-            instant: false,
-            strict_hold: false,
-            force: false,
+    ) -> Result<BackupDone, Refusal> {
+        let _order = tokio::select! {
+            biased;
+            () = terms.cancelled() => return Err(not_begun()),
+            order = self.remote_orders() => order,
         };
-        self.run_command(all(split, &pairs, &locals, true)).await?;
-        // Would the peers do it? Nothing is held back for a refusal.
-        self.forward_to_all(&sites, true).await?;
-        if dry_run {
-            let owed = pairs.iter().filter_map(|pair| self.view_of(pair.foreign_id()));
-            let tracks = owed.map(|view| view.remaining).sum();
-            return Ok(Summary { tracks });
+        let members = self.sort_out(members)?;
+        for (at, pair) in members.pairs.iter().enumerate() {
+            let ready = async {
+                self.compare_now(pair).await?;
+                self.undo_backup(pair).await
+            };
+            let failed =
+                |error: OrderError| members.refused(at, self.of_pairs(std::slice::from_ref(pair), &error));
+            ready.await.map_err(failed)?;
         }
-        self.begin_backup(&sites)?;
+        self.split(&members, true).await?;
+        // Would the peers do it? Nothing is held back for a refusal.
+        self.forward_to_all(&members, true).await?;
+        if dry_run {
+            let owed = members.pairs.iter();
+            let owed = owed.filter_map(|pair| self.view_of(pair.foreign_id()));
+            return Ok(BackupDone {
+                tracks: owed.map(|view| view.remaining).sum(),
+                held: Duration::ZERO,
+            });
+        }
+        if terms.is_cancelled() {
+            return Err(not_begun());
+        }
+        let list = members.names();
+        self.begin_backup(&members.sites)?;
+        self.tell_of_backup(
+            Level::Info,
+            format!("backup to {list} begins: what is written from now on is sent when the image is there"),
+        );
         let begun = Instant::now();
-        let was_apart = self.apart(&locals);
-        let mut taken = self.take_image(&sites, &pairs, &locals).await;
+        let mut taken = self.take_image(&members, terms).await;
         if taken.is_ok() {
             // The backup is there, at all systems: nobody undoes it from here on.
-            taken = taken.and_then(|summary| self.keep_images(&pairs).map(|()| summary));
+            taken = taken.and_then(|summary| self.keep_images(&members.pairs).map(|()| summary));
         }
         if taken.is_err() {
-            self.unsplit(&locals, &was_apart).await;
+            self.unsplit(&members.locals).await;
         }
-        let resumed = self.resume(&pairs).await;
+        let resumed = self.resume(&members.pairs).await;
         let held = begun.elapsed();
         if let Ok(settled) = &resumed {
             self.end_backups(settled)?;
         }
-        if taken.is_err() {
+        if let Err(refusal) = &taken {
+            let why = &refusal.message;
+            let text = format!("backup to {list}: there is no image, and the pairs go on: {why}");
+            self.tell_of_backup(Level::Warning, text);
             // Who does not hear of it now does when the link is there.
-            for pair in pairs
-                .iter()
-                .filter_map(|pair| self.remote.pair_of(pair.foreign_id()))
-            {
+            let known = |pair: &RemotePair| self.remote.pair_of(pair.foreign_id());
+            for pair in members.pairs.iter().filter_map(known) {
                 drop(self.undo_backup(&pair).await);
             }
         }
-        let summary = taken?;
+        let Summary { tracks } = taken?;
         resumed?;
-        let list: Vec<String> = sites.iter().flat_map(Site::names).collect();
         let text = format!(
-            "backup to {}: the image is that of the command; later writes were held back for {} ms",
-            list.join(", "),
+            "backup to {list}: the image is that of the command; later writes were held back for {} ms",
             held.as_millis()
         );
-        self.events.push(ArrayEvent::Told {
-            kind: "backup",
-            level: Level::Info,
-            text,
-        });
-        Ok(summary)
+        self.tell_of_backup(Level::Info, text);
+        Ok(BackupDone { tracks, held })
     }
 
-    /// The members, by the systems that they are mirrored to; and the local pairs among them.
-    fn sites(&self, members: &[VolumePair]) -> Result<(Vec<Site>, Locals), Refusal> {
-        let (mut sites, mut locals) = (Vec::<Site>::new(), Locals::new());
-        for member in members {
-            let leads = |pair: &RemotePair| pair.leads && pair.local == member.primary;
-            if let Some(mirror) = member.mirror
-                && self.is_local_pair(member.primary, mirror)
-                && !self.remote.pairs().iter().any(leads)
-            {
-                locals.push((VolumeId(member.primary.0), VolumeId(mirror.0)));
-                continue;
-            }
-            let pair = self.pair_to_back_up(member.primary)?;
-            let Some(mirror) = member.mirror else {
-                let message = "the mirror at the far site is named by its number there";
-                return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
-            };
-            let there = VolumePair {
-                primary: pair.far,
-                mirror: Some(mirror),
-            };
-            match sites.iter_mut().find(|site| site.peer == pair.peer) {
-                Some(site) => {
-                    site.pairs.push(pair);
-                    site.there.push(there);
-                }
-                None => sites.push(Site {
-                    peer: pair.peer.clone(),
-                    pairs: vec![pair],
-                    there: vec![there],
-                }),
-            }
-        }
-        if sites.is_empty() {
-            let message = "no volume was named that is mirrored to another system";
-            return Err(refusal(RefusalKind::InvalidParameter { byte: 0 }, message));
-        }
-        Ok((sites, locals))
+    fn tell_of_backup(&self, level: Level, text: String) {
+        let kind = "backup";
+        self.events.push(ArrayEvent::Told { kind, level, text });
     }
 
-    fn pair_to_back_up(&self, primary: VolumeNumber) -> Result<RemotePair, Refusal> {
-        let mut leading = self
-            .remote
-            .pairs()
-            .into_iter()
-            .filter(|pair| pair.leads && pair.local == primary);
-        let (Some(pair), None) = (leading.next(), leading.next()) else {
-            let message = format!(
-                "volume {} is not the primary of exactly one remote pair",
-                self.name(primary)
-            );
-            return Err(refusal(RefusalKind::NoSuchPair, message));
-        };
-        if !self.remote.is_up(&pair.peer) {
-            let message = format!("the link to {} is down: `holdfast link` says why", pair.peer);
-            return Err(refusal(RefusalKind::NoPath, message));
-        }
-        let state = self.view_of(pair.foreign_id()).map(|view| view.state);
-        if let Some(PairState::Copy | PairState::Duplex | PairState::Restored) = state {
-            return Ok(pair);
-        }
-        let state = state.unwrap_or_default();
-        let message = format!(
-            "the remote pair of volume {} is {state}: establish it first",
-            self.name(primary)
-        );
-        Err(refusal(RefusalKind::State, message))
+    /// What a peer said, or that it said nothing, with the volumes here that it is about.
+    fn of_pairs(&self, pairs: &[RemotePair], error: &OrderError) -> Refusal {
+        let names: Vec<String> = pairs.iter().map(|pair| self.name(pair.local)).collect();
+        let word = if names.len() == 1 { "volume" } else { "volumes" };
+        let mut refusal = of_peer(error);
+        refusal.message = format!("{word} {}: {}", names.join(", "), refusal.message);
+        refusal
     }
 
-    async fn take_image(
-        self: &Arc<Self>,
-        sites: &[Site],
-        pairs: &[RemotePair],
-        locals: &[(VolumeId, VolumeId)],
-    ) -> Result<Summary, Refusal> {
+    /// All of them, at one instant.
+    async fn split(self: &Arc<Self>, members: &Members, dry_run: bool) -> Result<Summary, Refusal> {
         let split = Verb::Split {
             instant: false,
             strict_hold: false,
             force: false,
         };
-        let summary = self.run_command(all(split, pairs, locals, false)).await?;
+        let split = self
+            .command(all(split, &members.pairs, &members.locals, dry_run))
+            .await;
+        split.map_err(|refused| members.refused(refused.member, self.explain(&refused.why)))
+    }
+
+    async fn take_image(
+        self: &Arc<Self>,
+        members: &Members,
+        terms: &BackupTerms,
+    ) -> Result<Summary, Refusal> {
+        let pairs = &members.pairs[..];
+        let summary = self.split(members, false).await?;
         let mut changes = self.changes();
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + terms.deadline;
         loop {
             changes.mark_unchanged();
             let state = |pair: &RemotePair| self.view_of(pair.foreign_id()).map(|view| view.state);
@@ -200,20 +226,21 @@ impl Array {
                 let message = format!("the link to {} was lost while the image was sent", lost.peer);
                 return Err(refusal(RefusalKind::NoPath, message));
             }
-            if tokio::time::timeout_at(deadline, changes.changed())
-                .await
-                .is_err()
-            {
+            let changed = tokio::select! {
+                changed = tokio::time::timeout_at(deadline, changes.changed()) => changed,
+                () = terms.cancelled() => return Err(cancelled("was cancelled before the image was there")),
+            };
+            if changed.is_err() {
                 let message = format!(
                     "{} did not have the image within {} s: the copy goes on, try again when it has ended",
                     late.peer,
-                    DEADLINE.as_secs()
+                    terms.deadline.as_secs()
                 );
                 return Err(refusal(RefusalKind::State, message));
             }
         }
         self.is_whole(pairs)?;
-        self.forward_to_all(sites, false).await?;
+        self.forward_to_all(members, false).await?;
         self.is_whole(pairs)?;
         Ok(summary)
     }
@@ -251,23 +278,11 @@ impl Array {
         Ok(settled)
     }
 
-    /// Those of the local pairs that are apart already, whose mirrors keep what they have.
-    fn apart(&self, locals: &[(VolumeId, VolumeId)]) -> Vec<VolumeId> {
-        let mirrors = locals.iter().map(|(_, mirror)| *mirror);
-        mirrors
-            .filter(|mirror| {
-                self.view_of(*mirror)
-                    .is_some_and(|view| !view.state.keeps_two_legs())
-            })
-            .collect()
-    }
-
     /// The image did not come to be: local mirrors that were split for it follow again.
-    async fn unsplit(self: &Arc<Self>, locals: &[(VolumeId, VolumeId)], was_apart: &[VolumeId]) {
+    async fn unsplit(self: &Arc<Self>, locals: &[(VolumeId, VolumeId)]) {
         let locals: Vec<_> = locals
             .iter()
             .copied()
-            .filter(|(_, mirror)| !was_apart.contains(mirror))
             .filter(|(_, mirror)| {
                 self.view_of(*mirror)
                     .is_some_and(|view| view.state == PairState::Split)
@@ -285,16 +300,22 @@ impl Array {
     }
 
     /// The split there, at all systems at a time; the first refusal counts.
-    async fn forward_to_all(self: &Arc<Self>, sites: &[Site], dry_run: bool) -> Result<(), Refusal> {
+    async fn forward_to_all(self: &Arc<Self>, members: &Members, dry_run: bool) -> Result<(), Refusal> {
         let mut asked = JoinSet::new();
-        for site in sites {
+        for (at, site) in members.sites.iter().enumerate() {
             let (array, first, there) = (Arc::clone(self), site.pairs[0].clone(), site.there.clone());
-            asked.spawn(async move { array.forward(&first, OutVerb::Split, there, dry_run).await });
+            asked.spawn(async move { (at, array.forward(&first, OutVerb::Split, there, dry_run).await) });
         }
         let mut all = Ok(());
         while let Some(answer) = asked.join_next().await {
-            let answer = answer.map_err(|error| refusal(RefusalKind::Internal, error.to_string()));
-            let answer = answer.and_then(|answer| answer.map_err(|error| of_peer(&error)));
+            let answer = match answer {
+                Ok((_, Ok(()))) => Ok(()),
+                Ok((at, Err(error))) => {
+                    let site = &members.sites[at];
+                    Err(members.refused_at(site, self.of_pairs(&site.pairs, &error)))
+                }
+                Err(error) => Err(refusal(RefusalKind::Internal, error.to_string())),
+            };
             all = all.and(answer);
         }
         all
@@ -378,23 +399,12 @@ impl Array {
     }
 }
 
-/// Local pairs among the members: primary and mirror.
-type Locals = Vec<(VolumeId, VolumeId)>;
-
-/// One of the other systems, and what it has a part of.
-struct Site {
-    peer: SystemId,
-    /// At least one.
-    pairs: Vec<RemotePair>,
-    /// Each one's volume there, and the mirror that is to be split.
-    there: Vec<VolumePair>,
+fn not_begun() -> Refusal {
+    cancelled("was cancelled before anything was held back")
 }
 
-impl Site {
-    fn names(&self) -> impl Iterator<Item = String> {
-        let mirrors = self.there.iter().filter_map(|pair| pair.mirror);
-        mirrors.map(|mirror| format!("{}:{}", self.peer, mirror.0))
-    }
+fn cancelled(what: &str) -> Refusal {
+    refusal(RefusalKind::State, format!("the backup {what}"))
 }
 
 fn all(verb: Verb, pairs: &[RemotePair], locals: &[(VolumeId, VolumeId)], dry_run: bool) -> Command {

@@ -27,6 +27,7 @@ use target_core::{
 
 use crate::array::Array;
 
+pub use backup::{BACKUP_DEADLINE, BackupDone, BackupMember, BackupTerms};
 pub use deep::DeepSlice;
 
 /// Most members of a LIST (docs/control-cdb.md, FLAGS).

@@ -11,7 +11,9 @@ use target_core::scsi_model::control::{
 };
 
 use super::{
-    MOST_MEMBERS, id, is,
+    MOST_MEMBERS,
+    backup::{BackupDone, BackupMember, BackupTerms},
+    id, is,
     refusals::{list_parameter, refusal},
 };
 use crate::{array::Array, lock};
@@ -156,7 +158,14 @@ impl Array {
             return Some(made.await);
         }
         if flags.remote {
-            return Some(self.backup(members, dry_run).await);
+            let member = |member: &VolumePair| BackupMember {
+                primary: member.primary,
+                mirror: member.mirror,
+                peer: None,
+            };
+            let members: Vec<_> = members.iter().map(member).collect();
+            let done = self.back_up(&members, &BackupTerms::default(), dry_run).await;
+            return Some(done.map(|BackupDone { tracks, .. }| Summary { tracks }));
         }
         let config = matches!(verb, OutVerb::Config(_));
         for member in members.iter().filter(|_| !config) {

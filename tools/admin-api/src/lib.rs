@@ -6,6 +6,8 @@
 //! | method and path | asks | answers |
 //! |---|---|---|
 //! | `POST /v1/control` | [`ControlRequest`] | [`ControlAnswer`] |
+//! | `POST /v1/backup` | [`BackupRequest`] | [`BackupAnswer`] |
+//! | `POST /v1/backup/cancel` | [`BackupCancel`] | [`DoneAnswer`] |
 //! | `GET /v1/query` | | [`QueryDocument`] |
 //! | `GET /v1/volumes` | | [`VolumesDocument`] |
 //! | `GET /v1/sessions` | | [`SessionsDocument`] |
@@ -31,6 +33,7 @@
 //! GET requests only.
 
 pub mod admin;
+pub mod backup;
 pub mod control;
 pub mod generations;
 pub mod links;
@@ -46,6 +49,7 @@ pub use admin::{
     Change, ChangeKind, Connection, DoneAnswer, Event, EventsDocument, MapRequest, Problem, ReloadCheck,
     Session, SessionsDocument, UnmapRequest, VolumeCreate, VolumeDelete, VolumeResize,
 };
+pub use backup::{BackupAnswer, BackupCancel, BackupMember, BackupReport, BackupRequest};
 pub use control::{ControlAnswer, ControlRequest, WaitAnswer, WaitRequest};
 pub use generations::{
     Generation, GenerationCreate, GenerationDelete, GenerationMember, GenerationRestore, GenerationRule,

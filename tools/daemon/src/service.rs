@@ -23,6 +23,7 @@ use target_core::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Backups,
     config::{self, Config, Media},
     difference::difference,
     fresh::Fresh,
@@ -55,6 +56,8 @@ pub(crate) struct Service {
     /// The link to other systems, when one is configured.
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) reservations: Arc<Reservations>,
+    /// Backups that can be cancelled.
+    pub(crate) backups: Backups,
     source: Source,
     identities: IdentityStore,
     tokens: Arc<TokenTable>,
@@ -144,6 +147,7 @@ impl Service {
             generations,
             links,
             reservations,
+            backups: Backups::default(),
             source,
             identities,
             tokens,

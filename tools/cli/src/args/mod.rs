@@ -92,7 +92,8 @@ pub(crate) enum Command {
     Establish(EstablishArgs),
     /// Take M off as the image of P at this instant (TimeFinder: symmir split; HORCM: pairsplit).
     Split(SplitArgs),
-    /// Take an image of P at the far site, on a mirror of its remote mirror, without breaking the remote pair.
+    /// Take an image of P at the far site, on a mirror of its remote mirror, without breaking the remote pair; of several volumes at one
+    /// instant: `backup P --to VOL P --to VOL`.
     Backup(BackupArgs),
     /// Copy M back to P: what differs (TimeFinder: symmir restore; HORCM: pairresync -restore).
     Restore(RestoreArgs),

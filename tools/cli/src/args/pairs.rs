@@ -77,16 +77,20 @@ pub(crate) struct SplitArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
-    /// The primary of a remote pair.
-    #[arg(value_name = "P")]
-    pub(crate) primary: VolumeName,
-    /// The mirror at the far site that gets the image: a number there, or SYSTEM:NUMBER.
-    #[arg(long, value_name = "VOL")]
-    pub(crate) to: FarVolume,
+    /// The primary of a remote pair. Several, each followed by its --to: images of one instant, of all or of none. One that is mirrored to no
+    /// other system may be among them, with a local mirror.
+    #[arg(value_name = "P", required = true)]
+    pub(crate) primaries: Vec<VolumeName>,
+    /// The mirror at the far site that gets the image of P: a number there, or SYSTEM:NUMBER.
+    #[arg(long, value_name = "VOL", required = true)]
+    pub(crate) to: Vec<FarVolume>,
+    /// Give up when the image is not at the far site by then; 30 if not said.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
     /// Run first, by `sh -c`: freezes the application or its file system. If it fails nothing is backed up.
     #[arg(long, value_name = "CMD")]
     pub(crate) before: Option<String>,
-    /// Run as soon as the image is taken, or could not be: thaws it again.
+    /// Run as soon as the image is taken, or could not be, or Ctrl-C has cancelled it: thaws it again.
     #[arg(long, value_name = "CMD")]
     pub(crate) after: Option<String>,
     #[command(flatten)]

@@ -6,6 +6,7 @@ mod deep;
 mod far_restore;
 mod generations;
 mod hooks;
+mod interrupt;
 mod link;
 mod pairs;
 mod reports;

@@ -38,12 +38,12 @@ struct DoneDocument {
 
 /// And for `--dry-run`.
 #[derive(Debug, Serialize)]
-struct DryRunDocument {
-    verb: &'static str,
-    accepted: bool,
+pub(super) struct DryRunDocument {
+    pub(super) verb: &'static str,
+    pub(super) accepted: bool,
     /// `None` where nothing is copied by the verb.
-    tracks: Option<u64>,
-    bytes: Option<u64>,
+    pub(super) tracks: Option<u64>,
+    pub(super) bytes: Option<u64>,
 }
 
 const ESTABLISHED: &[PairState] = &[PairState::Duplex, PairState::Restored];
@@ -137,25 +137,6 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
         args.how,
         wait,
     )
-}
-
-/// A split at the far site.
-pub(super) fn image(
-    system: &mut System,
-    output: Output,
-    verb: OutVerb,
-    flags: Flags,
-    member: VolumePair,
-    how: How,
-) -> Result<(), Failure> {
-    let order = Order {
-        verb,
-        flags,
-        members: vec![member],
-        goal: SPLIT,
-        generation: None,
-    };
-    give(system, output, &order, how, None)
 }
 
 pub(super) fn restore(system: &mut System, output: Output, args: &RestoreArgs) -> Result<(), Failure> {

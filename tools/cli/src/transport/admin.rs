@@ -47,6 +47,21 @@ impl AdminSocket {
         self.parse(status, &body)
     }
 
+    /// As [`Self::post`], of a document that tells itself whether it was refused.
+    pub(crate) fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<T, TransportError> {
+        let (status, body) = self.exchange(Method::POST, path, self.text(document)?)?;
+        self.answer(status, &body)
+    }
+
+    /// Another way to the same daemon, for another thread.
+    pub(crate) fn another(&self) -> Result<Self, TransportError> {
+        Self::new(&self.path)
+    }
+
     fn text(&self, document: &impl Serialize) -> Result<Bytes, TransportError> {
         serde_json::to_vec(document)
             .map(Bytes::from)

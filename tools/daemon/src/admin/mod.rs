@@ -1,5 +1,6 @@
 //! The admin socket and the read-only HTTP port. What is said on them is in the package `admin-api`.
 
+mod backup;
 mod changes;
 mod control;
 mod dashboard;
@@ -18,7 +19,7 @@ use axum::{
 };
 use tokio::net::{TcpListener, UnixListener};
 
-pub(crate) use self::socket::bind;
+pub(crate) use self::{backup::Backups, socket::bind};
 use crate::service::Service;
 
 /// What anybody may look at.
@@ -38,6 +39,8 @@ fn reading() -> Router<Arc<Service>> {
 fn acting() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/control", post(control::control))
+        .route("/v1/backup", post(backup::back_up))
+        .route("/v1/backup/cancel", post(backup::cancel))
         .route("/v1/wait", post(control::wait))
         .route("/v1/verify/deep", post(control::verify_deep))
         .route("/v1/volume/create", post(changes::create))

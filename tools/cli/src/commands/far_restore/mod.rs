@@ -6,12 +6,11 @@
 //! | the pairs | [`site`] |
 //! | the host's devices and mounts | [`device`], [`mount`] |
 //! | what a file system holds, and copying it | [`tree`], [`copy`] |
-//! | going on after an interruption | [`state`], [`interrupt`] |
+//! | going on after an interruption | [`state`], `interrupt` |
 //! | what is printed | [`report`] |
 
 mod copy;
 mod device;
-mod interrupt;
 mod mount;
 mod plan;
 mod report;
@@ -29,14 +28,13 @@ use scsi_model::control::VolumeNumber;
 
 use self::{
     copy::Roots,
-    interrupt::Interrupt,
     mount::{MountError, Mounted, ReadOnly},
     plan::{Entry, Plan, Target},
     report::Report,
     site::Site,
     state::{Order, State, StateFile, Step},
 };
-use super::hooks;
+use super::{hooks, interrupt::Interrupt};
 use crate::{
     args::{FarRestoreArgs, RestoreFilesArgs},
     failure::Failure,

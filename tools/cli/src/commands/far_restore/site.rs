@@ -7,7 +7,7 @@ use scsi_model::control::{
     Flags, OutVerb, PairSelector, RefusalKind, Reply, Request, VolumeNumber, VolumePair,
 };
 
-use super::{device, interrupt::Interrupt};
+use super::{Interrupt, device};
 use crate::{
     args::{FarRestoreArgs, FarVolume, VolumeName},
     failure::Failure,

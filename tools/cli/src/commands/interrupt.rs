@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the restore stops between two pieces, with its mounts undone and where it is written down.
+//! SIGINT and SIGTERM: a restore stops between two pieces, with its mounts undone and where it is written down; a backup is cancelled, and who
+//! was frozen for it is thawed.
 
 use std::{
     io,
@@ -41,9 +42,14 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// An error when it was.
+    /// Was it?
+    pub(crate) fn raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// An error when it was, of a restore.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.0.load(Ordering::Acquire) {
+        if self.raised() {
             let text = "interrupted; the same command goes on from here, --abandon gives it up";
             return Err(Failure::Failed(text.to_owned()));
         }
