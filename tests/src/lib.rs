@@ -25,9 +25,13 @@ pub mod world;
 pub use daemon::{Daemon, DaemonConfig, VolumeSpec};
 
 use std::{
-    net::TcpListener,
+    io,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Mutex,
 };
+
+use socket2::{Domain, Socket, Type};
 
 /// The checkout.
 pub fn repository() -> PathBuf {
@@ -58,8 +62,18 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// A TCP port of 127.0.0.1 that nobody listens on now.
+/// A TCP port of 127.0.0.1 that is this process's from now on: the socket stays bound to it, so that nobody else is given it, and never
+/// listens, so that a program which sets `SO_REUSEADDR` may.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("it is bound").port()
+    static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let held = || -> io::Result<(Socket, SocketAddr)> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let address = socket.local_addr()?.as_socket().expect("it is one of IPv4");
+        Ok((socket, address))
+    };
+    let (socket, address) = held().expect("loopback has free ports");
+    HELD.lock().expect("nobody panics with it").push(socket);
+    address.port()
 }
