@@ -2,10 +2,14 @@
 //! Any bytes as what a connection of the link receives: read or refused, never a panic; what is read is written again as
 //! the same bytes; a session takes it or ends.
 //!
-//! Checksums would stop the fuzzer at the door, so the target puts right ones where docs/link.md says they are.
-use bytes::BytesMut;
+//! Checksums would stop the fuzzer at the door, so the target puts right ones where docs/link.md says they are. The length before
+//! compression is the fuzzer's where the frame says that it is compressed; the checksum of what the data becomes cannot be known here, so
+//! what is compressed well comes as a frame that this program made of the fuzzer's bytes, and is spoilt where the fuzzer says.
+use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use link_proto::{Frame, Hello, Message, Sealed, Session, SessionConfig, SystemId};
+use link_proto::{
+    Compression, Encoded, Frame, Hello, Message, Packer, Request, Sealed, Session, SessionConfig, SystemId, Unpacker,
+};
 use std::time::Duration;
 
 /// Frames of 32 bytes and what the fuzzer's length says.
@@ -16,7 +20,10 @@ fn seal(mut stream: Vec<u8>) -> Vec<u8> {
         let length = usize::from(u16::from_le_bytes([stream[at + 8], stream[at + 9]])).min(room);
         stream[at..at + 4].copy_from_slice(b"HFLK");
         stream[at + 8..at + 12].copy_from_slice(&(length as u32).to_le_bytes());
-        stream[at + 12..at + 16].fill(0);
+        // A Write or a Data that says it is compressed.
+        if stream[at + 7] & 12 == 0 || !matches!(stream[at + 6], 17 | 33) {
+            stream[at + 12..at + 16].fill(0);
+        }
         let sum = crc32c::crc32c(&stream[at + 32..at + 32 + length]);
         stream[at + 24..at + 28].copy_from_slice(&sum.to_le_bytes());
         let sum = crc32c::crc32c(&stream[at..at + 28]);
@@ -32,7 +39,7 @@ fn config(system: &str) -> (SessionConfig, SystemId) {
         hello: Hello {
             lowest: 1,
             highest: 1,
-            features: 0,
+            features: Compression::FEATURES,
             requests: 4,
             bytes: 4 << 20,
             boot: 1,
@@ -63,10 +70,13 @@ fn open() -> Session<u32> {
 fn read(bytes: &[u8]) {
     let mut received = BytesMut::from(bytes);
     let mut session = open();
+    let mut unpacker = Unpacker::new(Compression::FEATURES);
     loop {
         let before = received.clone();
-        let Ok(Ok(frame)) = Frame::take(&mut received) else { break };
+        let Ok(Ok(frame)) = Frame::take_packed(&mut received, &mut unpacker) else { break };
         let same = match &frame.message {
+            // Other bytes may say the same.
+            _ if frame.spared > 0 => None,
             Message::Request(id, request) => Some(Sealed::request(request).expect("read").frame(frame.version, *id)),
             Message::Response(id, response) => Some(Sealed::response(response).expect("read").frame(frame.version, *id)),
             _ => None,
@@ -80,7 +90,31 @@ fn read(bytes: &[u8]) {
     }
 }
 
+/// The first byte says how, the next two where something is spoilt, and by what.
+fn read_packed(data: &[u8]) {
+    let [how, at, by, data @ ..] = data else { return };
+    // Long enough to be compressed, and mostly repetitive.
+    let data: Bytes = data.iter().copied().cycle().take(1024.max(data.len()) * usize::from(!data.is_empty())).collect();
+    if data.is_empty() {
+        return;
+    }
+    let request = Request::Write { pair: 1, epoch: 2, volume: 3, offset: 4, ordered: how & 2 != 0, data };
+    let plain = Sealed::request(&request).expect("it is one").frame(1, 7);
+    let packed = Packer::default().pack(Compression::ALL[usize::from(how & 1)], plain);
+    let Encoded { head, data } = &packed;
+    let mut bytes = BytesMut::from(&[&head[..], data].concat()[..]);
+    let place = head.len() + usize::from(*at) % data.len();
+    bytes[place] ^= by;
+    let taken = Frame::take_packed(&mut bytes, &mut Unpacker::new(Compression::FEATURES));
+    match taken {
+        Ok(Ok(frame)) => assert_eq!(frame.message, Message::Request(7, request)),
+        Ok(Err(_)) => panic!("it is whole"),
+        Err(_) => assert_ne!(*by, 0, "it was good"),
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     read(data);
     read(&seal(data.to_vec()));
+    read_packed(data);
 });

@@ -307,6 +307,76 @@ fn a_mirror_that_is_needed_compared_and_made_again() {
     holds(b, 0, 31, 39);
 }
 
+/// A first copy, a host's writes, a resync there and one back: with fewer bytes on the link where that is asked for, and the same data.
+#[test]
+fn a_pair_over_a_link_that_compresses() {
+    let config = DaemonConfig::trio("16MiB");
+    let systems = Systems::start(&config, &config);
+    let (a, b) = (&systems.a, &systems.b);
+    let compress = |daemon: &Daemon, peer: &str, by: &str| {
+        let table = format!("[[peer]]\nid = \"{peer}\"\n");
+        let said = daemon.reconfigure(&table, &format!("{table}compression = \"{by}\"\n"));
+        assert!(
+            said.contains(&format!("data to peer {peer} is compressed by {by}")),
+            "{said}"
+        );
+    };
+    // What compression spared of what a system sent, so far.
+    let spared = |daemon: &Daemon| {
+        let link = systems::link(daemon);
+        let number = |key: &str| link["peers"][0][key].as_u64().expect("a number");
+        number("sent_uncompressed") - number("sent")
+    };
+    for block in 0..32 {
+        assert_eq!(write(a, 0, block, 8 + block as u8).status, GOOD);
+    }
+    compress(a, "HF-B", "zstd");
+    assert_eq!(systems::link(a)["peers"][0]["compression"], "zstd");
+    a.holdfast_ok(&["establish", "1", "HF-B:1", "--mode", "sync", "--wait"]);
+    // 2 MiB were copied, each track of one byte.
+    let first = spared(a);
+    assert!(first > 15 << 17, "{first} bytes spared by the first copy");
+    assert_eq!(write(a, 0, 0, 50).status, GOOD);
+    let host = spared(a);
+    assert!(host > first + 60_000, "{host} after {first}: a host's write");
+    let text = a.holdfast_ok(&["link"]);
+    assert!(text.contains("zstd, out "), "{text}");
+
+    a.holdfast_ok(&["split", "1", "HF-B:1"]);
+    for block in 8..24 {
+        assert_eq!(write(a, 0, block, 60).status, GOOD);
+    }
+    let before = spared(a);
+    a.holdfast_ok(&["establish", "1", "HF-B:1", "--mode", "sync", "--wait"]);
+    let resync = spared(a) - before;
+    assert!(resync > 15 << 16, "{resync} bytes spared by the resync");
+    assert!(a.holdfast_ok(&["verify", "--deep"]).contains("no difference"));
+
+    // Back, once as before and once compressed by the other side, with the other kind.
+    for (byte, by) in [(70, None), (80, Some("lz4"))] {
+        if let Some(by) = by {
+            compress(b, "HF-A", by);
+        }
+        a.holdfast_ok(&["split", "1", "HF-B:1"]);
+        for block in 8..24 {
+            assert_eq!(write(b, 0, block, byte).status, GOOD);
+        }
+        let before = spared(b);
+        a.holdfast_ok(&["restore", "1", "HF-B:1", "--wait"]);
+        let back = spared(b) - before;
+        assert_eq!(back > 15 << 16, by.is_some(), "{back} bytes spared by {by:?}");
+        assert!(by.is_some() || back == 0, "{back} bytes spared by nothing");
+        for (block, byte) in [(0, 50), (7, 15), (8, byte), (23, byte), (31, 39)] {
+            holds(a, 0, block, byte);
+        }
+    }
+    let metrics = systems::metrics(b);
+    assert!(
+        metrics.contains("holdfast_link_sent_uncompressed_bytes_total{peer=\"HF-A\"} "),
+        "{metrics}"
+    );
+}
+
 /// The far site is lost, then this one; the far volume goes on alone, and this one follows or waits.
 #[test]
 fn a_takeover_without_the_peer_is_never_guessed_about() {

@@ -2,13 +2,14 @@
 //!
 //! The payload's checksum is made by [`Sealed`], where the data comes from, before the frame waits for its turn; it is
 //! checked by [`Frame::take`], and only what passed is handed on. So nothing between the two, in either system's memory
-//! or on the wire, can change data unseen.
+//! or on the wire, can change data unseen. Compression ([`crate::packing`]) lies between the two as well.
 
 use crate::{
     decode, encode,
     fields::Put,
     header::{HANDSHAKE_VERSION, HEADER_BYTES, Header, Kind},
     message::Message,
+    packing::{Compression, Unpacker},
     request::{Expects, Request},
     response::{FailureCode, Response},
 };
@@ -70,6 +71,36 @@ pub enum FrameError {
         /// The most accepted.
         most: usize,
     },
+    /// A compressed payload that is not shorter than what it stands for, or has no data.
+    #[error("the {length} bytes of a compressed {kind:?} cannot stand for {unpacked}")]
+    Packed {
+        /// What the frame is.
+        kind: Kind,
+        /// Bytes of its payload.
+        length: usize,
+        /// What they should become.
+        unpacked: usize,
+    },
+    /// It is compressed in a way that this side did not say it reads.
+    #[error("a {kind:?} is compressed by {by}, which was not agreed on")]
+    NotAgreed {
+        /// What the frame is.
+        kind: Kind,
+        /// In which way.
+        by: Compression,
+    },
+    /// Compressed data that is damaged, or of another length than was said.
+    #[error("the {by} data of a {kind:?} is not {unpacked} bytes of payload (id {id})")]
+    Unpack {
+        /// What the frame is.
+        kind: Kind,
+        /// How it is compressed.
+        by: Compression,
+        /// What the payload should have become.
+        unpacked: usize,
+        /// Which request.
+        id: u64,
+    },
     /// A list longer than the payload.
     #[error("a {kind:?} ends too early, at byte {at}")]
     Truncated {
@@ -113,19 +144,32 @@ pub struct Frame {
     pub version: u16,
     /// What it says.
     pub message: Message,
+    /// Bytes that compression spared on the wire.
+    pub spared: usize,
 }
 
 impl Frame {
-    /// Takes the first frame out of what was received, or says how many more bytes it needs at least.
+    /// Takes the first frame out of what was received, or says how many more bytes it needs at least. No compressed one is
+    /// accepted.
     pub fn take(received: &mut BytesMut) -> Result<Result<Self, usize>, FrameError> {
+        Self::take_packed(received, &mut Unpacker::new(0))
+    }
+
+    /// Likewise, compressed or not.
+    pub fn take_packed(
+        received: &mut BytesMut,
+        unpacker: &mut Unpacker,
+    ) -> Result<Result<Self, usize>, FrameError> {
         let Some(header) = Header::decode(received)? else {
             return Ok(Err(HEADER_BYTES - received.len()));
         };
+        unpacker.check(&header)?;
         let whole = HEADER_BYTES + header.length;
         if received.len() < whole {
             return Ok(Err(whole - received.len()));
         }
         let payload = received.split_to(whole).freeze().slice(HEADER_BYTES..);
+        let payload = unpacker.unpack(&header, payload)?;
         if crc_fast::crc32_iscsi(&payload) != header.payload_crc {
             return Err(FrameError::PayloadCrc {
                 kind: header.kind,
@@ -135,6 +179,7 @@ impl Frame {
         Ok(Ok(Self {
             version: header.version,
             message: decode::message(&header, payload)?,
+            spared: header.unpacked.saturating_sub(header.length),
         }))
     }
 }
@@ -237,6 +282,7 @@ impl Sealed {
             kind: self.kind,
             flags: self.flags,
             length: self.head.len() - HEADER_BYTES + self.data.len(),
+            unpacked: 0,
             id,
             payload_crc: self.crc,
         };

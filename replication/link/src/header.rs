@@ -1,6 +1,6 @@
 //! The header that every frame begins with: docs/link.md, "The header".
 
-use crate::frame::FrameError;
+use crate::{frame::FrameError, packing::Compression};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -17,6 +17,10 @@ pub const HANDSHAKE_VERSION: u16 = 0;
 pub const ORDERED: u8 = 1;
 /// ZERO: the range may become a hole.
 pub const UNMAP: u8 = 2;
+/// WRITE and DATA: what follows the fixed fields is compressed by LZ4.
+pub const LZ4: u8 = 4;
+/// Likewise by zstd.
+pub const ZSTD: u8 = 8;
 
 /// Bytes of one digest: SHA-256.
 pub const DIGEST_BYTES: usize = 32;
@@ -27,6 +31,8 @@ pub const MAX_DIGESTED: usize = 1 << 20;
 
 const MAGIC: [u8; 4] = *b"HFLK";
 const CRC_AT: usize = HEADER_BYTES - 4;
+/// Bytes before the data of a Write.
+const WRITE_FIELDS: usize = 40;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +97,12 @@ const KINDS: [(Kind, usize, usize, u8); 24] = [
     (Kind::Pong, 8, 8, 0),
     (Kind::Bye, 8, 8, 0),
     (Kind::Describe, 8, 72, 0),
-    (Kind::Write, 41, 40 + MAX_DATA, ORDERED),
+    (
+        Kind::Write,
+        WRITE_FIELDS + 1,
+        WRITE_FIELDS + MAX_DATA,
+        ORDERED | LZ4 | ZSTD,
+    ),
     (Kind::Zero, 48, 48, ORDERED | UNMAP),
     (Kind::Read, 48, 48, 0),
     (Kind::Flush, 32, 32, 0),
@@ -100,7 +111,7 @@ const KINDS: [(Kind, usize, usize, u8); 24] = [
     (Kind::Forward, 1, 64 << 10, 0),
     (Kind::Digest, 48, 48, ORDERED),
     (Kind::Described, 41, 104, 0),
-    (Kind::Data, 1, MAX_DATA, 0),
+    (Kind::Data, 1, MAX_DATA, LZ4 | ZSTD),
     (Kind::Hole, 0, 0, 0),
     (Kind::Extent, 16, 16, 0),
     (Kind::PairState, 40, 40 + 16 * 4096, 0),
@@ -139,6 +150,16 @@ impl Kind {
         })
     }
 
+    /// A frame of this kind may carry these flags.
+    pub(crate) fn may_have(self, flags: u8) -> bool {
+        flags & !self.limits().2 == 0
+    }
+
+    /// Bytes before the data, of a kind whose data may be compressed.
+    pub(crate) fn fields(self) -> usize {
+        if self == Self::Write { WRITE_FIELDS } else { 0 }
+    }
+
     /// It is a request, which its id names.
     pub fn is_request(self) -> bool {
         (16..32).contains(&(self as u8))
@@ -157,13 +178,15 @@ pub struct Header {
     pub version: u16,
     /// What the frame is.
     pub kind: Kind,
-    /// [`ORDERED`], [`UNMAP`].
+    /// [`ORDERED`], [`UNMAP`]; [`LZ4`] or [`ZSTD`].
     pub flags: u8,
-    /// Bytes of payload.
+    /// Bytes of payload on the wire.
     pub length: usize,
+    /// Those of a compressed payload before it was compressed; else 0.
+    pub unpacked: usize,
     /// The request, for requests and what answers them; else 0.
     pub id: u64,
-    /// CRC-32C of the payload.
+    /// CRC-32C of the payload as it was before it was compressed.
     pub payload_crc: u32,
 }
 
@@ -176,6 +199,7 @@ impl Header {
         bytes[6] = self.kind as u8;
         bytes[7] = self.flags;
         bytes[8..12].copy_from_slice(&(self.length as u32).to_le_bytes());
+        bytes[12..16].copy_from_slice(&(self.unpacked as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.id.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.payload_crc.to_le_bytes());
         let crc = crc_fast::crc32_iscsi(&bytes[..CRC_AT]);
@@ -202,22 +226,52 @@ impl Header {
             kind,
             flags: bytes[7],
             length: u32_at(8) as usize,
+            unpacked: u32_at(12) as usize,
             id: u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32,
             payload_crc: u32_at(24),
         };
-        if header.flags & !kind.limits().2 != 0 {
+        if !kind.may_have(header.flags) || header.flags & (LZ4 | ZSTD) == LZ4 | ZSTD {
             return Err(FrameError::Flags {
                 kind,
                 flags: header.flags,
             });
         }
-        if u32_at(12) != 0 {
-            return Err(FrameError::Reserved { kind, at: 12 });
-        }
         if (kind.is_request() || kind.is_response()) == (header.id == 0) {
             return Err(FrameError::Id { kind, id: header.id });
         }
-        kind.check_length(header.length)?;
+        header.check_lengths()?;
         Ok(Some(header))
+    }
+
+    /// What the data is compressed by.
+    pub fn compression(&self) -> Option<Compression> {
+        Compression::ALL
+            .into_iter()
+            .find(|by| self.flags & by.flag() != 0)
+    }
+
+    /// A compressed payload must be shorter than what it stands for, and that no longer than it could be without.
+    fn check_lengths(&self) -> Result<(), FrameError> {
+        let Self {
+            kind,
+            length,
+            unpacked,
+            ..
+        } = *self;
+        if self.compression().is_none() {
+            if unpacked != 0 {
+                return Err(FrameError::Reserved { kind, at: 12 });
+            }
+            return kind.check_length(length);
+        }
+        kind.check_length(unpacked)?;
+        if length <= kind.fields() || length >= unpacked {
+            return Err(FrameError::Packed {
+                kind,
+                length,
+                unpacked,
+            });
+        }
+        Ok(())
     }
 }

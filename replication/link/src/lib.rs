@@ -3,7 +3,7 @@
 //!
 //! | part | modules |
 //! |---|---|
-//! | bytes | [`header`], [`frame`], `fields`, `decode`, `encode` |
+//! | bytes | [`header`], [`frame`], [`packing`], `fields`, `decode`, `encode` |
 //! | what is said | [`message`], [`request`], [`response`] |
 //! | one connection | [`session`] |
 //! | which connection counts, and when to try again | [`contest`], [`reconnect`] |
@@ -15,6 +15,7 @@ mod fields;
 pub mod frame;
 pub mod header;
 pub mod message;
+pub mod packing;
 pub mod reconnect;
 pub mod request;
 pub mod response;
@@ -22,6 +23,7 @@ pub mod session;
 
 pub use frame::{Encoded, Frame, FrameError, Sealed};
 pub use message::{Farewell, Hello, Message, Refusal, RefusalCause};
+pub use packing::{Compression, Packer, Unpacker};
 pub use request::{Action, PairOrder, Request, VolumeName};
 pub use response::{Description, FailureCode, PairReport, Response, Run};
 pub use scsi_model::control::{CopyMode, SystemId};

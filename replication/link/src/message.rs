@@ -36,7 +36,8 @@ pub struct Hello {
     pub lowest: u16,
     /// The newest version it speaks; in an acknowledgement the one chosen.
     pub highest: u16,
-    /// What it can do beyond the version; what both can is used. No bit is defined yet.
+    /// What it can do beyond the version; what both can is used: [`Hello::LZ4`], [`Hello::ZSTD`]. Others mean nothing
+    /// to this program.
     pub features: u32,
     /// Requests it takes that are not answered yet.
     pub requests: u32,
@@ -48,6 +49,13 @@ pub struct Hello {
     pub system: SystemId,
     /// The program's version, for people: ASCII, at most [`SOFTWARE_BYTES`].
     pub software: String,
+}
+
+impl Hello {
+    /// Feature: it reads data that is compressed by LZ4.
+    pub const LZ4: u32 = 1;
+    /// Feature: likewise by zstd.
+    pub const ZSTD: u32 = 2;
 }
 
 /// Why a connection is not wanted.

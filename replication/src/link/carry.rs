@@ -66,7 +66,7 @@ pub(super) async fn carry(shared: &Arc<Shared>, peer: &Arc<Peer>, connection: Co
     peer.went_up(&wire, &hello);
     shared.service.up(peer.id(), hello.boot);
     let lanes = Lanes::new(peer, wire.clone(), shared.service.clone());
-    let traffic = Traffic::new(peer, &wire, &lanes, stream, received);
+    let traffic = Traffic::new(peer, &wire, &lanes, stream, received, hello.features);
     let end = tokio::select! {
         // Time first: traffic that never ends would leave it no turn.
         biased;

@@ -1,6 +1,6 @@
 //! What the link is told when it starts.
 
-use link_proto::{Hello, SessionConfig, SystemId, header};
+use link_proto::{Compression, Hello, SessionConfig, SystemId, header};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The link of this system.
@@ -31,6 +31,8 @@ pub struct PeerConfig {
     pub id: SystemId,
     /// Where it listens: `HOST:PORT`.
     pub address: String,
+    /// What data to it is compressed by, if it reads that.
+    pub compression: Option<Compression>,
 }
 
 /// How long things may take.
@@ -79,7 +81,7 @@ impl LinkConfig {
             hello: Hello {
                 lowest: header::LOWEST_VERSION,
                 highest: header::HIGHEST_VERSION,
-                features: 0,
+                features: Compression::FEATURES,
                 requests: REQUESTS,
                 bytes: REQUEST_BYTES,
                 boot: self.boot,

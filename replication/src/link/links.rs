@@ -131,7 +131,7 @@ impl Links {
         lock(&self.shared.refusals).clone()
     }
 
-    /// Adds and removes peers, and learns new addresses. Connections of peers that stay, stay; those of peers that are removed
+    /// Adds and removes peers, and learns new addresses and what to compress by. Connections of peers that stay, stay; those of peers that are removed
     /// end in order. Nothing changes when it is an error.
     pub fn reconfigure(&self, peers: &[PeerConfig]) -> Result<(), LinkStartError> {
         let by_id = by_id(&self.shared.config.system, peers)?;
@@ -157,11 +157,11 @@ pub fn check(config: &LinkConfig) -> Result<(), LinkStartError> {
     Tls::load(config).map(drop)
 }
 
-/// Addresses by id.
-fn by_id(own: &SystemId, peers: &[PeerConfig]) -> Result<BTreeMap<SystemId, String>, LinkStartError> {
+/// What is configured, by id.
+fn by_id(own: &SystemId, peers: &[PeerConfig]) -> Result<BTreeMap<SystemId, PeerConfig>, LinkStartError> {
     let mut by_id = BTreeMap::new();
     for peer in peers {
-        if peer.id == *own || by_id.insert(peer.id.clone(), peer.address.clone()).is_some() {
+        if peer.id == *own || by_id.insert(peer.id.clone(), peer.clone()).is_some() {
             return Err(LinkStartError::Peer(peer.id.clone()));
         }
     }
@@ -189,7 +189,7 @@ impl Shared {
     }
 
     /// These are the peers from now on.
-    fn adopt(self: &Arc<Self>, peers: BTreeMap<SystemId, String>) {
+    fn adopt(self: &Arc<Self>, peers: BTreeMap<SystemId, PeerConfig>) {
         let mut known = lock(&self.peers);
         known.retain(|id, peer| {
             let stays = peers.contains_key(id);
@@ -198,16 +198,12 @@ impl Shared {
             }
             stays
         });
-        for (id, address) in peers {
+        for (id, config) in peers {
             if let Some(peer) = known.get(&id) {
-                peer.moved(address);
+                peer.configure(config);
                 continue;
             }
             let alone = lock(&self.alone).entry(id.clone()).or_default().clone();
-            let config = PeerConfig {
-                id: id.clone(),
-                address,
-            };
             let peer = Arc::new(Peer::new(&self.config.system, config, alone, self.origin));
             known.insert(id, peer.clone());
             self.tasks.spawn(calling::keep_calling(self.clone(), peer));

@@ -36,8 +36,8 @@ mod wire;
 pub use config::{LinkConfig, PeerConfig, Timing};
 pub use errors::{LinkEnd, LinkError, LinkStartError};
 pub use link_proto::{
-    Action, CopyMode, Description, FailureCode, PairOrder, PairReport, Request, Response, Run, SystemId,
-    VolumeName,
+    Action, Compression, CopyMode, Description, FailureCode, PairOrder, PairReport, Request, Response, Run,
+    SystemId, VolumeName,
 };
 pub use links::{Links, Refusals, check};
 pub use network::Network;

@@ -10,11 +10,14 @@ use super::{
 use crate::lock;
 use arc_swap::ArcSwapOption;
 use link_proto::{
-    Hello, Request, Response, Sealed, SystemId,
+    Compression, Hello, Request, Response, Sealed, SystemId,
     contest::{Contest, Verdict},
 };
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 use tokio::{
@@ -28,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Peer {
     id: SystemId,
     origin: Instant,
-    address: Mutex<String>,
+    config: Mutex<PeerConfig>,
     seat: Mutex<Seat>,
     /// The connection that is up.
     current: ArcSwapOption<Wire>,
@@ -44,6 +47,9 @@ pub struct Peer {
     pub(super) gone: CancellationToken,
     pub(super) sent: Meter,
     pub(super) received: Meter,
+    /// Bytes that compression spared of each.
+    pub(super) sent_spared: AtomicU64,
+    pub(super) received_spared: AtomicU64,
 }
 
 /// The one connection that counts, up or about to be.
@@ -58,6 +64,8 @@ struct Seat {
 struct History {
     since: SystemTime,
     seen: Option<(u128, String)>,
+    /// The features that it said last.
+    features: Option<u32>,
     connections: u64,
     last_error: Option<String>,
 }
@@ -78,16 +86,17 @@ impl Peer {
     ) -> Self {
         Self {
             origin,
-            address: Mutex::new(config.address),
             seat: Mutex::new(Seat {
                 contest: Contest::new(own, &config.id),
                 holder: None,
             }),
-            id: config.id,
+            id: config.id.clone(),
+            config: Mutex::new(config),
             current: ArcSwapOption::empty(),
             history: Mutex::new(History {
                 since: SystemTime::now(),
                 seen: None,
+                features: None,
                 connections: 0,
                 last_error: None,
             }),
@@ -97,6 +106,8 @@ impl Peer {
             gone: CancellationToken::new(),
             sent: Meter::default(),
             received: Meter::default(),
+            sent_spared: AtomicU64::new(0),
+            received_spared: AtomicU64::new(0),
         }
     }
 
@@ -141,6 +152,8 @@ impl Peer {
         let now = self.origin.elapsed();
         let current = self.current.load_full();
         let (outstanding, outstanding_bytes, rtt) = current.as_ref().map_or((0, 0, None), |wire| wire.load());
+        let spared = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
+        let (sent, received) = (self.sent.total(), self.received.total());
         let history = lock(&self.history);
         PeerStatus {
             id: self.id.clone(),
@@ -149,8 +162,11 @@ impl Peer {
             since: history.since,
             seen: history.seen.clone(),
             rtt,
-            sent: self.sent.total(),
-            received: self.received.total(),
+            compression: self.compression(history.features.unwrap_or(Compression::FEATURES)),
+            sent,
+            received,
+            sent_uncompressed: sent + spared(&self.sent_spared),
+            received_uncompressed: received + spared(&self.received_spared),
             send_rate: self.sent.rate(now),
             receive_rate: self.received.rate(now),
             outstanding,
@@ -161,14 +177,19 @@ impl Peer {
     }
 
     pub(super) fn address(&self) -> String {
-        lock(&self.address).clone()
+        lock(&self.config).address.clone()
     }
 
-    /// It is called at another address from now on; the present connection stays.
-    pub(super) fn moved(&self, address: String) {
-        let mut present = lock(&self.address);
-        if *present != address {
-            *present = address;
+    /// What data is compressed by to a system with these features.
+    pub(super) fn compression(&self, features: u32) -> Option<Compression> {
+        let by = lock(&self.config).compression;
+        by.filter(|by| features & by.feature() != 0)
+    }
+
+    /// It is called at this address from now on, and what leaves for it is compressed by this; the present connection stays.
+    pub(super) fn configure(&self, config: PeerConfig) {
+        let before = std::mem::replace(&mut *lock(&self.config), config);
+        if before.address != self.address() {
             self.hurry.notify_one();
         }
     }
@@ -220,6 +241,7 @@ impl Peer {
             let mut history = lock(&self.history);
             history.since = SystemTime::now();
             history.seen = Some((hello.boot, hello.software.clone()));
+            history.features = Some(hello.features);
             history.connections += 1;
         }
         self.current.store(Some(wire.clone()));

@@ -1,6 +1,6 @@
 //! How a peer is seen, for people and for meters.
 
-use link_proto::SystemId;
+use link_proto::{Compression, SystemId};
 use std::time::{Duration, SystemTime};
 
 /// One peer.
@@ -18,10 +18,16 @@ pub struct PeerStatus {
     pub seen: Option<(u128, String)>,
     /// The round trip of the last Ping of this connection.
     pub rtt: Option<Duration>,
+    /// What data to it is compressed by: as configured, if it reads that.
+    pub compression: Option<Compression>,
     /// Bytes sent since the daemon started, encryption not counted.
     pub sent: u64,
     /// Bytes received, likewise.
     pub received: u64,
+    /// What those sent would have been without compression.
+    pub sent_uncompressed: u64,
+    /// What those received would have been.
+    pub received_uncompressed: u64,
     /// Bytes a second sent of late.
     pub send_rate: u64,
     /// Bytes a second received of late.

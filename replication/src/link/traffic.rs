@@ -3,19 +3,22 @@
 //! All that has come is carried out before anything is sent, and all that there is to send then leaves as one run: the answers to what came
 //! together, and the requests that were made meanwhile. The task sleeps when there is nothing left of either; only then has anybody to
 //! wake it. A way that is blocked does not keep the other from going on.
+//!
+//! Compression is done here as well, in the order in which frames leave, whatever their number: whoever made them does not wait for it. It takes
+//! longer than all else, up to some milliseconds for the longest frame; so after about a batch others of this thread have a turn.
 
 use super::{
     carry::Lanes, errors::LinkEnd, greeting::failed, network::Stream, outgoing::Outgoing, peer::Peer,
     wire::Wire,
 };
 use bytes::{Buf as _, BytesMut};
-use link_proto::Frame;
+use link_proto::{Compression, Encoded, Frame, Packer, Unpacker};
 use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
+    sync::atomic::Ordering,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 
@@ -31,19 +34,26 @@ pub(super) struct Traffic<'a> {
     lanes: &'a Lanes,
     stream: Stream,
     received: BytesMut,
+    unpacker: Unpacker,
+    /// What the other side reads.
+    features: u32,
+    packer: Packer,
+    /// Bytes that were given to it in this turn.
+    packed: usize,
     out: Outgoing,
     /// Bytes given to TLS that may not have left yet.
     unflushed: usize,
 }
 
 impl<'a> Traffic<'a> {
-    /// `received`: what came behind the handshake.
+    /// `received`: what came behind the handshake; `features`: what the other side said it can do.
     pub(super) fn new(
         peer: &'a Peer,
         wire: &'a Wire,
         lanes: &'a Lanes,
         stream: Stream,
         received: BytesMut,
+        features: u32,
     ) -> Self {
         Self {
             peer,
@@ -51,6 +61,10 @@ impl<'a> Traffic<'a> {
             lanes,
             stream,
             received,
+            unpacker: Unpacker::new(Compression::FEATURES),
+            features,
+            packer: Packer::default(),
+            packed: 0,
             out: Outgoing::from(Vec::new()),
             unflushed: 0,
         }
@@ -58,9 +72,6 @@ impl<'a> Traffic<'a> {
 
     /// Until the connection ends.
     pub(super) async fn run(mut self) -> LinkEnd {
-        if let Err(end) = self.take_frames(self.wire.now()) {
-            return end;
-        }
         let end = poll_fn(|context| self.poll(context)).await;
         if matches!(end, LinkEnd::Left(_)) {
             // The other side has all it waits for; whether it hears the end of TLS too changes nothing.
@@ -71,6 +82,7 @@ impl<'a> Traffic<'a> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<LinkEnd> {
         self.wire.awake();
+        self.packed = 0;
         loop {
             let received = self.poll_receive(context);
             if let Poll::Ready(Err(end)) = received {
@@ -78,6 +90,10 @@ impl<'a> Traffic<'a> {
             }
             if let Poll::Ready(Err(end)) = self.poll_send(context) {
                 return Poll::Ready(end);
+            }
+            if self.packed >= BATCH {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if received.is_pending() {
                 return Poll::Pending;
@@ -88,16 +104,29 @@ impl<'a> Traffic<'a> {
     /// Ready after much, or at the end; pending when all that has come is carried out.
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<(), LinkEnd>> {
         let mut taken = 0;
+        let mut now = self.wire.now();
         while taken < BATCH {
+            // What compression has made few bytes is work all the same.
+            match Frame::take_packed(&mut self.received, &mut self.unpacker)? {
+                Ok(frame) => {
+                    taken += frame.spared;
+                    if frame.spared > 0 {
+                        let spared = &self.peer.received_spared;
+                        spared.fetch_add(frame.spared as u64, Ordering::Relaxed);
+                    }
+                    self.lanes.take(self.wire.receive(frame, now)?);
+                    continue;
+                }
+                Err(missing) => self.received.reserve(missing.max(RECORD)),
+            }
             let read = pin!(self.stream.read_buf(&mut self.received));
             match ready!(read.poll(context)) {
                 Ok(0) => return Poll::Ready(Err(self.wire.finished().map_or(LinkEnd::Cut, LinkEnd::Left))),
                 Ok(count) => {
                     taken += count;
-                    let now = self.wire.now();
+                    now = self.wire.now();
                     self.wire.heard(now);
                     self.peer.received.add(count, now);
-                    self.take_frames(now)?;
                 }
                 Err(error) => {
                     let end = self.wire.finished();
@@ -106,19 +135,6 @@ impl<'a> Traffic<'a> {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Carries out the frames that are whole, and makes room for what follows.
-    fn take_frames(&mut self, now: Duration) -> Result<(), LinkEnd> {
-        loop {
-            match Frame::take(&mut self.received)? {
-                Ok(frame) => self.lanes.take(self.wire.receive(frame, now)?),
-                Err(missing) => {
-                    self.received.reserve(missing.max(RECORD));
-                    return Ok(());
-                }
-            }
-        }
     }
 
     /// Pending when there is nothing to send, or no room for it.
@@ -136,7 +152,14 @@ impl<'a> Traffic<'a> {
                 self.peer.sent.add(self.unflushed, self.wire.now());
                 self.unflushed = 0;
             }
-            self.out = Outgoing::from(self.wire.output_or_wake(BATCH, context.waker()));
+            if self.packed >= BATCH {
+                return Poll::Pending;
+            }
+            let mut frames = self.wire.output_or_wake(BATCH, context.waker());
+            if let Some(by) = self.peer.compression(self.features) {
+                self.pack(by, &mut frames);
+            }
+            self.out = Outgoing::from(frames);
             if self.out.len() == 0 {
                 return match self.wire.finished() {
                     Some(farewell) => Poll::Ready(Err(LinkEnd::Left(farewell))),
@@ -144,5 +167,17 @@ impl<'a> Traffic<'a> {
                 };
             }
         }
+    }
+
+    fn pack(&mut self, by: Compression, frames: &mut Vec<Encoded>) {
+        let bytes = |frames: &[Encoded]| frames.iter().map(Encoded::len).sum::<usize>();
+        let before = bytes(frames);
+        self.packed += before;
+        *frames = frames
+            .drain(..)
+            .map(|frame| self.packer.pack(by, frame))
+            .collect();
+        let spared = before - bytes(frames);
+        self.peer.sent_spared.fetch_add(spared as u64, Ordering::Relaxed);
     }
 }

@@ -32,10 +32,19 @@ pub struct LinkPeer {
     pub software: Option<String>,
     /// Round trip of the last keepalive, in microseconds.
     pub latency_us: Option<u64>,
+    /// What data to it is compressed by: `none`, `lz4` or `zstd`. `none` too when it does not read what is configured.
+    #[serde(default)]
+    pub compression: String,
     /// Bytes sent since the daemon started.
     pub sent: u64,
     /// Bytes received.
     pub received: u64,
+    /// What those sent would have been without compression.
+    #[serde(default)]
+    pub sent_uncompressed: u64,
+    /// What those received would have been.
+    #[serde(default)]
+    pub received_uncompressed: u64,
     /// Bytes a second sent of late.
     pub send_rate: u64,
     /// Bytes a second received of late.

@@ -12,7 +12,7 @@ use target_core::identities::ConfiguredDesignators;
 
 use crate::config::{
     Admin, Authentication, Config, GenerationsConfig, InitiatorConfig, Isns, Link, LunConfig, LunConfigs,
-    Media, Replication, Secret, SessionKeys, System, TargetConfig, VolumeConfig, algorithm_name,
+    Media, Peer, Replication, Secret, SessionKeys, System, TargetConfig, VolumeConfig, algorithm_name,
 };
 
 /// What differs: what is new or has other keys in the order of `then`, then what is gone.
@@ -208,8 +208,14 @@ impl Things {
                 .says("ca", ca.display());
             things.0.push(link);
         }
-        for (id, address) in peers {
-            let peer = Thing::new(format!("peer {id}")).says("address", address);
+        for (id, peer) in peers {
+            let Peer {
+                address,
+                compression: _,
+            } = peer;
+            let peer = Thing::new(format!("peer {id}"))
+                .says("address", address)
+                .says("compression", peer.compression_name());
             things.0.push(peer);
         }
         things.0.extend(volumes.values().map(volume));

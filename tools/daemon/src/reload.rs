@@ -9,7 +9,7 @@ use admin_api::Size;
 use iscsi_frontend::{Algorithm, Portal};
 use target_core::scsi_model::control::SystemId;
 
-use crate::config::{Authentication, Config, SessionKeys, TargetConfig, VolumeConfig, algorithm_name};
+use crate::config::{Authentication, Config, Peer, SessionKeys, TargetConfig, VolumeConfig, algorithm_name};
 
 /// What is to be done, in this order (see `service::apply`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     /// Logins may use these hashes of CHAP, best first.
     pub(crate) chap_algorithms: Option<Vec<Algorithm>>,
     /// Peers that are new, or have another address.
-    pub(crate) set_peers: Vec<(SystemId, String)>,
+    pub(crate) set_peers: Vec<(SystemId, Peer)>,
     /// Peers that go.
     pub(crate) remove_peers: Vec<SystemId>,
     /// Copies go at another pace, in bytes a second; 0: as fast as they can.
@@ -126,9 +126,9 @@ impl Plan {
             .filter(|number| !then.volumes.contains_key(number))
             .copied()
             .collect();
-        let known = |(id, address): &(&SystemId, &String)| now.peers.get(*id) != Some(*address);
+        let known = |(id, peer): &(&SystemId, &Peer)| now.peers.get(*id) != Some(*peer);
         let new = then.peers.iter().filter(known);
-        plan.set_peers = new.map(|(id, address)| (id.clone(), address.clone())).collect();
+        plan.set_peers = new.map(|(id, peer)| (id.clone(), peer.clone())).collect();
         let gone = now.peers.keys().filter(|id| !then.peers.contains_key(*id));
         plan.remove_peers = gone.cloned().collect();
         plan.isns = now.isns != then.isns;
@@ -214,9 +214,16 @@ impl Plan {
                 .iter()
                 .map(|number| format!("volume {number} removed")),
         );
-        for (id, address) in &self.set_peers {
-            let what = if now.peers.contains_key(id) { "is" } else { "added" };
-            lines.push(format!("peer {id} {what} at {address}"));
+        for (id, peer) in &self.set_peers {
+            let before = now.peers.get(id);
+            if before.is_none_or(|before| before.address != peer.address) {
+                let what = if before.is_some() { "is" } else { "added" };
+                lines.push(format!("peer {id} {what} at {}", peer.address));
+            }
+            if before.map_or("none", Peer::compression_name) != peer.compression_name() {
+                let name = peer.compression_name();
+                lines.push(format!("data to peer {id} is compressed by {name}"));
+            }
         }
         lines.extend(self.remove_peers.iter().map(|id| format!("peer {id} removed")));
         if self.isns {
@@ -295,6 +302,7 @@ fn served_on(old: &VolumeConfig, new: &VolumeConfig) -> bool {
 mod tests {
     use super::*;
     use crate::config::embedded;
+    use replication::link::Compression;
 
     fn config() -> Config {
         Config::load(None, []).unwrap()
@@ -395,16 +403,25 @@ mod tests {
     fn peers_come_move_and_go_while_serving_and_the_link_itself_does_not() {
         let id = |text: &str| SystemId::new(text).unwrap();
         let mut now = config();
-        now.peers.insert(id("HF-B"), "a:1".to_owned());
-        now.peers.insert(id("HF-C"), "a:2".to_owned());
+        let peer = |address: &str, compression| Peer {
+            address: address.to_owned(),
+            compression,
+        };
+        let (lz4, zstd) = (Some(Compression::Lz4), Some(Compression::Zstd));
+        now.peers.insert(id("HF-B"), peer("a:1", None));
+        now.peers.insert(id("HF-C"), peer("a:2", None));
+        now.peers.insert(id("HF-E"), peer("a:4", lz4));
         let mut then = now.clone();
         then.peers.remove(&id("HF-B"));
-        then.peers.insert(id("HF-C"), "b:2".to_owned());
-        then.peers.insert(id("HF-D"), "a:3".to_owned());
+        then.peers.insert(id("HF-C"), peer("b:2", None));
+        then.peers.insert(id("HF-D"), peer("a:3", zstd));
+        then.peers.insert(id("HF-E"), peer("a:4", None));
         let plan = Plan::new(&now, &then).unwrap();
         let lines = [
             "peer HF-C is at b:2",
             "peer HF-D added at a:3",
+            "data to peer HF-D is compressed by zstd",
+            "data to peer HF-E is compressed by none",
             "peer HF-B removed",
         ];
         assert_eq!(plan.describe(&now), lines);

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     header::{HIGHEST_VERSION, LOWEST_VERSION, MAX_DATA, ORDERED},
     message::{Farewell, Hello, LEAST_WINDOW, Refusal, RefusalCause},
+    packing::Packer,
     request::{Action, PairOrder, VolumeName},
     response::{Description, FailureCode, MAX_RUNS, PairReport, Run},
 };
@@ -384,10 +385,10 @@ fn headers_that_are_not_accepted_are_refused_by_name() {
     let header = Header::decode(&whole).unwrap().unwrap();
     let refused = |header: Header| Header::decode(&header.encode()).unwrap_err();
     assert_eq!(
-        refused(Header { flags: 4, ..header }),
+        refused(Header { flags: 16, ..header }),
         FrameError::Flags {
             kind: Kind::Write,
-            flags: 4
+            flags: 16
         }
     );
     assert_eq!(
@@ -645,14 +646,61 @@ fn samples() -> Vec<(Kind, Message)> {
     samples
 }
 
+/// Of data that is long enough, one by each compression.
+fn compressed_samples() -> [(String, BytesMut); 2] {
+    let data = Bytes::from(b"holdfast".repeat(128));
+    let mut samples = samples().into_iter();
+    let Some((
+        _,
+        Message::Request(
+            id,
+            Request::Write {
+                pair,
+                epoch,
+                volume,
+                offset,
+                ordered,
+                ..
+            },
+        ),
+    )) = samples.find(|(kind, _)| *kind == Kind::Write)
+    else {
+        unreachable!("there is one of each kind");
+    };
+    let write = Request::Write {
+        pair,
+        epoch,
+        volume,
+        offset,
+        ordered,
+        data: data.clone(),
+    };
+    let write = Sealed::request(&write).unwrap().frame(1, id);
+    let answer = Sealed::response(&Response::Data(data)).unwrap().frame(1, id);
+    [
+        ("Write", Compression::Lz4, write),
+        ("Data", Compression::Zstd, answer),
+    ]
+    .map(|(kind, by, frame)| {
+        let packed = Packer::default().pack(by, frame);
+        let bytes = [packed.head, packed.data].concat();
+        (
+            format!("{kind}, by {by}, of 128 times \"holdfast\""),
+            BytesMut::from(&bytes[..]),
+        )
+    })
+}
+
 /// docs/link.md ends with the bytes of one frame of each kind.
 #[test]
 fn the_page_shows_the_bytes_that_the_code_writes() {
     const TITLE: &str = "## One frame of each kind\n\n";
     let mut expected = String::new();
-    for (kind, message) in samples() {
-        let _ = writeln!(expected, "    {kind:?}");
-        for (line, bytes) in encode(&message).chunks(32).enumerate() {
+    let plain = samples().into_iter();
+    let plain = plain.map(|(kind, message)| (format!("{kind:?}"), encode(&message)));
+    for (title, bytes) in plain.chain(compressed_samples()) {
+        let _ = writeln!(expected, "    {title}");
+        for (line, bytes) in bytes.chunks(32).enumerate() {
             let _ = write!(expected, "    {:04x} ", line * 32);
             for word in bytes.chunks(4) {
                 expected.push(' ');

@@ -1,5 +1,6 @@
 //! Systems over loopback, with certificates of their own.
 
+mod compression;
 mod connections;
 mod refusals;
 mod site;

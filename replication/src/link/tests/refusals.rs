@@ -193,6 +193,7 @@ async fn garbage_and_oversize_inside_tls_end_the_connection() {
         kind: link_proto::header::Kind::Write,
         flags: 0,
         length: (1 << 20) + 41,
+        unpacked: 0,
         id: 1,
         payload_crc: 0,
     };
@@ -293,6 +294,7 @@ async fn a_link_with_bad_files_does_not_start() {
         config.peers = vec![crate::link::PeerConfig {
             id: id("HF-A"),
             address: "127.0.0.1:1".to_owned(),
+            compression: None,
         }];
     })
     .await;

@@ -2,7 +2,7 @@
 
 use crate::{
     link::{
-        LinkConfig, LinkService, LinkStartError, Links, PeerConfig, Request, Response, Timing,
+        Compression, LinkConfig, LinkService, LinkStartError, Links, PeerConfig, Request, Response, Timing,
         service::Serving,
     },
     lock,
@@ -324,13 +324,19 @@ impl Site {
         Ok(Self { links, recorder })
     }
 
-    /// Its only peers from now on.
+    /// Its only peers from now on, to which nothing is compressed.
     pub(super) fn peers(&self, peers: &[(&str, SocketAddr)]) {
+        self.peers_by(None, peers);
+    }
+
+    /// Its only peers from now on, and what data to them is compressed by.
+    pub(super) fn peers_by(&self, compression: Option<Compression>, peers: &[(&str, SocketAddr)]) {
         let peers: Vec<_> = peers
             .iter()
             .map(|(name, address)| PeerConfig {
                 id: id(name),
                 address: address.to_string(),
+                compression,
             })
             .collect();
         self.links.reconfigure(&peers).unwrap();
@@ -389,13 +395,18 @@ pub(super) struct Raw {
     received: BytesMut,
 }
 
-/// The Hello of a system.
+/// The Hello of a system without features.
 pub(super) fn hello(system: &str, boot: u128, versions: (u16, u16)) -> Bytes {
+    hello_of(system, boot, versions, 0)
+}
+
+/// The Hello of a system.
+pub(super) fn hello_of(system: &str, boot: u128, versions: (u16, u16), features: u32) -> Bytes {
     let config = SessionConfig {
         hello: Hello {
             lowest: versions.0,
             highest: versions.1,
-            features: 0,
+            features,
             requests: 4,
             bytes: 4 << 20,
             boot,

@@ -179,6 +179,7 @@ async fn a_service_that_panics_answers_with_a_failure() {
     let peer = crate::link::PeerConfig {
         id: id("HF-A"),
         address: a.links.address().to_string(),
+        compression: None,
     };
     c.reconfigure(&[peer]).unwrap();
     a.peers(&[("HF-C", c.address())]);

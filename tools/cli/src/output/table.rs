@@ -1,8 +1,8 @@
 //! Tables for people.
 
 use admin_api::{
-    Event, Generation, GenerationRule, LinkDocument, PairState, Period, QueryPair, QueryVolume, Session,
-    Size, VolumeDocument,
+    Event, Generation, GenerationRule, LinkDocument, LinkPeer, PairState, Period, QueryPair, QueryVolume,
+    Session, Size, VolumeDocument,
 };
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets::NOTHING};
 
@@ -302,6 +302,7 @@ pub(crate) fn link(link: &LinkDocument) -> String {
             "latency",
             "sent",
             "received",
+            "compression",
             "out",
             "in",
             "queue",
@@ -316,19 +317,37 @@ pub(crate) fn link(link: &LinkDocument) -> String {
                 peer.latency_us.map_or_else(dash, latency),
                 Size(peer.sent).rounded(),
                 Size(peer.received).rounded(),
+                compression(peer),
                 rate(peer.send_rate),
                 rate(peer.receive_rate),
                 format!("{} ({})", peer.queue, Size(peer.queue_bytes).rounded()),
                 peer.last_error.clone().unwrap_or_else(dash),
             ]);
         }
-        right(&mut table, 4..10);
+        right(&mut table, 4..11);
         lines.push(text(&table));
     }
     if let Some(last) = &link.last_refused {
         lines.push(format!("{} calls refused, the last from {last}", link.refused));
     }
     lines.join("\n")
+}
+
+/// `zstd, out 3.2, in 1.0`: how many times as many bytes it would be without.
+fn compression(peer: &LinkPeer) -> String {
+    let times = |plain: u64, sent: u64| {
+        let tenths = plain.max(sent).saturating_mul(10) / sent.max(1);
+        format!("{}.{}", tenths / 10, tenths % 10)
+    };
+    let spared = peer.sent_uncompressed > peer.sent || peer.received_uncompressed > peer.received;
+    if !spared && matches!(peer.compression.as_str(), "" | "none") {
+        return dash();
+    }
+    let (out, back) = (
+        times(peer.sent_uncompressed, peer.sent),
+        times(peer.received_uncompressed, peer.received),
+    );
+    format!("{}, out {out}, in {back}", peer.compression)
 }
 
 /// `0.25 ms`.

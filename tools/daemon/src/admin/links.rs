@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use admin_api::{LinkDocument, LinkPeer};
 use axum::{Json, extract::State};
-use replication::link::PeerStatus;
+use replication::link::{Compression, PeerStatus};
 
 use super::reports;
 use crate::service::Service;
@@ -39,8 +39,11 @@ fn peer(status: PeerStatus) -> LinkPeer {
         latency_us: status
             .rtt
             .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        compression: status.compression.map_or("none", Compression::name).to_owned(),
         sent: status.sent,
         received: status.received,
+        sent_uncompressed: status.sent_uncompressed,
+        received_uncompressed: status.received_uncompressed,
         send_rate: status.send_rate,
         receive_rate: status.receive_rate,
         queue: status.outstanding as u64,

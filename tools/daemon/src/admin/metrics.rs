@@ -246,6 +246,20 @@ fn peers(page: &mut Page, service: &Service) {
         "Bytes received.",
         &|peer| peer.received,
     );
+    let help = "What the bytes sent would have been without compression.";
+    family(
+        "holdfast_link_sent_uncompressed_bytes_total",
+        "counter",
+        help,
+        &|peer| peer.sent_uncompressed,
+    );
+    let help = "What the bytes received would have been without compression.";
+    family(
+        "holdfast_link_received_uncompressed_bytes_total",
+        "counter",
+        help,
+        &|peer| peer.received_uncompressed,
+    );
     let help = "Requests to the peer that are not answered.";
     family("holdfast_link_queue_requests", "gauge", help, &|peer| {
         peer.outstanding as u64

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use replication::link::{LinkConfig, LinkStartError, PeerConfig, Timing};
+use replication::link::{Compression, LinkConfig, LinkStartError, PeerConfig, Timing};
 use target_core::scsi_model::control::SystemId;
 
 use super::{
@@ -23,13 +23,29 @@ pub(crate) struct Link {
     pub(crate) ca: PathBuf,
 }
 
+/// `[[peer]]`: another system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Where it listens: `HOST:PORT`.
+    pub(crate) address: String,
+    /// What data to it is compressed by.
+    pub(crate) compression: Option<Compression>,
+}
+
+impl Peer {
+    /// How the configuration calls it.
+    pub(crate) fn compression_name(&self) -> &'static str {
+        self.compression.map_or("none", Compression::name)
+    }
+}
+
 impl Link {
     /// What the link is started with. `boot` is drawn at each start.
     pub(crate) fn start_with(
         &self,
         system: &SystemId,
         boot: u128,
-        peers: &BTreeMap<SystemId, String>,
+        peers: &BTreeMap<SystemId, Peer>,
     ) -> LinkConfig {
         LinkConfig {
             system: system.clone(),
@@ -45,10 +61,11 @@ impl Link {
 }
 
 /// The peers as the link takes them.
-pub(crate) fn peer_configs(peers: &BTreeMap<SystemId, String>) -> Vec<PeerConfig> {
-    let config = |(id, address): (&SystemId, &String)| PeerConfig {
+pub(crate) fn peer_configs(peers: &BTreeMap<SystemId, Peer>) -> Vec<PeerConfig> {
+    let config = |(id, peer): (&SystemId, &Peer)| PeerConfig {
         id: id.clone(),
-        address: address.clone(),
+        address: peer.address.clone(),
+        compression: peer.compression,
     };
     peers.iter().map(config).collect()
 }
@@ -98,7 +115,7 @@ pub(super) fn peers(
     linked: bool,
     system: Option<&SystemId>,
     problems: &mut Problems,
-) -> BTreeMap<SystemId, String> {
+) -> BTreeMap<SystemId, Peer> {
     if let (Some((key, _)), false) = (raw.first(), linked) {
         problems.add(
             key,
@@ -114,6 +131,21 @@ pub(super) fn peers(
             );
             problems.add(format!("{key}.address"), text);
         }
+        let compression = match raw.compression.as_deref() {
+            None | Some("none") => None,
+            Some(name) => {
+                let found = Compression::ALL.into_iter().find(|by| by.name() == name);
+                if found.is_none() {
+                    let text = format!("{name:?} is not accepted: \"none\", \"lz4\" and \"zstd\" are");
+                    problems.add(format!("{key}.compression"), text);
+                }
+                found
+            }
+        };
+        let peer = Peer {
+            address: raw.address,
+            compression,
+        };
         let id = match SystemId::new(raw.id) {
             Ok(id) => id,
             Err(error) => {
@@ -123,7 +155,7 @@ pub(super) fn peers(
         };
         if Some(&id) == system {
             problems.add(format!("{key}.id"), format!("{id} is this system itself"));
-        } else if peers.insert(id.clone(), raw.address).is_some() {
+        } else if peers.insert(id.clone(), peer).is_some() {
             problems.add(format!("{key}.id"), format!("{id} is given twice"));
         }
     }

@@ -39,7 +39,7 @@ pub(crate) use self::{
     initiator::InitiatorConfig,
     iscsi::{Isns, algorithm_name},
     keys::{SessionKeys, offer},
-    link::{Link, peer_configs},
+    link::{Link, Peer, peer_configs},
     raw::{RawSize, RawVolume},
     secret::Secret,
     target::{LunConfig, LunConfigs, TargetConfig},
@@ -76,7 +76,7 @@ pub(crate) struct Config {
     /// `[link]`.
     pub(crate) link: Option<Link>,
     /// `[[peer]]`: addresses by system id.
-    pub(crate) peers: BTreeMap<SystemId, String>,
+    pub(crate) peers: BTreeMap<SystemId, Peer>,
     /// `[[volume]]`, by number.
     pub(crate) volumes: BTreeMap<u32, VolumeConfig>,
     /// `[[target]]`, by name.

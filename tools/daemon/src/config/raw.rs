@@ -266,6 +266,7 @@ pub(super) struct RawLink {
 pub(super) struct RawPeer {
     pub(super) id: String,
     pub(super) address: String,
+    pub(super) compression: Option<String>,
 }
 
 const ACCEPTED: &str = "system, iscsi, isns, admin, replication, generations, link, peer, volume, target";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use target_core::scsi_model::control::SystemId;
 
 use super::{
-    VolumeConfig,
+    Peer, VolumeConfig,
     problem::Problems,
     raw::{RawShared, RawVolume},
 };
@@ -96,7 +96,7 @@ fn target_port_groups(key: &str, raw: &RawShared, problems: &mut Problems) -> Op
 /// Units are shared with systems that this one is linked to.
 pub(super) fn peers_are_known(
     volumes: &BTreeMap<u32, VolumeConfig>,
-    peers: &BTreeMap<SystemId, String>,
+    peers: &BTreeMap<SystemId, Peer>,
     problems: &mut Problems,
 ) {
     for volume in volumes.values() {

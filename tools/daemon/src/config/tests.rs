@@ -679,6 +679,11 @@ fn peers_need_a_link_an_id_of_their_own_and_an_address() {
     for (peers, key, says) in [
         (peer("HF-B", "127.0.0.1"), "peer[1].address", "HOST:PORT is"),
         (peer("HF-B", "b.example.org:0"), "peer[1].address", "HOST:PORT is"),
+        (
+            peer("HF-B", "b:1") + "compression = \"gzip\"\n",
+            "peer[1].compression",
+            "\"none\", \"lz4\" and \"zstd\" are",
+        ),
         (peer("HF/B", "b.example.org:3261"), "peer[1].id", "no system id"),
         (peer("HF-A", "[::1]:3261"), "peer[1].id", "this system itself"),
         (
