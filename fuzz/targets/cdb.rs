@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         luns: &[0, 1, 300],
         target_ports: &[],
         control: if kind & 128 == 0 { ControlAccess::Granted } else { ControlAccess::Denied },
-        shared: (kind & 96 == 96).then_some(SharedAccess { target_port_group: 2, active: kind & 32 == 0 }),
+        shared: (kind & 96 == 96).then_some(SharedAccess { target_port_group: 2, active: kind & 32 == 0, one_path: kind & 16 == 0 }),
     };
     let mut server = DeviceServer::default();
     for nexus in [1, 2] {

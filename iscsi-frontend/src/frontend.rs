@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -36,9 +36,17 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 /// After an error of accept, such as too many open files, this long passes before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Knows which targets are to be used through another system at the moment.
+pub trait Guide: Send + Sync {
+    /// The portal there of this target, `host:port` as in TargetAddress; `None`: it is served here. Asked at every login, so it must not
+    /// wait.
+    fn elsewhere(&self, target: &str) -> Option<String>;
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<FrontendConfig>,
+    guide: OnceLock<Arc<dyn Guide>>,
     /// Told when the configuration, or what is open, was replaced.
     pub(crate) changed: watch::Sender<()>,
     /// The name server knows what is served.
@@ -66,6 +74,11 @@ impl Shared {
             .iter()
             .find(|portal| portal.address == address)
             .map_or(1, |portal| portal.group)
+    }
+
+    /// The portal where this target is to be used instead of here.
+    pub(crate) fn elsewhere(&self, target: &str) -> Option<String> {
+        self.guide.get()?.elsewhere(target)
     }
 
     /// The portals as they are open.
@@ -98,6 +111,8 @@ impl Shared {
             let admission = access.admission(initiator, group, connection.local.ip());
             let reason = if !matches!(admission, Admission::Admit(_)) {
                 CloseReason::NotAdmitted
+            } else if self.elsewhere(access.target.name()).is_some() {
+                CloseReason::Elsewhere
             } else if !open.contains(&Portal {
                 address: connection.portal,
                 group,
@@ -175,6 +190,7 @@ impl Frontend {
             logins: Arc::default(),
             login_failures: Throttle::new(10, Duration::from_secs(10)),
             config: ArcSwap::from_pointee(config),
+            guide: OnceLock::new(),
             changed: watch::Sender::new(()),
             registered: AtomicBool::new(false),
         };
@@ -277,6 +293,19 @@ impl Frontend {
             self.shared.close_what_may_not_go_on(&session);
         }
         Ok(())
+    }
+
+    /// From now on who logs in to a target is sent to where `guide` says (RFC 7143 11.13.5, status 0101h). Once; later calls change nothing.
+    pub fn set_guide(&self, guide: Arc<dyn Guide>) {
+        let _ = self.shared.guide.set(guide);
+    }
+
+    /// The guide says otherwise than before: sessions of targets that are to be used elsewhere are asked to log out, and closed after
+    /// a grace.
+    pub fn follow(&self) {
+        for session in self.shared.sessions.all() {
+            self.shared.close_what_may_not_go_on(&session);
+        }
     }
 
     /// The addresses it listens on.

@@ -37,7 +37,7 @@ mod waiting;
 pub use config::{
     ConfigError, FrontendConfig, InitiatorRule, IsnsConfig, Moved, Portal, TargetAccess, Tuning,
 };
-pub use frontend::Frontend;
+pub use frontend::{Frontend, Guide};
 pub use homes::Homes;
 pub use listener::BindError;
 pub use sessions::SessionInfo;

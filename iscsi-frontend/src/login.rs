@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use crate::{
     config::FrontendConfig,
     frontend::Shared,
-    sessions::{SessionHandle, SessionKey, Sessions},
+    sessions::{SessionHandle, SessionKey},
     socket::{ReceiveBuffer, send_all},
 };
 
@@ -93,7 +93,7 @@ pub(crate) async fn login(
     let mut machine = Login::new(offer, entropy, origin.elapsed(), config.tuning.login_timeout);
     let mut facts = Facts {
         config: &config,
-        sessions: &shared.sessions,
+        shared,
         entrance,
         joins: OnceLock::new(),
     };
@@ -195,7 +195,7 @@ fn response(request: &LoginRequest, reply: &LoginReply) -> LoginResponse {
 /// What the login machine asks about.
 struct Facts<'a> {
     config: &'a FrontendConfig,
-    sessions: &'a Sessions,
+    shared: &'a Shared,
     entrance: Entrance,
     /// The session that the login asks to be in, when it may.
     joins: OnceLock<Arc<SessionHandle>>,
@@ -224,9 +224,16 @@ pub(crate) fn session_key(port: &InitiatorPort, target: &str, portal_group: u16)
 
 impl LoginFacts for Facts<'_> {
     fn target(&self, port: &InitiatorPort, target: &str) -> Admission {
-        match self.config.target(target) {
-            Some(access) => access.admission(&port.name, self.entrance.group, self.ip()),
-            None => Admission::NotFound,
+        let Some(access) = self.config.target(target) else {
+            return Admission::NotFound;
+        };
+        let admission = access.admission(&port.name, self.entrance.group, self.ip());
+        match (admission, self.shared.elsewhere(access.target.name())) {
+            (Admission::Admit(_), Some(address)) => Admission::Moved {
+                permanent: false,
+                address,
+            },
+            (admission, _) => admission,
         }
     }
 
@@ -243,11 +250,13 @@ impl LoginFacts for Facts<'_> {
     }
 
     fn session_of(&self, port: &InitiatorPort, target: &str) -> Option<u16> {
-        Some(self.sessions.get(&self.key(port, target)?)?.tsih)
+        Some(self.shared.sessions.get(&self.key(port, target)?)?.tsih)
     }
 
     fn join(&self, port: &InitiatorPort, target: &str, tsih: u16, cid: u16) -> Joining {
-        let session = self.key(port, target).and_then(|key| self.sessions.get(&key));
+        let session = self
+            .key(port, target)
+            .and_then(|key| self.shared.sessions.get(&key));
         let Some(session) = session.filter(|session| session.tsih == tsih) else {
             return Joining::NoSuchSession;
         };
@@ -259,6 +268,6 @@ impl LoginFacts for Facts<'_> {
     }
 
     fn allocate_tsih(&mut self) -> Option<u16> {
-        self.sessions.allocate_tsih()
+        self.shared.sessions.allocate_tsih()
     }
 }

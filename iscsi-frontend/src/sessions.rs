@@ -71,6 +71,8 @@ pub(crate) enum CloseReason {
     TargetRemoved,
     #[error("its initiator is not admitted any more")]
     NotAdmitted,
+    #[error("its target is to be used through another system")]
+    Elsewhere,
     #[error("its portal is closed")]
     PortalClosed,
     #[error("the target stops")]

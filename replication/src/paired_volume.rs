@@ -261,6 +261,7 @@ impl Volume for PairedVolume {
         (shared != 0).then_some(SharedAccess {
             target_port_group: (shared >> 1) as u16,
             active: shared & 1 != 0,
+            one_path: false,
         })
     }
 

@@ -37,6 +37,7 @@ use crate::{
     logical_unit::{ItlNexus, LogicalUnit, Planned},
     lun_map::{LunMap, MappedUnit},
     nexus::Nexus,
+    target::Target,
     volume::{Fast, IoError, Volume},
 };
 
@@ -153,7 +154,11 @@ pub(crate) fn write_at_once(seen: &MappedUnit, cdb: &[u8], data: &Bytes) -> Writ
 }
 
 /// Begins a plain WRITE of which is known that it waits, planned as one that is done at once. `None`: nothing happened.
-pub(crate) fn write_waiting(seen: &MappedUnit, command: &ScsiCommand) -> Option<Execution> {
+pub(crate) fn write_waiting(
+    seen: &MappedUnit,
+    command: &ScsiCommand,
+    target: &Arc<Target>,
+) -> Option<Execution> {
     let inside = seen.itl().tasks.enter_owned()?;
     let (plan, _) = plan_inline(seen, &command.cdb, command.data_out.len())?;
     let data_out_length = plan.data_out_length;
@@ -165,6 +170,7 @@ pub(crate) fn write_waiting(seen: &MappedUnit, command: &ScsiCommand) -> Option<
     }
     let data = command.data_out.slice(..length as usize);
     let (unit, identity) = (seen.unit.clone(), seen.unit.identity());
+    let target = Arc::clone(target);
     let (limit, writing) = (
         command.data_in_limit,
         unit.volume().clone().write(offset, data, fua),
@@ -176,7 +182,11 @@ pub(crate) fn write_waiting(seen: &MappedUnit, command: &ScsiCommand) -> Option<
                 data_out_length,
                 ..ScsiResponse::default()
             },
-            Err(error) => respond(failure(&unit, &identity, &error), data_out_length, limit),
+            Err(error) => respond(
+                failure((&unit, &target), &identity, &error),
+                data_out_length,
+                limit,
+            ),
         }
     })))
 }
@@ -267,7 +277,7 @@ fn begin(
         luns: luns.numbers(),
         target_ports: &ports,
         control,
-        shared: unit.volume().shared(),
+        shared: unit.volume().shared().map(|shared| nexus.target().seen(shared)),
     };
     let Planned {
         plan,
@@ -408,7 +418,7 @@ impl Task {
                     ..response
                 };
             }
-            Err(error) => failure(&self.unit, &self.identity, &error),
+            Err(error) => failure((&self.unit, self.nexus.target()), &self.identity, &error),
         };
         respond(answer, expected, self.data_in_limit)
     }
@@ -419,7 +429,7 @@ impl Task {
 }
 
 /// The answer to a command that an error has ended, which is logged if it is a fault.
-fn failure(unit: &LogicalUnit, identity: &UnitIdentity, error: &IoError) -> Answer {
+fn failure((unit, target): (&LogicalUnit, &Target), identity: &UnitIdentity, error: &IoError) -> Answer {
     if !matches!(
         error,
         IoError::Miscompare { .. } | IoError::NotReady | IoError::MirrorAway
@@ -427,8 +437,12 @@ fn failure(unit: &LogicalUnit, identity: &UnitIdentity, error: &IoError) -> Answ
     {
         tracing::warn!(volume = identity.number.0, %error, left_out = left_out.noted(), "a command failed");
     }
+    let shared = unit.volume().shared().map(|shared| target.seen(shared));
     let sense = match error {
         // It was active when the command was planned.
+        IoError::NotReady if shared.is_some_and(|shared| !shared.active && shared.one_path) => {
+            return Answer::status(Status::Busy);
+        }
         IoError::NotReady if unit.in_standby() => {
             Sense::new(SenseKey::NotReady, sense_codes::TARGET_PORT_IN_STANDBY)
         }

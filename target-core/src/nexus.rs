@@ -111,7 +111,7 @@ impl Nexus {
             return self.execute(command);
         };
         seen.itl().commands.count(&command.cdb);
-        match executor::write_waiting(seen, &command) {
+        match executor::write_waiting(seen, &command, &self.target) {
             Some(execution) => execution,
             None => executor::execute(self, &luns, seen, command),
         }

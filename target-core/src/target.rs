@@ -3,12 +3,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 
-use scsi_model::{unit::TargetPort, unit_attention::UnitAttention};
+use scsi_model::{
+    unit::{SharedAccess, TargetPort},
+    unit_attention::UnitAttention,
+};
 
 use crate::initiator_pattern::{InitiatorPattern, most_specific};
 
@@ -51,6 +57,8 @@ pub struct Target {
     relative_port_offset: Option<u16>,
     /// Its ports: one for each portal group through which it is reached.
     ports: ArcSwap<Vec<TargetPort>>,
+    /// Initiators have no path to the other system that shows its shared units.
+    one_path: AtomicBool,
     /// Every nexus that has not been dropped.
     nexuses: Mutex<Vec<Weak<Nexus>>>,
 }
@@ -71,6 +79,7 @@ impl Target {
             rules: ArcSwap::from_pointee(rules),
             relative_port_offset,
             ports: ArcSwap::default(),
+            one_path: AtomicBool::new(false),
             nexuses: Mutex::new(Vec::new()),
             name: name.into(),
         };
@@ -90,6 +99,18 @@ impl Target {
         for nexus in nexuses.iter().filter_map(Weak::upgrade) {
             nexus.raise_everywhere(UnitAttention::InquiryDataChanged);
         }
+    }
+
+    /// Initiators have no path to the other system that shows its shared units, and are sent there when that leads: while such a unit
+    /// is not active here its port group is transitioning, and not in standby, and its commands are BUSY.
+    pub fn set_one_path(&self, one_path: bool) {
+        self.one_path.store(one_path, Ordering::Relaxed);
+    }
+
+    /// How a unit that is so is seen through this target.
+    pub(crate) fn seen(&self, shared: SharedAccess) -> SharedAccess {
+        let one_path = self.one_path.load(Ordering::Relaxed);
+        SharedAccess { one_path, ..shared }
     }
 
     /// Its ports, by portal group.

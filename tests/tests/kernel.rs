@@ -166,16 +166,24 @@ fn multipath_loses_and_finds_a_path() {
     guest::run(&mut daemon, "multipath", &variables, &mut serve);
 }
 
-/// I/O to the multipath device goes on while the parts of the pair change.
+/// I/O to the multipath device goes on while the parts of the pair change, and so does that of a single session which is sent to where the unit is led.
 #[test]
 fn multipath_follows_a_swap() {
     let mut systems = Systems::start_shared("128MiB");
     systems
         .a
         .holdfast_ok(&["establish", "1", "HF-B:1", "--mode", "sync", "--wait"]);
+    let portals = [
+        format!("10.0.2.2:{}", systems.a.port()),
+        format!("10.0.3.2:{}", systems.b.port()),
+    ];
+    let redirect = |daemon: &Daemon, offset: u16, to: &str| {
+        let offset = format!("relative_port_offset = {offset}\n");
+        daemon.reconfigure(&offset, &format!("{offset}redirect = \"{to}\"\n"));
+    };
     let mut serve = |request: &str, daemon: &mut Daemon| match request {
         // Given at the side that follows it makes it lead. The sides swap while they are equal, which they are soon.
-        "host-swap-1" | "host-swap-2" => {
+        "host-swap-1" | "host-swap-2" | "host-swap-3" => {
             let deadline = Instant::now() + Duration::from_secs(120);
             loop {
                 let swapped = daemon.holdfast(&["swap", "1", "1"]);
@@ -186,10 +194,14 @@ fn multipath_follows_a_swap() {
                 std::thread::sleep(Duration::from_millis(200));
             }
         }
+        "host-redirect" => {
+            redirect(daemon, 100, &portals[1]);
+            redirect(&systems.b, 200, &portals[0]);
+        }
         _ => panic!("{request} is no request of the script"),
     };
-    let portals = format!("10.0.2.2:{} 10.0.3.2:{}", systems.a.port(), systems.b.port());
-    let variables = [("SYSTEMS", portals.as_str())];
+    let both = portals.join(" ");
+    let variables = [("SYSTEMS", both.as_str())];
     guest::run(&mut systems.a, "shared-unit", &variables, &mut serve);
 }
 

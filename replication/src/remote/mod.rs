@@ -386,6 +386,7 @@ impl Array {
     /// A link is there: the pairs over it are looked at.
     pub fn link_found(&self) {
         self.remote.wake();
+        self.note_change();
     }
 
     /// A link is lost, perhaps only for a moment: the peer may have been started anew meanwhile, so both sides compare notes before it is
@@ -394,8 +395,11 @@ impl Array {
         let Some(array) = self.strong() else { return };
         for pair in array.remote.pairs().into_iter().filter(|pair| pair.peer == *peer) {
             let volume = pair.foreign_id();
+            array.forget_leader(volume);
             array.remote.lost(&array, volume, reason);
         }
+        // The link that was there may have served nothing but that others were sent over to it.
+        array.note_change();
     }
 
     /// The engine hears which mirrors hosts must not write without.

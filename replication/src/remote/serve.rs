@@ -268,6 +268,7 @@ impl Array {
         }
         let pair = self.known_pair(peer, order.pair)?;
         self.hear_policy(&pair, order)?;
+        self.hear_leader(&pair, order);
         if matches!(order.action, Action::Status | Action::Create) {
             return self.report(&pair, order.from);
         }
@@ -312,6 +313,14 @@ impl Array {
             Action::Status | Action::Create | Action::Swap => {}
         }
         self.report(&pair, order.from)
+    }
+
+    /// Who orders as the leader, in the epoch that is known here, leads; but for one who has stopped and has this side begin.
+    fn hear_leader(&self, pair: &RemotePair, order: &PairOrder) {
+        let says_so = order.primary == pair.far.0 && order.epoch == pair.epoch;
+        if says_so && !pair.leads && !matches!(order.action, Action::Swap | Action::Cancel) {
+            self.note_leader(pair.foreign_id());
+        }
     }
 
     /// The leader's policy, for the day on which this side leads.

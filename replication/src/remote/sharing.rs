@@ -70,6 +70,9 @@ pub(crate) struct Sharing {
     active: Mutex<BTreeSet<VolumeNumber>>,
     /// By foreign volume.
     heard: Mutex<BTreeMap<VolumeId, Heard>>,
+    /// The foreign volumes of pairs that this system follows in, whose leader has said so over the link that is there now, in the epoch that
+    /// is known here.
+    leaders: Mutex<BTreeSet<VolumeId>>,
 }
 
 impl Sharing {
@@ -81,6 +84,7 @@ impl Sharing {
             shared: RwLock::default(),
             active: Mutex::new(active.unwrap_or_default()),
             heard: Mutex::default(),
+            leaders: Mutex::default(),
         })
     }
 
@@ -103,13 +107,20 @@ impl Sharing {
         lock(&self.heard).get(&foreign) == Some(&Heard::Ours)
     }
 
-    fn hear(&self, foreign: VolumeId, heard: Heard) {
-        lock(&self.heard).insert(foreign, heard);
+    /// `true` when that is news.
+    fn hear(&self, foreign: VolumeId, heard: Heard) -> bool {
+        let known = lock(&self.heard).insert(foreign, heard);
+        self.forget_leader(foreign) || known != Some(heard)
     }
 
-    /// Nothing counts any more of what was heard about this pair.
-    fn forget(&self, foreign: VolumeId) {
-        lock(&self.heard).remove(&foreign);
+    /// Nothing counts any more of what was heard about this pair. `true` when there was something.
+    fn forget(&self, foreign: VolumeId) -> bool {
+        let known = lock(&self.heard).remove(&foreign);
+        self.forget_leader(foreign) || known.is_some()
+    }
+
+    fn forget_leader(&self, foreign: VolumeId) -> bool {
+        lock(&self.leaders).remove(&foreign)
     }
 }
 
@@ -128,20 +139,65 @@ impl Array {
 
     /// The other system of the pair does not lead it: this one may be used.
     pub(crate) fn note_ours(&self, foreign: VolumeId) {
-        self.remote.sharing.hear(foreign, Heard::Ours);
-        self.note_access();
+        let news = self.remote.sharing.hear(foreign, Heard::Ours);
+        self.note_heard(news);
     }
 
     /// The other system has taken over: this one is not to be used.
     pub(crate) fn note_theirs(&self, foreign: VolumeId) {
-        self.remote.sharing.hear(foreign, Heard::Theirs);
-        self.note_access();
+        let news = self.remote.sharing.hear(foreign, Heard::Theirs);
+        self.note_heard(news);
     }
 
     /// The pair is led there, or is no more.
     pub(crate) fn note_not_ours(&self, foreign: VolumeId) {
-        self.remote.sharing.forget(foreign);
+        let news = self.remote.sharing.forget(foreign);
+        self.note_heard(news);
+    }
+
+    fn note_heard(&self, news: bool) {
         self.note_access();
+        if news {
+            self.note_change();
+        }
+    }
+
+    /// The leader of a pair that this system follows in says that it leads it.
+    pub(crate) fn note_leader(&self, foreign: VolumeId) {
+        if lock(&self.remote.sharing.leaders).insert(foreign) {
+            self.note_change();
+        }
+    }
+
+    /// The link is not there any more over which the leader has said so.
+    pub(crate) fn forget_leader(&self, foreign: VolumeId) {
+        if self.remote.sharing.forget_leader(foreign) {
+            self.note_change();
+        }
+    }
+
+    /// Does this system know, of this moment, that hosts find this shared volume active at the other one? It has said so over the link that is there
+    /// now. Never true on both systems: who begins to lead has forgotten before what the other has said, and is heard after.
+    pub fn is_led_elsewhere(&self, number: VolumeNumber) -> bool {
+        let sharing = &self.remote.sharing;
+        let shared = sharing.shared();
+        let Some(shared) = shared.get(&number) else {
+            return false;
+        };
+        let pairs = self.remote.pairs();
+        let Some(pair) = pairs
+            .iter()
+            .find(|pair| pair.local == number && shared.is_with(pair))
+        else {
+            return false;
+        };
+        let foreign = pair.foreign_id();
+        let has_said = if pair.leads {
+            sharing.is_theirs(foreign)
+        } else {
+            lock(&sharing.leaders).contains(&foreign)
+        };
+        has_said && self.remote.is_up(&pair.peer)
     }
 
     /// Does this system lead the pair of a shared volume, and wait to hear that the other does not?
@@ -187,6 +243,7 @@ impl Array {
                 let access = SharedAccess {
                     target_port_group: shared.target_port_group,
                     active: active.contains(&number),
+                    one_path: false,
                 };
                 let Some(volume) = self.volume(number) else {
                     continue;

@@ -37,7 +37,7 @@ pub fn answer(cdb: &[u8], luns: &[u16]) -> Answer {
     };
     answered.unwrap_or_else(|failure| match failure {
         Failure::Check(sense) => check(sense),
-        Failure::Conflict => check(absent),
+        Failure::Conflict | Failure::Busy => check(absent),
     })
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum AccessState {
     Standby = 0x2,
     /// Those that tell what is there.
     Unavailable = 0x3,
+    /// Those of standby; others are BUSY.
+    Transitioning = 0xF,
 }
 
 /// T_SUP, O_SUP and LBD_SUP are not there: no transition takes time, no port is offline. U_SUP, S_SUP, AN_SUP, AO_SUP.
@@ -44,6 +46,9 @@ const SUPPORTED: u8 = 0x0F;
 
 /// What a pair makes of a shared unit: S_SUP, AO_SUP.
 const SUPPORTED_OF_SHARED: u8 = 0x05;
+
+/// T_SUP.
+const SUPPORTED_TRANSITION: u8 = 0x80;
 
 /// STATUS CODE: altered by SET TARGET PORT GROUPS.
 const ALTERED_BY_COMMAND: u8 = 0x01;
@@ -74,11 +79,13 @@ impl AccessState {
             Self::Optimized | Self::NonOptimized => return None,
             Self::Standby => sense_codes::TARGET_PORT_IN_STANDBY,
             Self::Unavailable => sense_codes::TARGET_PORT_UNAVAILABLE,
+            Self::Transitioning => sense_codes::ACCESS_STATE_TRANSITION,
         };
         Some(Sense::new(SenseKey::NotReady, code))
     }
 
-    /// Checks a command against the state (SPC-4 5.15.2.4.4, 5.15.2.4.5).
+    /// Checks a command against the state (SPC-4 5.15.2.4.4, 5.15.2.4.5, 5.15.2.5). In a transition the standard leaves the choice between BUSY and
+    /// sense data: hosts and userspace initiators all know the first as something that passes.
     pub(crate) fn check(self, handler: Handler) -> Result<(), Failure> {
         let goes = match handler {
             Handler::Inquiry
@@ -107,6 +114,7 @@ impl AccessState {
             _ => false,
         };
         match self.sense() {
+            Some(_) if !goes && self == Self::Transitioning => Err(Failure::Busy),
             Some(sense) if !goes => Err(sense.into()),
             _ => Ok(()),
         }
@@ -126,7 +134,8 @@ impl PortGroup {
         match shared {
             None => self.state,
             Some(SharedAccess { active: true, .. }) => AccessState::Optimized,
-            Some(SharedAccess { active: false, .. }) => AccessState::Standby,
+            Some(SharedAccess { one_path: true, .. }) => AccessState::Transitioning,
+            Some(_) => AccessState::Standby,
         }
     }
 
@@ -158,6 +167,9 @@ impl PortGroup {
             _ => return Err(Sense::invalid_cdb_field(1, Some(7)).into()),
         }
         let (supported, status) = match (shared, self.set_by_command) {
+            (Some(shared), _) if shared.one_path => {
+                (SUPPORTED_OF_SHARED | SUPPORTED_TRANSITION, ALTERED_IMPLICITLY)
+            }
             (Some(_), _) => (SUPPORTED_OF_SHARED, ALTERED_IMPLICITLY),
             (None, true) => (SUPPORTED, ALTERED_BY_COMMAND),
             (None, false) => (SUPPORTED, 0),
@@ -248,15 +260,21 @@ mod tests {
             relative_id: 9,
         };
         let cdb = [0xA3, 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
-        for (active, state) in [(true, 0), (false, 2)] {
+        for (active, one_path, state, supported) in [
+            (true, false, 0, 0x05),
+            (false, false, 2, 0x05),
+            (true, true, 0, 0x85),
+            (false, true, 0xF, 0x85),
+        ] {
             let shared = Some(SharedAccess {
                 target_port_group: 0x0102,
                 active,
+                one_path,
             });
             let report = PortGroup::default().report(&cdb, std::slice::from_ref(&port), shared);
             assert_eq!(
                 report.unwrap().data_in,
-                [0, 0, 0, 12, state, 0x05, 1, 2, 0, 2, 0, 1, 0, 0, 0, 9]
+                [0, 0, 0, 12, state, supported, 1, 2, 0, 2, 0, 1, 0, 0, 0, 9]
             );
         }
     }

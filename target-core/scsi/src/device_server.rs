@@ -126,6 +126,7 @@ impl DeviceServer {
         match failure {
             Failure::Check(sense) => self.check_condition(&sense),
             Failure::Conflict => Answer::status(Status::ReservationConflict),
+            Failure::Busy => Answer::status(Status::Busy),
         }
     }
 

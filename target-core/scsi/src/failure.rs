@@ -2,13 +2,15 @@
 
 use crate::{reservations::ReserveError, sense::Sense, sense_codes};
 
-/// The two ways to refuse a command.
+/// The ways to refuse a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// CHECK CONDITION with this sense data.
     Check(Sense),
     /// RESERVATION CONFLICT.
     Conflict,
+    /// BUSY.
+    Busy,
 }
 
 impl From<Sense> for Failure {

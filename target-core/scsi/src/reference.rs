@@ -299,6 +299,7 @@ and Linux without multipathd never looks again at a unit whose port was unavaila
 
 A unit that is *shared* with another system ([remote.md](remote.md#one-unit-through-both-systems)) is the same unit there, through a port group with another number. Its state is active/optimized on the system that leads the pair and standby on the other, and changes with
 the pair (TPGS 01b, status code 2h): all initiators hear 6h/2Ah/06h. SET TARGET PORT GROUPS is 5h/20h/00h. Each system reports its own group.
+Through a target whose initiators are sent to the system that leads (`redirect`), the group is transitioning (T_SUP) instead of in standby: what touches the medium is BUSY, and REQUEST SENSE gives 2h/04h/0Ah.
 
 ## Not there
 

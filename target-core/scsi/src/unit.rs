@@ -79,6 +79,9 @@ pub struct SharedAccess {
     pub target_port_group: u16,
     /// The group is active/optimized; else it is standby, because hosts are to use the other system.
     pub active: bool,
+    /// Who comes through this target has no path to the other system, and is sent there when that leads. Until then a group that is not
+    /// active is transitioning instead of in standby: hosts try again.
+    pub one_path: bool,
 }
 
 /// May this nexus send C0h and C1h?

@@ -1,8 +1,8 @@
 #!/bin/bash
 # One unit through two systems under dm-multipath: the sides of the pair are swapped and swapped
-# back while a file system on it is written to.
+# back while a file system on it is written to. Then the same in a single session, which is sent to the side that leads.
 #   SYSTEMS   the portals of the system that leads at first and of the other
-# The host is asked (DIR/host-swap-1, -2, with run-guest --share DIR) for the swaps.
+# The host is asked (DIR/host-swap-1 to -3, with run-guest --share DIR) for the swaps, and (host-redirect) to turn redirects on.
 . /ri/lib.sh
 set -- $SYSTEMS
 p1=$1 p2=$2
@@ -72,4 +72,29 @@ t "the file system is clean" e2fsck -fn $mp
 t "flush the map" eval "wait_for 20 multipath -f ${mp##*/}"
 multipathd shutdown >/dev/null 2>&1; sleep 1
 t "logout of both" eval "logout $p1 && logout $p2"
+
+# A host without multipath: one session, which goes where the unit is led.
+t "each system sends initiators to the other while that leads" on_host host-redirect
+portal() { iscsiadm -m session -P 1 | sed -n 's/.*Current Portal: \([^,]*\),.*/\1/p'; }
+is_with() { [ "$(portal)" = "$1" ]; }
+t "login at the system that follows" login $p2 || bail "no session"
+t "the session is with the one that leads" is_with $p1
+d=$(disk) || bail "no disk"
+t "mount" mount $d /mnt/shared
+dmesg -C
+rm -f /tmp/stop; writer >/tmp/writes 2>/tmp/writer.err & w=$!
+n=0
+t "files are written" wait_for 60 more
+t "the sides are swapped" on_host host-swap-3 180
+t "the session is with the other system" wait_for 60 is_with $p2
+n=$(rounds)
+t "writes go on there" wait_for 120 more
+touch /tmp/stop
+t "the writer never saw an error" wait $w
+note "$(rounds) files written; $(cat /tmp/writer.err)"
+t_not "nor did the kernel" eval 'dmesg | grep -i "i/o error"'
+t "every file is what was written" same
+t "unmount" umount /mnt/shared
+t "the file system is clean" e2fsck -fn $d
+t "logout" logout $p2
 finish

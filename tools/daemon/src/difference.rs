@@ -284,6 +284,7 @@ impl Things {
             relative_port_offset,
             keepalive: KeepaliveTimes { interval, patience },
             announce_luns,
+            redirect,
             keys,
             luns,
             initiators,
@@ -291,6 +292,7 @@ impl Things {
         let name = format!("target {iqn}");
         let mut thing = Thing::new(&name)
             .may_say("alias", alias.as_ref())
+            .may_say("redirect", *redirect)
             .may_say("relative_port_offset", *relative_port_offset);
         if !portal_groups.is_empty() {
             thing = thing.says("portal_groups", format_args!("[{}]", list(portal_groups)));

@@ -8,6 +8,7 @@ mod generations;
 mod greeting;
 mod links;
 mod lock;
+mod redirecting;
 mod reload;
 mod runtime;
 mod serve;

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     generations, greeting,
     lock::StateLock,
+    redirecting,
     service::{Service, Source},
     systemd,
 };
@@ -50,6 +51,7 @@ pub(crate) async fn serve(source: Source, config: Config) -> anyhow::Result<()> 
         )));
     }
     other_tasks.push(tokio::spawn(generations::run(Arc::clone(&service), stop.clone())));
+    other_tasks.push(tokio::spawn(redirecting::run(Arc::clone(&service), stop.clone())));
     announce(&service).await;
     let watchdog = tokio::spawn(systemd::watchdog());
 

@@ -29,6 +29,7 @@ use crate::{
     fresh::Fresh,
     generations::Generations,
     links,
+    redirecting::Redirecting,
     reload::Plan,
     runtime::Runtime,
     wiring::{self, Reservations, Units},
@@ -58,6 +59,7 @@ pub(crate) struct Service {
     pub(crate) reservations: Arc<Reservations>,
     /// Backups that can be cancelled.
     pub(crate) backups: Backups,
+    redirecting: Arc<Redirecting>,
     source: Source,
     identities: IdentityStore,
     tokens: Arc<TokenTable>,
@@ -125,7 +127,7 @@ impl Service {
         let mut targets = BTreeMap::new();
         for target in config.targets.values() {
             let object = wiring::target(target, &units);
-            object.set_portal_groups(&target.groups(&config.portals));
+            wiring::adjust(&object, target, &config.portals);
             targets.insert(target.iqn.clone(), object);
         }
         let generations = Generations::open(state_dir)?;
@@ -134,6 +136,8 @@ impl Service {
             wiring::homes(&config.system)?,
         )?;
         let links = links::start(&config, &array).await?;
+        let redirecting = Redirecting::new(Arc::clone(&array), &config);
+        frontend.set_guide(Arc::clone(&redirecting) as _);
         let served = tokio::sync::Mutex::new(Served {
             configured,
             runtime,
@@ -148,6 +152,7 @@ impl Service {
             links,
             reservations,
             backups: Backups::default(),
+            redirecting,
             source,
             identities,
             tokens,
@@ -161,6 +166,11 @@ impl Service {
     /// Serves the portals until `stop`, and drains them.
     pub(crate) async fn run_frontend(self: Arc<Self>, stop: CancellationToken) {
         self.frontend.run(stop).await;
+    }
+
+    /// Initiators are sent to where the shared units of their target are led now.
+    pub(crate) fn redirect(&self) {
+        self.redirecting.look(&self.frontend);
     }
 
     /// Ends when the daemon begins to stop.
@@ -396,6 +406,8 @@ impl Service {
             self.array.set_longest_hold(longest);
         }
         self.reservations.set(units.clone());
+        self.redirecting.set(next);
+        self.redirect();
         (served.units, served.targets) = (units, targets);
         Ok(())
     }
@@ -446,7 +458,7 @@ impl Service {
         // Nobody comes through a port before the others hear of it.
         for target in next.targets.values() {
             if let Some(object) = targets.get(&target.iqn) {
-                object.set_portal_groups(&target.groups(&next.portals));
+                wiring::adjust(object, target, &next.portals);
             }
         }
         self.frontend
@@ -492,7 +504,7 @@ impl Service {
         }
         for target in served.config.targets.values() {
             if let Some(object) = served.targets.get(&target.iqn) {
-                object.set_portal_groups(&target.groups(&served.config.portals));
+                wiring::adjust(object, target, &served.config.portals);
                 object.set_rules(wiring::rules(target, &served.units));
             }
         }

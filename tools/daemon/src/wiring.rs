@@ -9,7 +9,8 @@ use std::{
 };
 
 use iscsi_frontend::{
-    AuthPolicy, Credentials, FrontendConfig, Homes, InitiatorRule, IsnsConfig, Moved, Secret, TargetAccess,
+    AuthPolicy, Credentials, FrontendConfig, Homes, InitiatorRule, IsnsConfig, Moved, Portal, Secret,
+    TargetAccess,
 };
 use replication::{Array, HostUse, PairedVolume, remote::Shared};
 use target_core::{
@@ -158,6 +159,12 @@ impl HostUse for Reservations {
 /// A target.
 pub(crate) fn target(target: &TargetConfig, units: &Units) -> Arc<Target> {
     Target::with_ports_from(&target.iqn, rules(target, units), target.relative_port_offset)
+}
+
+/// What of a target may change while it is served, but for the rules.
+pub(crate) fn adjust(object: &Target, target: &TargetConfig, portals: &[Portal]) {
+    object.set_portal_groups(&target.groups(portals));
+    object.set_one_path(target.redirect.is_some());
 }
 
 /// What each initiator may see and do.

@@ -195,6 +195,7 @@ fn a_shared_unit_is_in_standby_where_it_is_not_led() {
         let shared = Some(SharedAccess {
             target_port_group: 2,
             active,
+            one_path: false,
         });
         let through = UnitFacts {
             shared,
@@ -230,6 +231,38 @@ fn a_shared_unit_is_in_standby_where_it_is_not_led() {
         let unknown = Sense::illegal(sense_codes::INVALID_OPERATION_CODE);
         assert_eq!(asked(active, &set_groups).1, Some(unknown));
     }
+}
+
+/// To initiators with one path a shared unit that is not active here is one that will be soon, elsewhere: they try again.
+#[test]
+fn a_shared_unit_is_busy_to_who_has_one_path() {
+    let unit = identity();
+    let mut server = server();
+    let shared = SharedAccess {
+        target_port_group: 2,
+        active: false,
+        one_path: true,
+    };
+    let through = UnitFacts {
+        shared: Some(shared),
+        ready: false,
+        ..facts(&unit)
+    };
+    let mut asked = |cdb: &[u8]| match server.plan(A, cdb, &[0; 512], &through).action {
+        Action::Answer(answer) => answer,
+        other => panic!("{other:?}"),
+    };
+    for cdb in [&READ[..], &WRITE, &READY] {
+        assert_eq!(asked(cdb), Answer::status(Status::Busy));
+    }
+    let transition = Sense::new(SenseKey::NotReady, sense_codes::ACCESS_STATE_TRANSITION);
+    let request_sense = asked(&[0x03, 0, 0, 0, 252, 0]);
+    assert_eq!(Sense::decode(&request_sense.data_in), Some(transition));
+    for cdb in [&[0x12, 0, 0, 0, 96, 0][..], &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        assert_eq!(asked(cdb).status, Status::Good);
+    }
+    let report = asked(&[0xA3, 0x0A, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0]).data_in;
+    assert_eq!(report[4..8], [0xF, 0x85, 0, 2]);
 }
 
 #[test]

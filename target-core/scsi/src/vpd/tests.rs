@@ -61,6 +61,7 @@ fn a_shared_unit_is_one_unit_in_two_port_groups() {
         let shared = SharedAccess {
             target_port_group,
             active: true,
+            one_path: false,
         };
         page(0x83, &identity(), Some(shared), &port(), &[port()]).unwrap()
     };

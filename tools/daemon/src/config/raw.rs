@@ -176,6 +176,7 @@ pub(super) struct RawTarget {
     pub(super) nop_patience: Option<i64>,
     #[serde(default = "yes")]
     pub(super) announce_luns: bool,
+    pub(super) redirect: Option<String>,
     pub(super) keys: Option<Table>,
     #[serde(default)]
     pub(super) luns: Vec<RawLun>,

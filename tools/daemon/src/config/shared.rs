@@ -1,6 +1,6 @@
 //! `shared` of a `[[volume]]`: another system shows hosts the same unit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use target_core::scsi_model::control::SystemId;
 
@@ -8,6 +8,7 @@ use super::{
     Peer, VolumeConfig,
     problem::Problems,
     raw::{RawShared, RawVolume},
+    target::TargetConfig,
 };
 
 /// Where the other half of a shared unit is, and how hosts tell the two apart.
@@ -105,6 +106,28 @@ pub(super) fn peers_are_known(
         {
             let text = format!("{} is no [[peer]] of this system", shared.peer);
             problems.add(format!("volume {}.shared.with", volume.name), text);
+        }
+    }
+}
+
+/// Initiators are sent to the one system that shows all shared units of their target.
+pub(super) fn redirects_lead_somewhere(
+    targets: &BTreeMap<String, TargetConfig>,
+    volumes: &BTreeMap<u32, VolumeConfig>,
+    problems: &mut Problems,
+) {
+    for target in targets.values().filter(|target| target.redirect.is_some()) {
+        let key = format!("target {}.redirect", target.iqn);
+        let peers: BTreeSet<&SystemId> = target.shared(volumes).map(|(_, peer)| peer).collect();
+        if peers.is_empty() {
+            problems.add(key, "is accepted for a target with a `shared` volume only");
+        } else if peers.len() > 1 {
+            let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "is accepted where all shared volumes of the target are shared with one system; these are with {}",
+                peers.join(" and ")
+            );
+            problems.add(key, text);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -9,6 +10,7 @@ use iscsi_frontend::{KeepaliveTimes, Portal};
 use target_core::{
     initiator_pattern::{InitiatorPattern, most_specific},
     lun_map::LARGEST_LUN,
+    scsi_model::control::SystemId,
     target::relative_port_id,
 };
 
@@ -18,7 +20,7 @@ use super::{
     keys::{SessionKeys, keys},
     problem::Problems,
     raw::{RawLun, RawTarget},
-    validate::{DECLARABLE, is_declarable},
+    validate::{DECLARABLE, address, is_declarable},
 };
 
 /// One LUN of a target.
@@ -45,6 +47,8 @@ pub(crate) struct TargetConfig {
     pub(crate) keepalive: KeepaliveTimes,
     /// Sessions are told at once when their LUNs change.
     pub(crate) announce_luns: bool,
+    /// A portal of the other system that shows its shared units, where initiators are sent while that one leads.
+    pub(crate) redirect: Option<SocketAddr>,
     /// What sessions with it may agree on.
     pub(crate) keys: SessionKeys,
     /// By LUN.
@@ -72,6 +76,17 @@ impl TargetConfig {
         let rules = self.initiators.iter().map(|rule| (&rule.name, rule));
         let own = most_specific(rules, initiator).and_then(|rule| rule.luns.as_ref());
         own.unwrap_or(&self.luns)
+    }
+
+    /// Those of its volumes that another system shows too, by number, with that system.
+    pub(crate) fn shared<'a>(
+        &'a self,
+        volumes: &'a BTreeMap<u32, VolumeConfig>,
+    ) -> impl Iterator<Item = (u32, &'a SystemId)> {
+        self.all_luns().filter_map(|(.., lun)| {
+            let shared = volumes.get(&lun.volume)?.shared.as_ref()?;
+            Some((lun.volume, &shared.peer))
+        })
     }
 
     /// Everything that somebody sees: the target's LUNs, and those of initiators with LUNs of their own.
@@ -117,6 +132,8 @@ pub(super) fn targets(
         let portal_groups = portal_groups(&key, raw.portal_groups.as_deref(), problems);
         let relative_port_offset = relative_port_offset(&key, raw.relative_port_offset, problems);
         let keepalive = keepalive(&key, &raw, problems);
+        let redirect = raw.redirect.as_ref();
+        let redirect = redirect.and_then(|text| address(&format!("{key}.redirect"), text, problems));
         let keys = keys(&key, raw.keys.as_ref(), [general], problems);
         let initiators = initiators(&key, raw.initiator, [general, &keys], volumes, problems);
         targets.entry(iqn.clone()).or_insert(TargetConfig {
@@ -125,6 +142,7 @@ pub(super) fn targets(
             relative_port_offset,
             keepalive,
             announce_luns: raw.announce_luns,
+            redirect,
             keys,
             alias: raw.alias,
             luns,

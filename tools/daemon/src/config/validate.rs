@@ -67,6 +67,7 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let (system, portals) = (system?, portals?);
     target::check_portal_groups(&portals, &targets, problems);
     target::open_portals(&portals, &targets, problems);
+    shared::redirects_lead_somewhere(&targets, &volumes, problems);
     Some(Config {
         source: source.to_owned(),
         system,

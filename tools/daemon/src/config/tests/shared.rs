@@ -54,6 +54,27 @@ fn a_shared_volume_has_a_partner_an_naa_and_port_groups_that_differ() {
 }
 
 #[test]
+fn initiators_are_sent_to_the_system_that_shows_the_shared_units() {
+    let redirect = |text: &str, to: &str| {
+        let target = format!("[[target]]\nredirect = \"{to}\"\n");
+        text.replacen("[[target]]\n", &target, 1)
+    };
+    let good = shared("with = \"HF-B:1\"");
+    let found = faults(&redirect(&good, "192.0.2.7:3260"));
+    assert!(found.len() == 1 && found[0].0 == "link.cert", "{found:?}");
+    wrong(
+        &redirect(&good, "elsewhere"),
+        "target[1].redirect",
+        "\"elsewhere\"",
+    );
+    wrong(
+        &redirect(GOOD, "192.0.2.7:3260"),
+        "target iqn.2026-11.org.example:t1.redirect",
+        "with a `shared` volume only",
+    );
+}
+
+#[test]
 fn port_groups_that_are_not_configured_follow_from_the_names_of_the_systems() {
     let read = |keys: &str| {
         let shared: RawShared = toml::from_str(keys).unwrap();
