@@ -70,10 +70,13 @@ impl Volume {
     /// longest as there are too many. (All that are idle at the moment would be nearly all of a large working set, and
     /// would have to be hot again at once.)
     fn cool_enough(&self, now: Tick, limits: &Limits) -> BTreeMap<Region, Tick> {
+        // What went to the system that leads now may still be on its way ([`Engine::has_arrived`]).
+        let leader = self.above.filter(|above| above.is_foreign());
+        let arrived = |hot: &HotRegion| leader.is_none_or(|leader| !hot.legs.contains_key(&leader));
         let idle = self
             .hot
             .iter()
-            .filter(|(_, hot)| hot.durable && hot.in_flight == 0);
+            .filter(|(_, hot)| hot.durable && hot.in_flight == 0 && arrived(hot));
         let old = |touched: Tick| now.0.saturating_sub(touched.0) >= limits.cool_after;
         let too_many = self.hot.len().saturating_sub(limits.hot_regions);
         if too_many == 0 {
@@ -261,7 +264,7 @@ impl Engine {
             if regions.is_empty() {
                 continue;
             }
-            // What was a mirror on another system, and leads now or is in no pair, takes no flush from here, and needs none.
+            // What was a mirror on another system, and is in no pair, takes no flush from here, and needs none.
             legs.retain(|leg| !leg.is_foreign() || volume.below.contains(leg));
             let alone = legs.iter().all(|leg| *leg == id);
             if alone || self.mutation == Some(Mutation::CoolWithoutFlush) {

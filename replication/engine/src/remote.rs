@@ -39,6 +39,7 @@ use crate::{
     command::{RemoteAct, Why},
     effects::Effects,
     engine::Engine,
+    family::Volume,
     faults::LINK_DOWN,
     ids::{PairId, Region, VolumeId},
     journal::{Hold, MarkWord, PairMeta, StateChange},
@@ -94,6 +95,16 @@ impl Engine {
         let state = self.pairs[&id].meta.state;
         if state.keeps_two_legs() || state == PairState::Splitting {
             self.suspend(id, LINK_DOWN, TrackRange::new(0, 0), out);
+        }
+    }
+
+    /// All that went to this foreign volume before it led has arrived there. Until then the regions in which that was stay hot, for a loss of
+    /// the link to mark them should the parts change back.
+    pub fn has_arrived(&mut self, leader: VolumeId) {
+        let follows = |(id, volume): (&VolumeId, &Volume)| (volume.above == Some(leader)).then_some(*id);
+        let following: Vec<_> = self.volumes.iter().filter_map(follows).collect();
+        for local in following {
+            self.forget_leg(local, leader);
         }
     }
 

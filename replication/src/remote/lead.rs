@@ -284,10 +284,12 @@ impl Array {
     pub(crate) async fn stop_leading(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
         let act = RemoteAct::Swap { alone: false };
         self.change_parts(pair, act.clone(), pair.swapped()).await?;
-        let Some(far) = self.remote.far(pair.foreign_id()) else {
-            return Ok(());
+        let drained = match self.remote.far(pair.foreign_id()) {
+            Some(far) => far.drained().await,
+            None => Ok(()),
         };
-        let Err(reason) = far.drained().await else {
+        let Err(reason) = drained else {
+            lock(&self.engine).has_arrived(pair.foreign_id());
             return Ok(());
         };
         let stopped = self

@@ -371,10 +371,29 @@ fn regions_cool_without_a_flush_at_the_new_leader() {
     room.write(1, tracks(3, 4), 50).unwrap();
     assert!(room.engine.hot_regions() > 0);
     remote(&mut room, (1, FAR), RemoteAct::Swap { alone: false }).unwrap();
+    room.engine.has_arrived(VolumeId(FAR));
     room.unwritable.insert(VolumeId(FAR));
     for _ in 0..100 {
         room.tick();
         room.settle_effects();
     }
     assert_eq!((room.engine.hot_regions(), room.state(1)), (0, PairState::Duplex));
+}
+
+/// S67: what has not arrived when the parts change back is marked, however long it was waited for.
+#[test]
+fn what_is_on_its_way_at_a_swap_stays_hot() {
+    let mut room = leader(212);
+    room.write(1, tracks(3, 4), 50).unwrap();
+    let swap = RemoteAct::Swap { alone: false };
+    remote(&mut room, (1, FAR), swap.clone()).unwrap();
+    for _ in 0..100 {
+        room.tick();
+        room.settle_effects();
+    }
+    remote(&mut room, (FAR, 1), swap).unwrap();
+    link(&mut room, false);
+    let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
+    assert_eq!(view.state, PairState::Suspended);
+    assert!(view.mirror_invalid > 0, "{view:?}");
 }
