@@ -99,6 +99,23 @@ impl Default for Tuning {
     }
 }
 
+/// What an array is opened with, on a machine of the caller's ([`Array::open_on`]).
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Where its journal is; made when absent.
+    pub state_directory: &'a Path,
+    /// The system's id.
+    pub system: SystemId,
+    /// Bytes a track.
+    pub track_size: u32,
+    /// As the caller tunes it.
+    pub tuning: Tuning,
+    /// All volumes, with the content they had.
+    pub volumes: Vec<Arc<PlainVolume>>,
+    /// Those that come without it.
+    pub fresh: &'a BTreeSet<VolumeNumber>,
+}
+
 /// Ticks while the engine is busy.
 const BUSY_TICK: Duration = Duration::from_millis(100);
 /// Between two looks at a pair that a command is about to change.
@@ -130,27 +147,27 @@ impl Array {
         fresh: &BTreeSet<VolumeNumber>,
     ) -> Result<Arc<Self>, ArrayError> {
         let machine: Arc<dyn Machine> = Arc::new(ThisMachine);
-        Self::open_on(
-            &machine,
+        let opening = Opening {
             state_directory,
             system,
             track_size,
             tuning,
             volumes,
             fresh,
-        )
+        };
+        Self::open_on(&machine, opening)
     }
 
     /// [`Array::open_with`] on a machine of the caller's.
-    pub fn open_on(
-        machine: &Arc<dyn Machine>,
-        state_directory: &Path,
-        system: SystemId,
-        track_size: u32,
-        tuning: Tuning,
-        volumes: Vec<Arc<PlainVolume>>,
-        fresh: &BTreeSet<VolumeNumber>,
-    ) -> Result<Arc<Self>, ArrayError> {
+    pub fn open_on(machine: &Arc<dyn Machine>, opening: Opening<'_>) -> Result<Arc<Self>, ArrayError> {
+        let Opening {
+            state_directory,
+            system,
+            track_size,
+            tuning,
+            volumes,
+            fresh,
+        } = opening;
         let runtime = Handle::try_current().map_err(|_| ArrayError::NoRuntime)?;
         let Tuning {
             limits,

@@ -41,7 +41,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use array::{Array, Tuning};
+pub use array::{Array, Opening, Tuning};
 pub use array_error::ArrayError;
 pub use control::HostUse;
 pub use paired_volume::PairedVolume;

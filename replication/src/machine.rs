@@ -62,8 +62,8 @@ pub enum Mutation {
     KeepEpoch,
     /// Who has stopped leading does not keep in mind that the other has yet to begin (S67).
     ForgetHandingOver,
-    /// A backup does not wait until the far system has the whole image (S58).
-    SplitBeforeWhole,
+    /// The volumes of a backup are split one after the other (S58).
+    SplitOneByOne,
 }
 
 impl Mutation {
@@ -75,6 +75,6 @@ impl Mutation {
         Self::ForgetHandedOver,
         Self::KeepEpoch,
         Self::ForgetHandingOver,
-        Self::SplitBeforeWhole,
+        Self::SplitOneByOne,
     ];
 }

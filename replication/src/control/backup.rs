@@ -198,6 +198,10 @@ impl Array {
             strict_hold: false,
             force: false,
         };
+        if !dry_run && self.planted(Mutation::SplitOneByOne) {
+            let first = all(split, &members.pairs[..1], &[], false);
+            drop(self.command(first).await);
+        }
         let split = self
             .command(all(split, &members.pairs, &members.locals, dry_run))
             .await;
@@ -217,7 +221,7 @@ impl Array {
             changes.mark_unchanged();
             let state = |pair: &RemotePair| self.view_of(pair.foreign_id()).map(|view| view.state);
             let late = pairs.iter().find(|pair| state(pair) != Some(PairState::Split));
-            let Some(late) = late.filter(|_| !self.planted(Mutation::SplitBeforeWhole)) else {
+            let Some(late) = late else {
                 break;
             };
             let waits =
