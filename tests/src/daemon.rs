@@ -13,7 +13,13 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{free_port, program, store::Store, tool};
+use crate::{
+    commands, free_port,
+    initiator::{Completion, Initiator, Manner},
+    program,
+    store::Store,
+    tool,
+};
 
 /// A volume of a test's configuration.
 #[derive(Debug, Clone)]
@@ -399,6 +405,21 @@ impl Daemon {
     /// The URL of a LUN as libiscsi, qemu and `holdfast --iscsi` take it.
     pub fn url(&self, lun: u16) -> String {
         format!("iscsi://127.0.0.1:{}/{}/{lun}", self.port, self.iqn)
+    }
+
+    /// A session of a host.
+    pub fn host(&self) -> Initiator {
+        let manner = Manner {
+            name: "iqn.2026-11.io.holdfast:host".to_owned(),
+            immediate_data: true,
+            digests: false,
+        };
+        Initiator::login(self.port, self.iqn, &manner)
+    }
+
+    /// One command of a host that comes for it alone.
+    pub fn run(&self, lun: u16, command: &commands::Command) -> Completion {
+        self.host().run(lun, command).expect("connected")
     }
 
     /// `holdfast` over the admin socket.

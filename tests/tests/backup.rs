@@ -11,7 +11,7 @@ use std::{
 
 use holdfast_tests::{
     Daemon, DaemonConfig, VolumeSpec, commands, free_port,
-    initiator::{GOOD, Initiator, Manner},
+    initiator::GOOD,
     program,
     stamps::SECTOR,
     systems::{self, Pki},
@@ -110,23 +110,8 @@ impl Three {
     }
 }
 
-fn run(daemon: &Daemon, lun: u16, command: &commands::Command) -> holdfast_tests::initiator::Completion {
-    let manner = Manner {
-        name: "iqn.2026-11.io.holdfast:host".to_owned(),
-        immediate_data: true,
-        digests: false,
-    };
-    let mut host = Initiator::login(daemon.port(), daemon.iqn(), &manner);
-    loop {
-        let completion = host.run(lun, command).expect("connected");
-        if !completion.is_unit_attention() {
-            return completion;
-        }
-    }
-}
-
 fn image_holds(daemon: &Daemon, byte: u8) {
-    let completion = run(daemon, 2, &commands::read(0, SECTORS as u32));
+    let completion = daemon.run(2, &commands::read(0, SECTORS as u32));
     assert_eq!(completion.status, GOOD, "{completion:?}");
     assert!(
         completion.data.iter().all(|found| *found == byte),
@@ -137,7 +122,7 @@ fn image_holds(daemon: &Daemon, byte: u8) {
 
 fn write(daemon: &Daemon, lun: u16, block: u64, byte: u8) {
     let data = vec![byte; SECTORS * SECTOR];
-    let completion = run(daemon, lun, &commands::write(block * SECTORS as u64, data, false));
+    let completion = daemon.run(lun, &commands::write(block * SECTORS as u64, data, false));
     assert_eq!(completion.status, GOOD, "{completion:?}");
 }
 

@@ -5,17 +5,12 @@ use std::time::Duration;
 use holdfast_tests::{
     Daemon, DaemonConfig,
     commands::{self, Command},
-    initiator::{Completion, GOOD, Initiator, Manner},
+    initiator::{Completion, GOOD, Initiator},
     stamps::SECTOR,
 };
 
 fn host(daemon: &Daemon) -> Initiator {
-    let manner = Manner {
-        name: "iqn.2026-11.io.holdfast:offload".to_owned(),
-        immediate_data: true,
-        digests: false,
-    };
-    let mut host = Initiator::login(daemon.port(), daemon.iqn(), &manner);
+    let mut host = daemon.host();
     for lun in 0..3 {
         // What a new session is told first.
         host.run(lun, &commands::test_unit_ready()).expect("connected");
@@ -23,14 +18,8 @@ fn host(daemon: &Daemon) -> Initiator {
     host
 }
 
-/// A command that is told no more.
 fn run(host: &mut Initiator, lun: u16, command: &Command) -> Completion {
-    loop {
-        let completion = host.run(lun, command).expect("connected");
-        if !completion.is_unit_attention() {
-            return completion;
-        }
-    }
+    host.run(lun, command).expect("connected")
 }
 
 fn token_of(host: &mut Initiator, lun: u16, lba: u64, blocks: u32) -> Vec<u8> {

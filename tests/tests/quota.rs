@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use holdfast_tests::{
     Daemon, DaemonConfig, commands,
     commands::Command,
-    initiator::{Completion, GOOD, Initiator, Manner},
+    initiator::{Completion, GOOD, Initiator},
     stamps::SECTOR,
 };
 
@@ -14,22 +14,8 @@ const MIB: u64 = (1 << 20) / SECTOR as u64;
 /// 7h/27h/07h SPACE ALLOCATION FAILED WRITE PROTECT.
 const NO_SPACE: (u8, u8, u8) = (7, 0x27, 7);
 
-fn host(daemon: &Daemon) -> Initiator {
-    let manner = Manner {
-        name: "iqn.2026-11.io.holdfast:quota".to_owned(),
-        immediate_data: true,
-        digests: false,
-    };
-    Initiator::login(daemon.port(), daemon.iqn(), &manner)
-}
-
 fn run(host: &mut Initiator, command: &Command) -> Completion {
-    loop {
-        let completion = host.run(0, command).expect("connected");
-        if !completion.is_unit_attention() {
-            return completion;
-        }
-    }
+    host.run(0, command).expect("connected")
 }
 
 /// Writes a mebibyte, that of this number.
@@ -56,7 +42,7 @@ fn a_volume_at_its_quota_takes_writes_to_what_it_has_and_goes_on_when_there_is_m
     let mut config = DaemonConfig::trio("64MiB");
     config.volumes[0].quota = Some("4MiB");
     let mut daemon = Daemon::start(&config);
-    let mut host = host(&daemon);
+    let mut host = daemon.host();
     for number in 0..4 {
         assert_eq!(write(&mut host, number, 1).status, GOOD);
     }
@@ -69,7 +55,7 @@ fn a_volume_at_its_quota_takes_writes_to_what_it_has_and_goes_on_when_there_is_m
     // The daemon knows after a restart.
     daemon.kill();
     daemon.start_again();
-    let mut host = self::host(&daemon);
+    let mut host = daemon.host();
     assert_eq!(write(&mut host, 9, 1).sense_code(), NO_SPACE);
     assert_eq!(write(&mut host, 2, 3).status, GOOD);
     assert_eq!(run(&mut host, &commands::unmap(0, MIB as u32)).status, GOOD);
@@ -88,7 +74,7 @@ fn a_mirror_at_its_quota_suspends_its_pair_and_the_host_goes_on() {
     let mut config = DaemonConfig::trio("64MiB");
     config.volumes[1].quota = Some("4MiB");
     let daemon = Daemon::start(&config);
-    let mut host = host(&daemon);
+    let mut host = daemon.host();
     assert_eq!(write(&mut host, 0, 1).status, GOOD);
     daemon.holdfast_ok(&["establish", "1", "2", "--wait"]);
     for number in 1..8 {

@@ -3,13 +3,12 @@
 use std::{
     io::Write as _,
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use holdfast_tests::{
     Daemon, commands,
     systems::Systems,
-    tool,
+    tool, until,
     wire::{FINAL, Wire},
 };
 
@@ -89,14 +88,6 @@ fn is_asked_to_log_out(mut wire: Wire) {
     // Or it is dropped: on a slow machine the time may be over.
     while let Some(last) = wire.receive() {
         assert!(last.bhs.0[0] == 0x26 || last.bhs.0[36] == 3, "{last:?}");
-    }
-}
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

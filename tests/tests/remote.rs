@@ -7,8 +7,7 @@ use std::{
 
 use holdfast_tests::{
     Daemon, DaemonConfig, commands,
-    commands::Command,
-    initiator::{Completion, GOOD, Initiator, Manner},
+    initiator::{Completion, GOOD},
     stamps::SECTOR,
     systems::{self, Systems},
     tool,
@@ -19,36 +18,14 @@ const NOT_READY: (u8, u8, u8) = (2, 4, 3);
 /// Sectors written at a time.
 const SECTORS: usize = 128;
 
-fn host(daemon: &Daemon) -> Initiator {
-    let manner = Manner {
-        name: "iqn.2026-11.io.holdfast:host".to_owned(),
-        immediate_data: true,
-        digests: false,
-    };
-    Initiator::login(daemon.port(), daemon.iqn(), &manner)
-}
-
-fn run(host: &mut Initiator, lun: u16, command: &Command) -> Completion {
-    loop {
-        let completion = host.run(lun, command).expect("connected");
-        if !completion.is_unit_attention() {
-            return completion;
-        }
-    }
-}
-
 fn write(daemon: &Daemon, lun: u16, block: u64, byte: u8) -> Completion {
     let data = vec![byte; SECTORS * SECTOR];
-    run(
-        &mut host(daemon),
-        lun,
-        &commands::write(block * SECTORS as u64, data, false),
-    )
+    daemon.run(lun, &commands::write(block * SECTORS as u64, data, false))
 }
 
 fn read(daemon: &Daemon, lun: u16, block: u64) -> Vec<u8> {
     let read = commands::read(block * SECTORS as u64, SECTORS as u32);
-    let completion = run(&mut host(daemon), lun, &read);
+    let completion = daemon.run(lun, &read);
     assert_eq!(completion.status, GOOD, "{completion:?}");
     completion.data
 }
@@ -211,7 +188,7 @@ fn a_backup_at_the_far_site() {
     until_state(&systems.a, "duplex");
     // C1h, SPLIT, REMOTE, volume 1, mirror 2 there.
     let split = commands::raw(&[0xc1, 1, 1 << 4, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0], 0);
-    assert_eq!(run(&mut host(&systems.a), 0, &split).status, GOOD);
+    assert_eq!(systems.a.run(0, &split).status, GOOD);
     holds(&systems.b, 1, 0, 20);
     until_state(&systems.a, "duplex");
     // With hooks: what is written before the image is in it, what comes after is not.
@@ -429,10 +406,14 @@ fn wide(longest_hold: &str) -> Systems {
 /// Writes all of LUN 0, a MiB at a time.
 fn flat_out(daemon: &Daemon) {
     const SECTORS: u64 = (1 << 20) / SECTOR as u64;
-    let mut host = host(daemon);
+    let mut host = daemon.host();
     for block in 0..WIDE {
         let write = commands::write(block * SECTORS, vec![block as u8; 1 << 20], false);
-        assert_eq!(run(&mut host, 0, &write).status, GOOD, "block {block}");
+        assert_eq!(
+            host.run(0, &write).expect("connected").status,
+            GOOD,
+            "block {block}"
+        );
     }
 }
 

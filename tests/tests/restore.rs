@@ -6,14 +6,8 @@ use std::{
 };
 
 use holdfast_tests::{
-    Daemon, DaemonConfig, VolumeSpec, commands,
-    commands::Command as Scsi,
-    guest,
-    initiator::{Completion, GOOD, Initiator, Manner},
-    program,
-    stamps::SECTOR,
-    systems::Systems,
-    tool,
+    Daemon, DaemonConfig, VolumeSpec, commands, guest, initiator::GOOD, program, stamps::SECTOR,
+    systems::Systems, tool,
 };
 
 /// Bytes written at a time.
@@ -21,33 +15,18 @@ const PIECE: usize = 1 << 20;
 /// Nothing here takes as long.
 const LONG: Duration = Duration::from_secs(60);
 
-fn run(daemon: &Daemon, lun: u16, command: &Scsi) -> Completion {
-    let manner = Manner {
-        name: "iqn.2026-11.io.holdfast:host".to_owned(),
-        immediate_data: true,
-        digests: false,
-    };
-    let mut host = Initiator::login(daemon.port(), daemon.iqn(), &manner);
-    loop {
-        let completion = host.run(lun, command).expect("connected");
-        if !completion.is_unit_attention() {
-            return completion;
-        }
-    }
-}
-
 fn write(daemon: &Daemon, piece: usize, byte: u8) {
     let sector = (piece * PIECE / SECTOR) as u64;
     for part in 0..PIECE / (64 << 10) {
         let at = sector + (part * (64 << 10) / SECTOR) as u64;
-        let completion = run(daemon, 0, &commands::write(at, vec![byte; 64 << 10], false));
+        let completion = daemon.run(0, &commands::write(at, vec![byte; 64 << 10], false));
         assert_eq!(completion.status, GOOD, "{completion:?}");
     }
 }
 
 fn holds(daemon: &Daemon, lun: u16, piece: usize, byte: u8) {
     let sector = (piece * PIECE / SECTOR) as u64;
-    let completion = run(daemon, lun, &commands::read(sector, 128));
+    let completion = daemon.run(lun, &commands::read(sector, 128));
     assert_eq!(completion.status, GOOD, "{completion:?}");
     let found = completion.data[0];
     assert!(

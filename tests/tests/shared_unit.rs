@@ -1,12 +1,13 @@
 //! Two daemons that show one unit: what a host with paths to both sees of each, while the pair of the two volumes goes through its states.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_tests::{
     Daemon, commands,
-    initiator::{Completion, GOOD, Initiator, Manner},
+    initiator::{Completion, GOOD, Initiator},
     stamps::SECTOR,
     systems::Systems,
+    until,
 };
 
 /// 2h/04h/0Bh: the port is in standby state.
@@ -23,12 +24,7 @@ fn systems() -> Systems {
 
 /// A path to the unit: one session, which has heard what there was to hear.
 fn path(daemon: &Daemon) -> Initiator {
-    let manner = Manner {
-        name: "iqn.2026-11.io.holdfast:host".to_owned(),
-        immediate_data: true,
-        digests: false,
-    };
-    let mut path = Initiator::login(daemon.port(), daemon.iqn(), &manner);
+    let mut path = daemon.host();
     heard(&mut path);
     path
 }
@@ -88,14 +84,6 @@ fn is(path: &mut Initiator, state: u8, lba: u64) {
         assert_eq!(write(path, lba, 2).sense_code(), STANDBY);
         let read = path.run(0, &commands::read(lba, 1)).expect("connected");
         assert_eq!(read.sense_code(), STANDBY);
-    }
-}
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

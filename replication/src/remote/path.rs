@@ -5,6 +5,8 @@ use std::{future::Future, pin::Pin};
 use link_proto::{Request, Response};
 use target_core::scsi_model::control::SystemId;
 
+use crate::link::Links;
+
 /// The answer to a request, or why there is none.
 pub type PathFuture = Pin<Box<dyn Future<Output = Result<Response, NoPath>> + Send>>;
 
@@ -23,4 +25,23 @@ pub trait Paths: Send + Sync + 'static {
 
     /// Is the link there?
     fn is_up(&self, peer: &SystemId) -> bool;
+}
+
+impl Paths for Links {
+    fn request(&self, peer: &SystemId, request: Request) -> PathFuture {
+        let Some(peer) = self.peer(peer) else {
+            let reason = format!("{peer} is not a configured peer");
+            return Box::pin(std::future::ready(Err(NoPath(reason))));
+        };
+        let answer = peer.request(request);
+        Box::pin(async move { answer.await.map_err(|error| NoPath(error.to_string())) })
+    }
+
+    fn knows(&self, peer: &SystemId) -> bool {
+        self.peer(peer).is_some()
+    }
+
+    fn is_up(&self, peer: &SystemId) -> bool {
+        self.peer(peer).is_some_and(|peer| peer.is_up())
+    }
 }

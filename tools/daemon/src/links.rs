@@ -6,7 +6,6 @@ use replication::{
     Array,
     events::{ArrayEvent, Level},
     link::{LinkService, LinkStartError, Links, Request, Response, service::Serving},
-    remote::{NoPath, PathFuture, Paths},
 };
 use target_core::scsi_model::control::SystemId;
 
@@ -30,7 +29,7 @@ pub(crate) async fn start(config: &Config, array: &Arc<Array>) -> anyhow::Result
         LinkStartError::Listen { .. } => anyhow::anyhow!("link.listen: {error}"),
         _ => error.into(),
     })?;
-    array.connect(Arc::new(OverLinks(Arc::clone(&links))));
+    array.connect(links.clone());
     Ok(Some(links))
 }
 
@@ -57,28 +56,6 @@ impl LinkService for ForPeers {
     fn down(&self, peer: &SystemId, reason: &str) {
         self.tell(Level::Warning, format!("the link to {peer} is down: {reason}"));
         self.array.link_lost(peer, reason);
-    }
-}
-
-/// What the array sends its requests over.
-struct OverLinks(Arc<Links>);
-
-impl Paths for OverLinks {
-    fn request(&self, peer: &SystemId, request: Request) -> PathFuture {
-        let Some(peer) = self.0.peer(peer) else {
-            let reason = format!("{peer} is not a configured peer");
-            return Box::pin(std::future::ready(Err(NoPath(reason))));
-        };
-        let answer = peer.request(request);
-        Box::pin(async move { answer.await.map_err(|error| NoPath(error.to_string())) })
-    }
-
-    fn knows(&self, peer: &SystemId) -> bool {
-        self.0.peer(peer).is_some()
-    }
-
-    fn is_up(&self, peer: &SystemId) -> bool {
-        self.0.peer(peer).is_some_and(|peer| peer.is_up())
     }
 }
 

@@ -13,7 +13,6 @@ use replication::{
     Array, Opening, PairedVolume, Tuning,
     link::{Action, LinkConfig, LinkService, Links, PeerConfig, Request, Response, Timing, service::Serving},
     machine::{Machine, Mutation},
-    remote::{NoPath, PathFuture, Paths},
 };
 use replication_engine::{Limits, state::PairState};
 use replication_sim::rng::Rng;
@@ -205,7 +204,7 @@ impl Site {
         };
         let plug = self.cables.plug(self.index);
         let links = Links::start_over(plug, config, Arc::new(service)).expect("a valid configuration");
-        self.array.connect(Arc::new(OverLinks(Arc::clone(&links))));
+        self.array.connect(links.clone());
         self.links = Some(links);
     }
 }
@@ -357,26 +356,5 @@ impl LinkService for ForPeers {
     fn down(&self, peer: &SystemId, reason: &str) {
         self.say(format!("the link to {peer} is down: {reason}"));
         self.array.link_lost(peer, reason);
-    }
-}
-
-/// What it sends its requests over.
-struct OverLinks(Arc<Links>);
-
-impl Paths for OverLinks {
-    fn request(&self, peer: &SystemId, request: Request) -> PathFuture {
-        let Some(peer) = self.0.peer(peer) else {
-            return Box::pin(std::future::ready(Err(NoPath("no peer".into()))));
-        };
-        let answer = peer.request(request);
-        Box::pin(async move { answer.await.map_err(|error| NoPath(error.to_string())) })
-    }
-
-    fn knows(&self, peer: &SystemId) -> bool {
-        self.0.peer(peer).is_some()
-    }
-
-    fn is_up(&self, peer: &SystemId) -> bool {
-        self.0.peer(peer).is_some_and(|peer| peer.is_up())
     }
 }

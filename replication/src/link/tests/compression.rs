@@ -19,16 +19,6 @@ fn write(offset: u64, data: Bytes) -> Request {
     }
 }
 
-fn read(offset: u64, length: u32) -> Request {
-    Request::Read {
-        pair: 1,
-        epoch: 1,
-        volume: 1,
-        offset,
-        length,
-    }
-}
-
 /// Data that a compressor can make a tenth of.
 fn text(bytes: usize) -> Bytes {
     let words = (0_u32..).flat_map(|n| format!("line {:06} of a log\n", n / 4).into_bytes());

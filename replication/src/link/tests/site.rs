@@ -469,3 +469,14 @@ impl Raw {
         while self.hear().await.is_some() {}
     }
 }
+
+/// A read of volume 1.
+pub(super) fn read(offset: u64, length: u32) -> Request {
+    Request::Read {
+        pair: 1,
+        epoch: 1,
+        volume: 1,
+        offset,
+        length,
+    }
+}

@@ -17,16 +17,6 @@ fn write(offset: u64, ordered: bool, length: usize) -> Request {
     }
 }
 
-fn read(offset: u64, length: u32) -> Request {
-    Request::Read {
-        pair: 1,
-        epoch: 1,
-        volume: 1,
-        offset,
-        length,
-    }
-}
-
 fn asked(seen: &[Seen]) -> Vec<u64> {
     let offset = |seen: &Seen| match seen {
         Seen::Asked(Request::Write { offset, .. } | Request::Read { offset, .. }) => Some(*offset),
