@@ -16,6 +16,7 @@
 //! The leader's engine is the one truth about a pair. The follower is told what becomes of it, again and again until it has said
 //! that it knows; every order can be given twice.
 
+mod backup;
 mod far;
 mod lead;
 mod making;
