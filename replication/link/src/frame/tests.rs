@@ -650,31 +650,13 @@ fn samples() -> Vec<(Kind, Message)> {
 fn compressed_samples() -> [(String, BytesMut); 2] {
     let data = Bytes::from(b"holdfast".repeat(128));
     let mut samples = samples().into_iter();
-    let Some((
-        _,
-        Message::Request(
-            id,
-            Request::Write {
-                pair,
-                epoch,
-                volume,
-                offset,
-                ordered,
-                ..
-            },
-        ),
-    )) = samples.find(|(kind, _)| *kind == Kind::Write)
-    else {
+    let sample = samples.find(|(kind, _)| *kind == Kind::Write);
+    let Some((_, Message::Request(id, mut write))) = sample else {
         unreachable!("there is one of each kind");
     };
-    let write = Request::Write {
-        pair,
-        epoch,
-        volume,
-        offset,
-        ordered,
-        data: data.clone(),
-    };
+    if let Request::Write { data: short, .. } = &mut write {
+        *short = data.clone();
+    }
     let write = Sealed::request(&write).unwrap().frame(1, id);
     let answer = Sealed::response(&Response::Data(data)).unwrap().frame(1, id);
     [
