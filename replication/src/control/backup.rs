@@ -144,11 +144,9 @@ impl Array {
             format!("backup to {list} begins: what is written from now on is sent when the image is there"),
         );
         let begun = Instant::now();
-        let mut taken = self.take_image(&members, terms).await;
-        if taken.is_ok() {
-            // The backup is there, at all systems: nobody undoes it from here on.
-            taken = taken.and_then(|summary| self.keep_images(&members.pairs).map(|()| summary));
-        }
+        let taken = self.take_image(&members, terms).await;
+        // Once it is there, at all systems, nobody undoes it.
+        let taken = taken.and_then(|summary| self.keep_images(&members.pairs).map(|()| summary));
         if taken.is_err() {
             self.unsplit(&members.locals).await;
         }
@@ -356,11 +354,7 @@ impl Array {
                     "{}:{} keeps the image of a backup that did not come to be everywhere: {why}",
                     pair.peer, mirror.0
                 );
-                self.events.push(ArrayEvent::Told {
-                    kind: "backup",
-                    level: Level::Warning,
-                    text,
-                });
+                self.tell_of_backup(Level::Warning, text);
             }
             Err(error) => return Err(error),
         }
