@@ -5,7 +5,7 @@
 //! loses power at any step and comes up again. All of it follows from one seed. An oracle that knows nothing of tracks
 //! and marks says what each read may find.
 //!
-//! - [`options`]: seed to profile; [`rng`]: seed to numbers.
+//! - [`seeds`]: which of them; [`options`]: seed to profile; [`rng`]: seed to numbers.
 //! - [`disk`], [`journal_disk`], [`task`]: what the engine's effects are done to, and how.
 //! - [`content`]: what a block may hold; [`oracle`]: what a volume must hold; `check`: what must hold between them.
 //! - [`world`], `workload`, `passing`, `crash`: the machine, its users, its end and its beginning.
@@ -20,6 +20,7 @@ pub mod options;
 pub mod oracle;
 pub mod rng;
 pub mod run;
+pub mod seeds;
 pub mod task;
 pub mod world;
 

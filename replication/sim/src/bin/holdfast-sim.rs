@@ -2,28 +2,15 @@
 
 use clap::Parser;
 use replication_engine::Mutation;
-use replication_sim::{Options, run};
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use replication_sim::{Options, run, seeds::Seeds};
+use std::{process::ExitCode, time::Instant};
 
 /// Runs the replication engine on simulated disks, hosts and crashes.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast-sim", version)]
 struct Arguments {
-    /// The first seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Begin with a seed from the clock instead.
-    #[arg(long, conflicts_with = "seed")]
-    fresh: bool,
-    /// How many seeds, one after the other.
-    #[arg(long, default_value_t = 1)]
-    runs: u64,
-    /// Instead: as many as fit in so many seconds.
-    #[arg(long, conflicts_with = "runs")]
-    seconds: Option<u64>,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Events of each run, before everything must settle.
     #[arg(long, default_value_t = 3000)]
     steps: u64,
@@ -47,25 +34,13 @@ fn main() -> ExitCode {
         }
         known => known.flatten(),
     };
-    let first = if arguments.fresh {
-        from_the_clock()
-    } else {
-        arguments.seed
-    };
+    let first = arguments.seeds.first();
     println!("seeds from {first}, {} steps each", arguments.steps);
     // What a run panics with is in its report.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let (mut runs, mut failed, mut steps, mut passages, mut crashes) = (0, 0, 0, 0, 0);
-    loop {
-        let over = match arguments.seconds {
-            Some(seconds) => began.elapsed() >= Duration::from_secs(seconds),
-            None => runs == arguments.runs,
-        };
-        if over {
-            break;
-        }
-        let seed = first.wrapping_add(runs);
+    for seed in arguments.seeds.starting_at(first) {
         runs += 1;
         match run(Options {
             seed,
@@ -113,10 +88,4 @@ fn planted(name: &str) -> Option<Mutation> {
     Mutation::ALL
         .into_iter()
         .find(|mutation| format!("{mutation:?}") == name)
-}
-
-fn from_the_clock() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(1, |time| time.as_nanos() as u64)
 }

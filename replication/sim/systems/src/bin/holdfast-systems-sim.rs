@@ -1,12 +1,10 @@
 //! `holdfast-systems-sim`: runs seeds of two or three systems, and prints what it takes to see a failure again.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
 use replication::machine::Mutation;
+use replication_sim::seeds::Seeds;
 use systems_sim::{Options, run};
 
 /// Runs two or three whole systems on simulated disks, networks and clocks.
@@ -16,18 +14,8 @@ struct Arguments {
     /// How many systems: 2 or 3; both by turns if it is not given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=3))]
     systems: Option<u64>,
-    /// The first seed.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Begin with a seed from the clock instead.
-    #[arg(long, conflicts_with = "seed")]
-    fresh: bool,
-    /// How many seeds, one after the other.
-    #[arg(long, default_value_t = 1)]
-    runs: u64,
-    /// Instead: as many as fit in so many seconds.
-    #[arg(long, conflicts_with = "runs")]
-    seconds: Option<u64>,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Run each seed twice, and compare.
     #[arg(long)]
     twice: bool,
@@ -50,19 +38,11 @@ fn main() -> ExitCode {
         eprintln!("there is no such mutation; known: {:?}", Mutation::ALL);
         return ExitCode::from(2);
     }
-    let first = if arguments.fresh {
-        from_the_clock()
-    } else {
-        arguments.seed
-    };
+    let first = arguments.seeds.first();
     println!("seeds from {first}");
     let began = Instant::now();
     let (mut runs, mut failed, mut virtual_ms) = (0, 0, 0);
-    while match arguments.seconds {
-        Some(seconds) => began.elapsed() < Duration::from_secs(seconds),
-        None => runs < arguments.runs,
-    } {
-        let seed = first.wrapping_add(runs);
+    for seed in arguments.seeds.starting_at(first) {
         let systems = arguments.systems.unwrap_or(2 + runs % 2) as usize;
         runs += 1;
         let options = Options {
@@ -83,7 +63,7 @@ fn main() -> ExitCode {
             }
             Ok(report) => {
                 virtual_ms += report.counts.ms;
-                if arguments.runs == 1 && arguments.seconds.is_none() {
+                if arguments.seeds.is_one() {
                     println!("{report:?}");
                 }
                 None
@@ -117,9 +97,4 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn from_the_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(1, |time| time.as_nanos() as u64)
 }
