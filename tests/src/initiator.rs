@@ -13,11 +13,11 @@ use std::{
 
 use iscsi_proto::{
     bhs::{
-        self, AsyncMessage, Bhs, DataIn, DataOut, Header, LoginRequest, LoginResponse, NopIn, NopOut,
-        ReadyToTransfer, ScsiCommand, ScsiResponse, opcode,
+        self, AsyncMessage, Bhs, DataIn, Header, LoginResponse, NopIn, NopOut, ReadyToTransfer, ScsiCommand,
+        ScsiResponse, opcode,
     },
     framer::{Framer, Outbound},
-    initiator::{InitiatorConfig, InitiatorLogin, InitiatorOutcome, InitiatorProgress},
+    initiator::{InitiatorConfig, InitiatorLogin, InitiatorOutcome, InitiatorProgress, data_out},
     login::LoginReply,
     negotiation::{DigestKind, Offer},
 };
@@ -352,24 +352,11 @@ impl Initiator {
     }
 
     fn answer_r2t(&mut self, request: &ReadyToTransfer) {
-        let start = request.buffer_offset.get() as usize;
-        let end = start + request.desired_data_transfer_length.get() as usize;
         let task = &self.tasks[&request.initiator_task_tag.get()];
-        let wanted = &task.data_out[start..end];
         let most = self.settled.connection.peer_max_recv_data_segment_length as usize;
-        let last = wanted.len().div_ceil(most) - 1;
-        for (index, chunk) in wanted.chunks(most).enumerate() {
-            let mut header = DataOut::new();
-            if index != last {
-                header.flags = 0;
-            }
-            header.lun = request.lun;
-            header.initiator_task_tag = request.initiator_task_tag;
-            header.target_transfer_tag = request.target_transfer_tag;
-            header.exp_stat_sn = self.exp_stat_sn.into();
-            header.data_sn = (index as u32).into();
-            header.buffer_offset = ((start + index * most) as u32).into();
-            self.outbound.push_copied(&header, chunk);
+        let answer = data_out(request, &task.data_out, most, self.exp_stat_sn);
+        for (header, piece) in answer.expect("an R2T for data that the command has") {
+            self.outbound.push_copied(&header, piece);
         }
     }
 
@@ -426,31 +413,13 @@ fn log_in(line: &mut Line, login: &mut InitiatorLogin) -> (InitiatorOutcome, u32
     let mut request = login.start().expect("a configuration that can log in");
     let mut exp_stat_sn = 0;
     loop {
-        let mut header = LoginRequest::new();
-        header.opcode |= bhs::IMMEDIATE;
-        header.flags =
-            u8::from(request.transit) << 7 | u8::from(request.cont) << 6 | request.csg << 2 | request.nsg;
-        header.isid = request.isid;
-        header.tsih = request.tsih.into();
-        header.cid = request.cid.into();
-        header.cmd_sn = FIRST_CMD_SN.into();
-        header.exp_stat_sn = exp_stat_sn.into();
+        let header = request.header(FIRST_CMD_SN, exp_stat_sn);
         line.send(&header, &request.data);
         let (bhs, data) = line.receive();
         assert_eq!(bhs.opcode(), opcode::LOGIN_RESPONSE, "{bhs:?}");
         let response: &LoginResponse = bhs.view();
         exp_stat_sn = response.stat_sn.get().wrapping_add(1);
-        let reply = LoginReply {
-            transit: response.transit(),
-            cont: response.continues(),
-            csg: response.current_stage(),
-            nsg: response.next_stage(),
-            status: (response.status_class, response.status_detail),
-            tsih: response.tsih.get(),
-            data,
-            version_max: response.version_max,
-            version_active: response.version_active,
-        };
+        let reply = LoginReply::received(response, data);
         match login.handle(&reply, started.elapsed()) {
             InitiatorProgress::Send(next) => request = next,
             InitiatorProgress::Done(outcome) => return (*outcome, exp_stat_sn, response.max_cmd_sn.get()),

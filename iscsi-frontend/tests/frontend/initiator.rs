@@ -104,38 +104,14 @@ impl Initiator {
         };
         let mut request = login.start()?;
         loop {
-            let mut header = bhs::LoginRequest::new();
-            header.opcode |= IMMEDIATE;
-            header.flags = if request.transit { FINAL } else { 0 }
-                | if request.cont {
-                    bhs::LoginRequest::CONTINUE
-                } else {
-                    0
-                }
-                | request.csg << 2
-                | request.nsg;
-            header.isid = request.isid;
-            header.tsih = request.tsih.into();
-            header.cid = request.cid.into();
-            header.cmd_sn = initiator.cmd_sn.into();
-            header.exp_stat_sn = initiator.exp_stat_sn.into();
+            let header = request.header(initiator.cmd_sn, initiator.exp_stat_sn);
             initiator.send(&header, &request.data).await;
             let Some(pdu) = initiator.receive_or_end().await else {
                 panic!("the target closed the connection during login");
             };
             assert_eq!(pdu.bhs.opcode(), opcode::LOGIN_RESPONSE);
             let response = pdu.bhs.view::<bhs::LoginResponse>();
-            let reply = LoginReply {
-                transit: response.transit(),
-                cont: response.continues(),
-                csg: response.current_stage(),
-                nsg: response.next_stage(),
-                status: (response.status_class, response.status_detail),
-                tsih: response.tsih.get(),
-                data: pdu.data,
-                version_max: response.version_max,
-                version_active: response.version_active,
-            };
+            let reply = LoginReply::received(response, pdu.data);
             match login.handle(&reply, Duration::ZERO) {
                 InitiatorProgress::Send(next) => request = next,
                 InitiatorProgress::Failed(failure) => return Err(failure),

@@ -2,13 +2,15 @@
 //!
 //! [`InitiatorLogin::start`] makes the first Login Request, [`InitiatorLogin::handle`] takes each response and says
 //! what to send next. It goes through SecurityNegotiation when told to (always with CHAP), then settles the
-//! operational keys, and asks for every change of stage in the first request where it can.
+//! operational keys, and asks for every change of stage in the first request where it can. After it, [`data_out`] answers R2Ts.
 
 mod chap;
 mod failure;
+mod transfer;
 
 use std::time::Duration;
 
+use crate::bhs::{self, Header as _};
 use crate::chap::{Algorithm, Credentials, ENTROPY_LENGTH};
 use crate::keys::{Key, Rule};
 use crate::limits::{LOGIN_EXCHANGES_MAX, TEXT_SEGMENT_DEFAULT};
@@ -20,6 +22,7 @@ use crate::negotiation::{
 use crate::text::{self, Collector, NONE, Pair, Pieces, TextWriter};
 use chap::{AlgorithmOffered, ResponseSent};
 pub use failure::LoginFailure;
+pub use transfer::data_out;
 
 /// Who logs in where, and how.
 #[derive(Clone, Debug)]
@@ -89,6 +92,19 @@ pub struct LoginRequest {
 }
 
 impl LoginRequest {
+    /// The PDU's header, with the caller's counters.
+    pub fn header(&self, cmd_sn: u32, exp_stat_sn: u32) -> bhs::LoginRequest {
+        let mut header = bhs::LoginRequest::new();
+        header.opcode |= bhs::IMMEDIATE;
+        header.flags = u8::from(self.transit) << 7 | u8::from(self.cont) << 6 | self.csg << 2 | self.nsg;
+        header.isid = self.isid;
+        header.tsih = self.tsih.into();
+        header.cid = self.cid.into();
+        header.cmd_sn = cmd_sn.into();
+        header.exp_stat_sn = exp_stat_sn.into();
+        header
+    }
+
     /// The same as a target sees it, with the caller's counters.
     pub fn view(&self, itt: u32, cmd_sn: u32, exp_stat_sn: u32) -> LoginRequestView<'_> {
         LoginRequestView {

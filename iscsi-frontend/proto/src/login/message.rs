@@ -2,6 +2,7 @@
 
 use super::facts::InitiatorPort;
 use super::misbehaviour::Misbehaviour;
+use crate::bhs::LoginResponse;
 use crate::negotiation::{ConnectionParameters, SessionParameters, SessionType};
 
 /// The one protocol version there is (RFC 7143 11.12.4).
@@ -89,6 +90,23 @@ pub struct LoginReply {
     pub version_max: u8,
     /// Version in use.
     pub version_active: u8,
+}
+
+impl LoginReply {
+    /// What a Login Response says that came with this data.
+    pub fn received(response: &LoginResponse, data: Vec<u8>) -> Self {
+        Self {
+            transit: response.transit(),
+            cont: response.continues(),
+            csg: response.current_stage(),
+            nsg: response.next_stage(),
+            status: (response.status_class, response.status_detail),
+            tsih: response.tsih.get(),
+            data,
+            version_max: response.version_max,
+            version_active: response.version_active,
+        }
+    }
 }
 
 /// What one Login Request led to.

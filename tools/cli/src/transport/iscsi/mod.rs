@@ -5,11 +5,11 @@ mod url;
 
 use iscsi_proto::{
     bhs::{
-        self, AsyncMessage, DataIn, DataOut, Header as _, LogoutRequest, NopIn, NopOut, ReadyToTransfer,
-        ScsiCommand, ScsiResponse, opcode,
+        self, AsyncMessage, DataIn, Header as _, LogoutRequest, NopIn, NopOut, ReadyToTransfer, ScsiCommand,
+        ScsiResponse, opcode,
     },
     chap::{Credentials, Secret},
-    initiator::{InitiatorConfig, InitiatorLogin, InitiatorOutcome, InitiatorProgress},
+    initiator::{InitiatorConfig, InitiatorLogin, InitiatorOutcome, InitiatorProgress, data_out},
     login::LoginReply,
     negotiation::Offer,
 };
@@ -197,27 +197,12 @@ impl IscsiSession {
         self.exp_stat_sn = stat_sn.wrapping_add(1);
     }
 
-    fn answer_r2t(&mut self, request: &ReadyToTransfer, data_out: &[u8]) -> Result<(), String> {
-        let start = request.buffer_offset.get() as usize;
-        let length = request.desired_data_transfer_length.get() as usize;
-        let wanted = start
-            .checked_add(length)
-            .and_then(|end| data_out.get(start..end))
-            .ok_or("the target asks for data that the command does not have")?;
+    fn answer_r2t(&mut self, request: &ReadyToTransfer, data: &[u8]) -> Result<(), String> {
         let most = self.settled.connection.peer_max_recv_data_segment_length.max(512) as usize;
-        let last = wanted.len().div_ceil(most).saturating_sub(1);
-        for (index, chunk) in wanted.chunks(most).enumerate() {
-            let mut header = DataOut::new();
-            if index != last {
-                header.flags = 0;
-            }
-            header.lun = request.lun;
-            header.initiator_task_tag = request.initiator_task_tag;
-            header.target_transfer_tag = request.target_transfer_tag;
-            header.exp_stat_sn = self.exp_stat_sn.into();
-            header.data_sn = (index as u32).into();
-            header.buffer_offset = ((start + index * most) as u32).into();
-            self.connection.send(&header, chunk)?;
+        let answer = data_out(request, data, most, self.exp_stat_sn)
+            .ok_or("the target asks for data that the command does not have")?;
+        for (header, piece) in answer {
+            self.connection.send(&header, piece)?;
         }
         Ok(())
     }
@@ -284,15 +269,7 @@ fn log_in(
     let mut request = login.start().map_err(|error| error.to_string())?;
     let mut exp_stat_sn = 0;
     loop {
-        let mut header = bhs::LoginRequest::new();
-        header.opcode |= bhs::IMMEDIATE;
-        header.flags =
-            u8::from(request.transit) << 7 | u8::from(request.cont) << 6 | request.csg << 2 | request.nsg;
-        header.isid = request.isid;
-        header.tsih = request.tsih.into();
-        header.cid = request.cid.into();
-        header.cmd_sn = FIRST_CMD_SN.into();
-        header.exp_stat_sn = exp_stat_sn.into();
+        let header = request.header(FIRST_CMD_SN, exp_stat_sn);
         connection.send(&header, &request.data)?;
         let pdu = connection.receive()?;
         if pdu.bhs.opcode() != opcode::LOGIN_RESPONSE {
@@ -303,17 +280,7 @@ fn log_in(
         }
         let response: &bhs::LoginResponse = pdu.bhs.view();
         exp_stat_sn = response.stat_sn.get().wrapping_add(1);
-        let reply = LoginReply {
-            transit: response.transit(),
-            cont: response.continues(),
-            csg: response.current_stage(),
-            nsg: response.next_stage(),
-            status: (response.status_class, response.status_detail),
-            tsih: response.tsih.get(),
-            data: pdu.data.clone(),
-            version_max: response.version_max,
-            version_active: response.version_active,
-        };
+        let reply = LoginReply::received(response, pdu.data.clone());
         match login.handle(&reply, started.elapsed()) {
             InitiatorProgress::Send(next) => request = next,
             InitiatorProgress::Done(outcome) => return Ok((*outcome, exp_stat_sn)),
