@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use replication_engine::{events::Event, ids::VolumeId};
+use replication_engine::{events::Event, ids::VolumeId, state::PairState};
 use target_core::{
     scsi_model::control::VolumeNumber,
     throttle::{LeftOut, Throttle},
@@ -18,6 +18,7 @@ use tokio::{sync::broadcast, time::Instant};
 use crate::{
     lock,
     machine::{Machine, ThisMachine},
+    remote::Remote,
 };
 
 /// How many events the ring keeps.
@@ -118,8 +119,9 @@ fn is_foreign(volume: VolumeNumber) -> bool {
     VolumeId(volume.0).is_foreign()
 }
 
-/// A state change out of the engine's terms. `far` names foreign volumes.
-pub(crate) fn event_of(event: &Event, far: impl Fn(VolumeId) -> Option<String>) -> ArrayEvent {
+/// What the engine says, in the array's terms: foreign volumes by their names, and of a remote pair whose backup is under way what people know of it,
+/// which may be nothing.
+pub(crate) fn event_of(event: &Event, remote: &Remote) -> Option<ArrayEvent> {
     match event {
         Event::State {
             primary,
@@ -127,20 +129,23 @@ pub(crate) fn event_of(event: &Event, far: impl Fn(VolumeId) -> Option<String>) 
             from,
             to,
             reason,
-        } => ArrayEvent::State {
-            primary: VolumeNumber(primary.0),
-            mirror: VolumeNumber(mirror.0),
-            from: from.name(),
-            to: to.name(),
-            reason: *reason,
-            far: [primary, mirror]
-                .into_iter()
-                .find(|volume| volume.is_foreign())
-                .and_then(|volume| far(*volume)),
-        },
-        Event::CacheLost { volume } => ArrayEvent::CacheLost {
+        } => {
+            let foreign = [primary, mirror].into_iter().find(|volume| volume.is_foreign());
+            let pair = foreign.and_then(|volume| remote.pair_of(*volume));
+            let shown = |state: PairState| pair.as_ref().map_or(state, |pair| pair.shown(state));
+            let (from, to) = (shown(*from), shown(*to));
+            (from != to).then(|| ArrayEvent::State {
+                primary: VolumeNumber(primary.0),
+                mirror: VolumeNumber(mirror.0),
+                from: from.name(),
+                to: to.name(),
+                reason: *reason,
+                far: pair.map(|pair| pair.far_name()),
+            })
+        }
+        Event::CacheLost { volume } => Some(ArrayEvent::CacheLost {
             volume: VolumeNumber(volume.0),
-        },
+        }),
     }
 }
 

@@ -392,8 +392,9 @@ impl Array {
         {
             lock(&self.checksummed).remove(mirror);
         }
-        self.events
-            .push(event_of(event, |volume| self.remote.name(volume)));
+        if let Some(event) = event_of(event, &self.remote) {
+            self.events.push(event);
+        }
         self.note_change();
     }
 

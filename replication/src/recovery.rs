@@ -78,7 +78,7 @@ pub(crate) fn recover(
     }
     let snapshot = engine.snapshot();
     let changed = effects.into_iter().filter_map(|effect| match effect {
-        Effect::Event(event) => Some(event_of(&event, |volume| remote.name(volume))),
+        Effect::Event(event) => event_of(&event, remote),
         // The members are asked for one by one when the volumes are made.
         _ => None,
     });

@@ -42,9 +42,9 @@ impl Array {
         } else {
             (descriptor.role, descriptor.primary) = (2, pair.far);
         }
-        // S67: a backup never breaks the pair, though the image is taken apart from what is written meanwhile.
-        if pair.in_backup && matches!(view.state, PairState::Split | PairState::Splitting) {
-            (descriptor.state, descriptor.mirror_ready) = (PairState::Copy.code(), false);
+        let shown = pair.shown(view.state);
+        if shown != view.state {
+            (descriptor.state, descriptor.mirror_ready) = (shown.code(), false);
             descriptor.held = false;
         }
         descriptor.link_up = Some(self.remote.is_up(&pair.peer));

@@ -213,8 +213,7 @@ impl Remote {
 
     /// A foreign volume as people know it.
     pub(crate) fn name(&self, foreign: VolumeId) -> Option<String> {
-        self.pair_of(foreign)
-            .map(|pair| format!("{}:{}", pair.peer, pair.far.0))
+        self.pair_of(foreign).map(|pair| pair.far_name())
     }
 
     pub(crate) fn paths(&self) -> Option<&Arc<dyn Paths>> {

@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use replication_engine::ids::VolumeId;
+use replication_engine::{ids::VolumeId, state::PairState};
 use serde::{Deserialize, Serialize};
 use target_core::{
     scsi_model::control::{CopyMode, OnLinkLoss, SystemId, VolumeNumber},
@@ -96,6 +96,19 @@ impl RemotePair {
     /// The foreign volume.
     pub fn foreign_id(&self) -> VolumeId {
         VolumeId(self.foreign)
+    }
+
+    /// The volume there, for people.
+    pub(crate) fn far_name(&self) -> String {
+        format!("{}:{}", self.peer, self.far.0)
+    }
+
+    /// The state that people see. S67: a backup never breaks the pair, though the image is taken apart from what is written meanwhile.
+    pub(crate) fn shown(&self, state: PairState) -> PairState {
+        match state {
+            PairState::Split | PairState::Splitting if self.in_backup => PairState::Copy,
+            state => state,
+        }
     }
 
     /// Who leads.

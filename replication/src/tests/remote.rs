@@ -549,6 +549,7 @@ async fn a_backup_is_taken_at_the_far_site() {
                         .write(1, (1 << 20) + block * 8192, data)
                         .await
                         .unwrap();
+                    assert_ne!(systems.near.pair((1, 1)).await.state, PairState::Split.code());
                     tokio::task::yield_now().await;
                 }
             };
@@ -566,11 +567,13 @@ async fn a_backup_is_taken_at_the_far_site() {
             systems.near.volume(1).flush().await.unwrap();
             systems.check_equal().await;
         }
-        let never = systems.near.array.events().since(0).into_iter().filter(|event| {
-            let text = event.event.to_string();
-            text.contains("held back")
-        });
-        assert_eq!(never.count(), 3);
+        let told = |what: &str| {
+            let events = systems.near.array.events().since(0).into_iter();
+            events
+                .filter(|told| told.event.to_string().contains(what))
+                .count()
+        };
+        assert_eq!((told("held back"), told("split")), (3, 0));
     }
 }
 
