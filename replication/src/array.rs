@@ -262,6 +262,10 @@ impl Array {
         u64::from(self.track_size()) * REGION_TRACKS
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
     /// Most pairs of one volume.
     pub fn most_pairs(&self) -> u32 {
         self.config.limits.pairs_per_volume

@@ -41,6 +41,7 @@ use replication_engine::{
 };
 
 use target_core::scsi_model::control::OnLinkLoss;
+use tokio::time::Instant;
 
 use super::{Parts, RemotePair, Told};
 use crate::{array::Array, lock, machine::Mutation};
@@ -138,10 +139,13 @@ impl Array {
                 self.follow_again(pair).await?;
                 self.change_registry(pair, |known| known.in_backup = false)?;
             }
-            PairState::Suspended if view.resumes => self.follow_again(pair).await?,
+            PairState::Suspended if view.resumes && self.may_try_again(foreign) => {
+                self.follow_again(pair).await?;
+            }
             PairState::Duplex | PairState::Restored if told != Some(Told::Equal) => {
                 self.order(pair, Action::Finished).await?;
                 self.remote.tell(foreign, Told::Equal);
+                self.remote.again.forget(foreign);
             }
             PairState::Split if told != Some(Told::Apart) => {
                 if told.is_none() {
@@ -159,6 +163,11 @@ impl Array {
         }
         self.remote.said_nothing(foreign);
         Ok(())
+    }
+
+    fn may_try_again(&self, foreign: VolumeId) -> bool {
+        let limits = self.limits();
+        limits.auto_resume && self.remote.again.is_due(foreign, Instant::now(), limits)
     }
 
     /// One who gives orders at a time.

@@ -9,6 +9,7 @@
 //! | the foreign volume's I/O | [`far`] |
 //! | who waits for it | [`room`] |
 //! | what the leader tells its follower, and when | [`lead`] |
+//! | when it tries again what a fault has ended | [`again`] |
 //! | which system hosts are to use, when both show one unit | [`sharing`] |
 //! | what a follower does for its leader | [`serve`] |
 //! | how a pair comes to be on both | [`making`] |
@@ -16,6 +17,7 @@
 //! The leader's engine is the one truth about a pair. The follower is told what becomes of it, again and again until it has said
 //! that it knows; every order can be given twice.
 
+mod again;
 mod backup;
 mod far;
 mod lead;
@@ -50,6 +52,7 @@ use target_core::{
 };
 use tokio::sync::Notify;
 
+use again::Again;
 pub(crate) use far::FarVolume;
 pub(crate) use lead::OrderError;
 pub use path::{NoPath, PathFuture, Paths};
@@ -81,6 +84,7 @@ pub(crate) struct Remote {
     told: Mutex<BTreeMap<VolumeId, Told>>,
     /// What was said of a pair last, so that it is said once.
     said: Mutex<BTreeMap<VolumeId, String>>,
+    again: Again,
     /// One order at a time.
     orders: tokio::sync::Mutex<()>,
     /// One order of a leader is carried out at a time: also one that it has given up waiting for.
@@ -136,6 +140,7 @@ impl Remote {
             linked: Mutex::default(),
             told: Mutex::default(),
             said: Mutex::default(),
+            again: Again::default(),
             orders: tokio::sync::Mutex::default(),
             obeying: tokio::sync::Mutex::default(),
             wake: Notify::new(),
@@ -298,6 +303,7 @@ impl Remote {
         lock(&self.linked).remove(&foreign);
         lock(&self.told).remove(&foreign);
         lock(&self.said).remove(&foreign);
+        self.again.forget(foreign);
     }
 
     pub(crate) fn is_linked(&self, foreign: VolumeId) -> bool {
@@ -397,6 +403,7 @@ impl Array {
             let volume = pair.foreign_id();
             array.forget_leader(volume);
             array.remote.lost(&array, volume, reason);
+            array.remote.again.forget(volume);
         }
         // The link that was there may have served nothing but that others were sent over to it.
         array.note_change();

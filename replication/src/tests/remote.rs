@@ -1,5 +1,6 @@
 //! Remote pairs: two arrays in one process, over a wire that can be cut.
 
+mod again;
 mod answers;
 mod chaos;
 mod deep;
@@ -142,7 +143,12 @@ fn id(text: &str) -> SystemId {
 
 impl Systems {
     fn new() -> Self {
-        let (near, mut far) = (Rig::new(2), Rig::new(2));
+        Self::with_limits(Limits::default())
+    }
+
+    /// The first has these limits.
+    fn with_limits(limits: Limits) -> Self {
+        let (near, mut far) = (Rig::with_limits(2, limits), Rig::new(2));
         far.array = Array::open(
             far.state.path().join("b").as_path(),
             id("HF-B"),
@@ -217,7 +223,12 @@ impl Systems {
     }
 
     async fn remote(mode: CopyMode) -> Self {
-        let systems = Self::new();
+        Self::new().paired(mode).await
+    }
+
+    /// With a pair that is equal.
+    async fn paired(self, mode: CopyMode) -> Self {
+        let systems = self;
         systems.near.write(1, 0, pattern(1, 1 << 20)).await.unwrap();
         systems.establish(mode).await.unwrap();
         systems.near.await_state((1, 1), PairState::Duplex).await;
