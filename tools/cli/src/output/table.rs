@@ -328,7 +328,7 @@ pub(crate) fn link(link: &LinkDocument) -> String {
         lines.push(text(&table));
     }
     if let Some(last) = &link.last_refused {
-        lines.push(format!("{} calls refused, the last from {last}", link.refused));
+        lines.push(format!("calls refused: {}, the last from {last}", link.refused));
     }
     lines.join("\n")
 }
