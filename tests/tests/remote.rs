@@ -98,7 +98,7 @@ fn two_systems_keep_a_volume_equal_through_cuts_kills_and_swaps() {
         }
         assert_eq!(write(&systems.b, 0, 5, 13).status, GOOD);
         until_state(&systems.b, "duplex");
-        systems.b.holdfast_ok(&["swap", "1", "1"]);
+        systems.a.holdfast_ok(&["swap", "HF-B:1", "1"]);
         holds(&systems.a, 0, 5, 13);
     }
 }

@@ -174,12 +174,63 @@ impl System {
     }
 
     fn member(&mut self, pair: &PairName) -> Result<VolumePair, Failure> {
-        let primary = self.number(&pair.primary)?;
-        let mirror = self.mirror(primary, &pair.mirror)?;
+        let (primary, mirror) = self.numbers(&pair.primary, &pair.mirror)?;
         Ok(VolumePair {
             primary,
             mirror: Some(mirror),
         })
+    }
+
+    /// Likewise, of one pair as it is named.
+    pub(crate) fn numbers(
+        &mut self,
+        primary: &FarVolume,
+        mirror: &FarVolume,
+    ) -> Result<(VolumeNumber, VolumeNumber), Failure> {
+        match (primary, mirror) {
+            (FarVolume::Here(primary), mirror) => {
+                let primary = self.number(primary)?;
+                Ok((primary, self.mirror(primary, mirror)?))
+            }
+            (FarVolume::There(system, number), FarVolume::Here(mirror)) => {
+                let mirror = self.number(mirror)?;
+                let followed = self.followed(system, *number, Some(mirror))?;
+                followed.ok_or_else(|| {
+                    let mirror = self.called(mirror);
+                    Failure::Failed(format!(
+                        "volume {mirror} is not a mirror of {system}:{number}: a new pair is made where its primary is"
+                    ))
+                })
+            }
+            (FarVolume::There(..), FarVolume::There(..)) => Err(Failure::Usage(
+                "one of the two volumes of a pair is this system's".to_owned(),
+            )),
+        }
+    }
+
+    /// The pair of a primary of another system that this one follows, with this mirror or with any.
+    fn followed(
+        &mut self,
+        system: &SystemId,
+        number: u32,
+        mirror: Option<VolumeNumber>,
+    ) -> Result<Option<(VolumeNumber, VolumeNumber)>, Failure> {
+        let pairs = self.query(PairSelector::All)?.pairs;
+        let called = |pair: &&QueryPair| {
+            pair.primary.number == number && mirror.is_none_or(|mirror| pair.mirror.number == mirror.0)
+        };
+        let known = |pair: &&QueryPair| {
+            called(pair) && pair.role == "mirror" && pair.peer.as_deref() == Some(system.as_str())
+        };
+        Ok(pairs.iter().find(known).map(|pair| {
+            // This system may have a pair of these numbers too.
+            let alone = pairs.iter().filter(called).count() == 1;
+            let handle = pair.handle.filter(|_| !alone);
+            (
+                VolumeNumber(handle.unwrap_or(number)),
+                VolumeNumber(pair.mirror.number),
+            )
+        }))
     }
 
     /// A mirror's number. The wire names a remote pair by numbers alone, so that the pair must be there already.
@@ -212,16 +263,101 @@ impl System {
     /// What `[P [M]]` selects.
     pub(crate) fn selector(
         &mut self,
-        primary: Option<&VolumeName>,
+        primary: Option<&FarVolume>,
         mirror: Option<&FarVolume>,
     ) -> Result<PairSelector, Failure> {
-        let Some(primary) = primary else {
-            return Ok(PairSelector::All);
+        match (primary, mirror) {
+            (None, _) => Ok(PairSelector::All),
+            (Some(FarVolume::Here(primary)), None) => Ok(PairSelector::OfPrimary(self.number(primary)?)),
+            (Some(FarVolume::There(system, number)), None) => {
+                let (primary, mirror) = self.followed(system, *number, None)?.ok_or_else(|| {
+                    Failure::Failed(format!(
+                        "no volume of this system is a mirror of {system}:{number}"
+                    ))
+                })?;
+                Ok(PairSelector::One(primary, mirror))
+            }
+            (Some(primary), Some(mirror)) => {
+                let (primary, mirror) = self.numbers(primary, mirror)?;
+                Ok(PairSelector::One(primary, mirror))
+            }
+        }
+    }
+
+    /// A primary that must be this system's, for what is given where the pair is led.
+    pub(crate) fn primary_here(&mut self, primary: &FarVolume) -> Result<VolumeNumber, Failure> {
+        match primary {
+            FarVolume::Here(name) => self.number(name),
+            FarVolume::There(system, number) => Err(Failure::Failed(format!(
+                "{system}:{number} is a volume of {system}: give the command there"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scsi_model::control::{Capabilities, PairDescriptor};
+    use serde_json::json;
+
+    use super::*;
+    use crate::transport::Answer;
+
+    /// HF-B in a chain: its volume 1 follows HF-A:1 and leads to HF-C:1, and follows HF-D:4 as volume 2.
+    struct Middle;
+
+    fn pair(primary: u32, mirror: u32, peer: &str, role: u8, handle: u32) -> PairDescriptor {
+        let pair = json!({
+            "primary": primary, "mirror": mirror, "peer": peer, "role": role, "state": 2, "held": false, "strictly_held": false,
+            "mirror_ready": false, "history": true, "full": false, "link_up": true, "mode": null, "mirror_inconsistent": false,
+            "track_size": 65536, "tracks": 256, "mirror_invalid": 0, "primary_invalid": 0, "remaining": 0, "split_at_ms": 0,
+            "rate": 0, "eta_seconds": null, "reason": "none", "on_link_loss": null, "handle": handle,
+        });
+        serde_json::from_value(pair).expect("a pair")
+    }
+
+    impl Transport for Middle {
+        fn execute(&mut self, request: &Request) -> Answer<Reply> {
+            Ok(Ok(match request {
+                Request::Query(_) => Reply::Pairs(vec![
+                    pair(1, 1, "HF-A", 2, 1001),
+                    pair(1, 1, "HF-C", 1, 1002),
+                    pair(4, 2, "HF-D", 2, 1003),
+                ]),
+                Request::Setup => Reply::Volumes(Vec::new()),
+                _ => Reply::Capabilities(Capabilities {
+                    system: SystemId::new("HF-B").expect("an id"),
+                    pairs_per_volume: 64,
+                    list_descriptors: 64,
+                    track_size: 65536,
+                    version: String::new(),
+                }),
+            }))
+        }
+    }
+
+    #[test]
+    fn a_pair_is_named_by_its_far_volume_on_either_side() {
+        let mut system = System::over(Box::new(Middle));
+        let mut numbers = |primary: &str, mirror: &str| {
+            let named = (primary.parse().expect("a name"), mirror.parse().expect("a name"));
+            let numbers = system.numbers(&named.0, &named.1).ok();
+            numbers.map(|(primary, mirror)| (primary.0, mirror.0))
         };
-        let primary = self.number(primary)?;
-        let Some(mirror) = mirror else {
-            return Ok(PairSelector::OfPrimary(primary));
-        };
-        Ok(PairSelector::One(primary, self.mirror(primary, mirror)?))
+        assert_eq!(
+            numbers("HF-A:1", "1"),
+            Some((1001, 1)),
+            "1 and 1 would be either pair"
+        );
+        assert_eq!(numbers("1", "HF-C:1"), Some((1, 1002)));
+        assert_eq!(numbers("HF-D:4", "2"), Some((4, 2)));
+        assert_eq!(numbers("HF-C:1", "1"), None, "HF-B leads that pair");
+        assert_eq!(numbers("HF-A:1", "2"), None);
+        assert_eq!(numbers("HF-A:1", "HF-C:1"), None);
+        let primary: FarVolume = "HF-D:4".parse().expect("a name");
+        assert_eq!(
+            system.selector(Some(&primary), None).ok(),
+            Some(PairSelector::One(VolumeNumber(4), VolumeNumber(2)))
+        );
     }
 }

@@ -37,7 +37,7 @@ impl fmt::Display for VolumeName {
     }
 }
 
-/// A mirror: a volume of this system, or SYSTEM:VOL, where VOL is a number.
+/// A volume of a pair: one of this system, or SYSTEM:VOL, where VOL is a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FarVolume {
     /// Of this system.
@@ -64,7 +64,7 @@ impl FromStr for FarVolume {
 /// P:M, a member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PairName {
-    pub(crate) primary: VolumeName,
+    pub(crate) primary: FarVolume,
     pub(crate) mirror: FarVolume,
 }
 
@@ -75,7 +75,7 @@ impl FromStr for PairName {
         let Some((primary, mirror)) = text.split_once(':') else {
             return Err("a pair is written P:M".to_owned());
         };
-        let primary = VolumeName::new(primary);
+        let primary = FarVolume::Here(VolumeName::new(primary));
         Ok(Self {
             primary,
             mirror: mirror.parse()?,
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(
             "3:HF-B:1".parse(),
             Ok(PairName {
-                primary: VolumeName::Number(3),
+                primary: FarVolume::Here(VolumeName::Number(3)),
                 mirror: there
             })
         );

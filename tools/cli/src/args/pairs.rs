@@ -32,7 +32,7 @@ pub(crate) struct How {
 pub(crate) struct Reach {
     /// Primary volume (TimeFinder: standard; HORCM: PVOL).
     #[arg(value_name = "P")]
-    pub(crate) primary: VolumeName,
+    pub(crate) primary: FarVolume,
     /// Mirror volume (TimeFinder: BCV; HORCM: SVOL).
     #[arg(value_name = "M")]
     pub(crate) mirror: FarVolume,
@@ -216,7 +216,7 @@ pub(crate) struct OnLinkLossArgs {
 pub(crate) struct QueryArgs {
     /// Only pairs of this primary.
     #[arg(value_name = "P")]
-    pub(crate) primary: Option<VolumeName>,
+    pub(crate) primary: Option<FarVolume>,
     /// Only this pair.
     #[arg(value_name = "M")]
     pub(crate) mirror: Option<FarVolume>,
@@ -229,7 +229,7 @@ pub(crate) struct QueryArgs {
 pub(crate) struct VerifyArgs {
     /// Only pairs of this primary.
     #[arg(value_name = "P")]
-    pub(crate) primary: Option<VolumeName>,
+    pub(crate) primary: Option<FarVolume>,
     /// Only this pair.
     #[arg(value_name = "M")]
     pub(crate) mirror: Option<FarVolume>,

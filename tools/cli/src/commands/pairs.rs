@@ -51,13 +51,17 @@ const SPLIT: &[PairState] = &[PairState::Split];
 const RESTORED: &[PairState] = &[PairState::Restored];
 
 pub(super) fn establish(system: &mut System, output: Output, args: &EstablishArgs) -> Result<(), Failure> {
-    let primary = system.number(&args.pair.primary)?;
-    let (mirror, remote) = match (&args.pair.mirror, args.mode) {
+    let (primary, mirror) = (&args.pair.primary, &args.pair.mirror);
+    let (primary, mirror, remote) = match (mirror, args.mode) {
         (FarVolume::There(peer, number), mode) => {
             let mode = mode.map_or(CopyMode::Async, Into::into);
-            (VolumeNumber(*number), Some((peer.clone(), mode)))
+            let primary = system.primary_here(primary)?;
+            (primary, VolumeNumber(*number), Some((peer.clone(), mode)))
         }
-        (FarVolume::Here(name), None) => (system.number(name)?, None),
+        (FarVolume::Here(_), None) => {
+            let (primary, mirror) = system.numbers(primary, mirror)?;
+            (primary, mirror, None)
+        }
         (FarVolume::Here(_), Some(_)) => {
             return Err(Failure::Usage(
                 "--mode is for remote pairs: `establish P SYSTEM:VOL --mode sync`".to_owned(),
@@ -117,7 +121,7 @@ pub(super) fn split(system: &mut System, output: Output, args: &SplitArgs) -> Re
             }
         };
         VolumePair {
-            primary: system.number(&args.pair.primary)?,
+            primary: system.primary_here(&args.pair.primary)?,
             mirror: Some(VolumeNumber(number)),
         }
     } else {

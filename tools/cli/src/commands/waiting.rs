@@ -16,10 +16,10 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 
 /// Is this one of them?
 pub(super) fn among(pair: &QueryPair, members: &[(VolumeNumber, VolumeNumber)]) -> bool {
-    let primary = VolumeNumber(pair.primary.number);
-    let mirror = [Some(pair.mirror.number), pair.handle];
-    let mut mirror = mirror.into_iter().flatten();
-    mirror.any(|mirror| members.contains(&(primary, VolumeNumber(mirror))))
+    // A remote pair may be meant by the number that stands for its far volume.
+    let is = |given: &VolumeNumber, number: u32| given.0 == number || Some(given.0) == pair.handle;
+    let mut members = members.iter();
+    members.any(|(primary, mirror)| is(primary, pair.primary.number) && is(mirror, pair.mirror.number))
 }
 
 /// Waits until no copy of these pairs runs; fails unless each is then in one of the states.
