@@ -93,12 +93,14 @@ impl Bitmap {
 
     /// Is any of these tracks in the set?
     pub fn any(&self, range: TrackRange) -> bool {
-        !range.is_empty() && self.find(range.start, true) < range.end.min(self.tracks)
+        let end = range.end.min(self.tracks);
+        self.find(range.start, end, true) < end
     }
 
     /// Are all of these tracks in the set? (True of no tracks.)
     pub fn all(&self, range: TrackRange) -> bool {
-        range.is_empty() || (range.end <= self.tracks && self.find(range.start, false) >= range.end)
+        range.is_empty()
+            || (range.end <= self.tracks && self.find(range.start, range.end, false) >= range.end)
     }
 
     /// Adds tracks (those that exist); says how many were new.
@@ -211,12 +213,12 @@ impl Bitmap {
 
     /// The first run of tracks in the set at or after `from`, at most `limit` tracks of it.
     pub fn next_run(&self, from: u64, limit: u64) -> Option<TrackRange> {
-        let start = self.find(from, true);
+        let start = self.find(from, self.tracks, true);
         if start >= self.tracks {
             return None;
         }
-        let end = self.find(start, false).min(start.saturating_add(limit.max(1)));
-        Some(TrackRange::new(start, end))
+        let most = start.saturating_add(limit.max(1)).min(self.tracks);
+        Some(TrackRange::new(start, self.find(start, most, false)))
     }
 
     /// Every run of tracks in the set, ascending, as long as they come.
@@ -231,13 +233,13 @@ impl Bitmap {
 
     /// Every run within `range`.
     pub fn runs_in(&self, range: TrackRange) -> impl Iterator<Item = TrackRange> + '_ {
-        let mut from = range.start;
+        let (mut from, end) = (range.start, range.end.min(self.tracks));
         core::iter::from_fn(move || {
-            let run = self
-                .next_run(from, range.end.saturating_sub(from))
-                .filter(|run| run.start < range.end)?;
-            from = run.end;
-            Some(run.intersection(range))
+            let start = self.find(from, end, true);
+            (start < end).then(|| {
+                from = self.find(start, end, false);
+                TrackRange::new(start, from)
+            })
         })
     }
 
@@ -297,34 +299,35 @@ impl Bitmap {
         changed
     }
 
-    /// The first track at or after `from` that is (or is not) in the set; the number of tracks when there is none.
-    fn find(&self, from: u64, value: bool) -> u64 {
+    /// The first track from `from` on that is (or is not) in the set; `end`, or what is behind it, when none before `end` is. Nothing
+    /// behind `end` is looked at: who asks about a few tracks does not pay for the whole volume.
+    fn find(&self, from: u64, end: u64, value: bool) -> u64 {
         let mut at = from;
-        while at < self.tracks {
-            let chunk = (at / CHUNK_TRACKS) as usize;
-            let end = self.chunk_range(chunk).end;
-            match &self.chunks[chunk] {
-                Chunk::Empty if value => at = end,
-                Chunk::Full if !value => at = end,
+        while at < end {
+            let index = (at / CHUNK_TRACKS) as usize;
+            let chunk = self.chunk_range(index);
+            match &self.chunks[index] {
+                Chunk::Empty if value => at = chunk.end,
+                Chunk::Full if !value => at = chunk.end,
                 Chunk::Empty | Chunk::Full => return at,
                 Chunk::Mixed { words, .. } => {
                     let first = ((at % CHUNK_TRACKS) / REGION_TRACKS) as usize;
+                    let last = (end.min(chunk.end) - chunk.start).div_ceil(REGION_TRACKS) as usize;
                     let mut skip = u64::MAX << (at % REGION_TRACKS);
-                    for (index, word) in words.iter().enumerate().skip(first) {
+                    for (index, word) in words.iter().enumerate().take(last).skip(first) {
                         let hits = if value { *word } else { !*word } & skip;
                         skip = u64::MAX;
                         if hits != 0 {
-                            let track = chunk as u64 * CHUNK_TRACKS
-                                + index as u64 * REGION_TRACKS
-                                + u64::from(hits.trailing_zeros());
-                            return track.min(self.tracks);
+                            let track =
+                                chunk.start + index as u64 * REGION_TRACKS + u64::from(hits.trailing_zeros());
+                            return track.min(end);
                         }
                     }
-                    at = end;
+                    at = chunk.end;
                 }
             }
         }
-        self.tracks
+        end
     }
 
     /// The bits of a chunk, made if it has none.
