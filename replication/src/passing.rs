@@ -9,6 +9,7 @@ use replication_engine::{
     ids::{ByteRange, VolumeId},
     passage::Passage,
 };
+use smallvec::SmallVec;
 use target_core::{
     disk::Disk,
     loan::Stretch,
@@ -16,7 +17,7 @@ use target_core::{
     volume::{Fast, IoError, IoFuture},
 };
 
-use crate::{array::Array, lock};
+use crate::{array::Array, lock, paired_volume::PairedVolume, remote::FarVolume};
 
 /// An I/O that passes now. One that is dropped before it [`ends`](Passing::end) may not have reached its mirrors.
 pub(crate) struct Passing<A: Borrow<Arc<Array>>> {
@@ -30,7 +31,14 @@ pub(crate) struct Legs {
     /// Volumes that could not be written.
     pub(crate) failed: Vec<VolumeId>,
     /// Mirrors of other systems whose answer is to be waited for.
-    pub(crate) waiting: Vec<(VolumeId, IoFuture<()>)>,
+    pub(crate) waiting: SmallVec<[(VolumeId, IoFuture<()>); 1]>,
+}
+
+/// Where a mirror is.
+enum Mirror {
+    Near(Arc<PairedVolume>),
+    Far(Arc<FarVolume>),
+    Gone,
 }
 
 impl<A: Borrow<Arc<Array>>> Passing<A> {
@@ -66,62 +74,51 @@ impl<A: Borrow<Arc<Array>>> Passing<A> {
         data: &Bytes,
         may_wait: bool,
     ) -> Option<Legs> {
+        let found = |id: &VolumeId| (*id, self.mirror(*id));
+        let mirrors: SmallVec<[_; 2]> = self.mirrors().iter().map(found).collect();
+        let waits = |mirror: &Mirror| match mirror {
+            Mirror::Near(volume) => volume.plain().disk().is_slow(),
+            Mirror::Far(far) => !may_wait && !far.is_async(),
+            Mirror::Gone => false,
+        };
+        if mirrors.iter().any(|(_, mirror)| waits(mirror)) {
+            return None;
+        }
         let mut legs = Legs::default();
-        let is_sync = |id: &VolumeId| {
-            id.is_foreign()
-                && self
-                    .array
-                    .borrow()
-                    .remote
-                    .far(*id)
-                    .is_some_and(|far| !far.is_async())
-        };
-        if !may_wait && self.mirrors().iter().any(is_sync) {
-            return None;
-        }
-        let near = |id: &VolumeId| self.array.borrow().volume(VolumeNumber(id.0));
-        let is_slow = |id: &VolumeId| {
-            !id.is_foreign() && near(id).is_some_and(|mirror| mirror.plain().disk().is_slow())
-        };
-        if self.mirrors().iter().any(is_slow) {
-            return None;
-        }
         match disk.try_write(offset, data, false) {
             Fast::Later => return None,
             Fast::Done(Err(_)) => legs.failed.push(volume),
             Fast::Done(Ok(())) => {}
         }
-        for id in self.mirrors() {
-            self.write_mirror(*id, offset, data, &mut legs);
+        for (id, mirror) in mirrors {
+            let written = match mirror {
+                Mirror::Near(volume) => write_now(volume.plain().disk(), offset, data),
+                Mirror::Far(far) if far.is_async() => far.queue_write(offset, data),
+                Mirror::Far(far) => {
+                    legs.waiting.push((id, far.write(offset, data)));
+                    continue;
+                }
+                Mirror::Gone => {
+                    legs.failed.push(id);
+                    continue;
+                }
+            };
+            if let Err(error) = written {
+                self.array.borrow().note_failure(id, &error);
+                legs.failed.push(id);
+            }
         }
         Some(legs)
     }
 
-    fn write_mirror(&self, id: VolumeId, offset: u64, data: &Bytes, legs: &mut Legs) {
+    fn mirror(&self, id: VolumeId) -> Mirror {
         let array = self.array.borrow();
-        let written = if id.is_foreign() {
-            match array.remote.far(id) {
-                Some(far) if far.is_async() => Some(far.queue_write(offset, data)),
-                Some(far) => return legs.waiting.push((id, far.write(offset, data))),
-                None => None,
-            }
+        let found = if id.is_foreign() {
+            array.remote.far(id).map(Mirror::Far)
         } else {
-            let mirror = array.volume(VolumeNumber(id.0));
-            mirror.map(|mirror| {
-                let disk = mirror.plain().disk();
-                match disk.try_write(offset, data, false) {
-                    Fast::Done(written) => written,
-                    // No leg is left behind.
-                    Fast::Later => disk.media().write_at(offset, data, false),
-                }
-            })
+            array.volume(VolumeNumber(id.0)).map(Mirror::Near)
         };
-        match written {
-            Some(Ok(())) => return,
-            Some(Err(error)) => array.note_failure(id, &error),
-            None => {}
-        }
-        legs.failed.push(id);
+        found.unwrap_or(Mirror::Gone)
     }
 
     /// Copies what was lent to the volume's own disk, and from there to its mirrors: what was lent may change meanwhile, and no leg may
@@ -190,6 +187,14 @@ impl<A: Borrow<Arc<Array>>> Passing<A> {
         }
         // A failure has consequences, which are not for here.
         passed.answer && failed.is_empty()
+    }
+}
+
+/// Also where that means to wait: no leg is left behind.
+fn write_now(disk: &Disk, offset: u64, data: &Bytes) -> Result<(), IoError> {
+    match disk.try_write(offset, data, false) {
+        Fast::Done(written) => written,
+        Fast::Later => disk.media().write_at(offset, data, false),
     }
 }
 

@@ -70,6 +70,14 @@ impl Volume {
         !cooling && self.hot.get(&region).is_some_and(HotRegion::is_durable)
     }
 
+    /// The pairs that it is in under its own number: as the mirror, then as the primary.
+    pub(crate) fn pairs(&self, own: VolumeId) -> impl Iterator<Item = PairId> + '_ {
+        let as_mirror = self.above.map(|_| PairId(own));
+        as_mirror
+            .into_iter()
+            .chain(self.below.iter().copied().map(PairId))
+    }
+
     /// Is it in a pair?
     pub(crate) fn paired(&self) -> bool {
         self.above.is_some() || !self.below.is_empty()
@@ -145,12 +153,7 @@ impl Engine {
 
     /// The pairs this volume is in: as the mirror, then as the primary.
     pub(crate) fn pairs_of(&self, id: VolumeId) -> impl Iterator<Item = PairId> + '_ {
-        let volume = self.volume(id);
-        volume
-            .above
-            .map(|_| PairId(id))
-            .into_iter()
-            .chain(volume.below.iter().copied().map(PairId))
+        self.volume(id).pairs(id)
     }
 
     /// The families of these volumes let nobody in; `true` when they are idle.

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::SmallVec;
+
 use crate::{
     effects::{Effect, Effects, Outcome},
     engine::Engine,
@@ -30,9 +32,12 @@ pub(crate) struct HotRegion {
     in_flight: u32,
     /// The last write's end.
     touched: Tick,
-    /// Every volume writes went to, and how many are on their way there.
-    legs: BTreeMap<VolumeId, u32>,
+    legs: Legs,
 }
+
+/// Every volume that writes went to, and how many are on their way there. Mostly there are one or two.
+#[derive(Debug, Clone, Default)]
+struct Legs(SmallVec<[(VolumeId, u32); 2]>);
 
 /// Regions of a volume whose legs are being flushed.
 #[derive(Debug, Clone)]
@@ -50,7 +55,10 @@ impl HotRegion {
     fn enter(&mut self, legs: impl IntoIterator<Item = VolumeId>) {
         self.in_flight += 1;
         for leg in legs {
-            *self.legs.entry(leg).or_default() += 1;
+            match self.legs.flying(leg) {
+                Some(flying) => *flying += 1,
+                None => self.legs.0.push((leg, 1)),
+            }
         }
     }
 
@@ -58,21 +66,58 @@ impl HotRegion {
         self.in_flight -= 1;
         self.touched = now;
         for leg in legs {
-            if let Some(flying) = self.legs.get_mut(&leg) {
+            if let Some(flying) = self.legs.flying(leg) {
                 *flying -= 1;
             }
         }
     }
 }
 
+impl Legs {
+    fn flying(&mut self, leg: VolumeId) -> Option<&mut u32> {
+        self.0
+            .iter_mut()
+            .find_map(|(id, flying)| (*id == leg).then_some(flying))
+    }
+
+    fn volumes(&self) -> impl Iterator<Item = VolumeId> + '_ {
+        self.0.iter().map(|(id, _)| *id)
+    }
+
+    fn contains(&self, leg: VolumeId) -> bool {
+        self.volumes().any(|id| id == leg)
+    }
+
+    /// `true`: it was one.
+    fn forget(&mut self, leg: VolumeId) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(id, _)| *id != leg);
+        self.0.len() < before
+    }
+}
+
 impl Volume {
+    /// A write passes into a region that lets it (`passage`); it goes to these mirrors as well.
+    pub(crate) fn enter_hot(&mut self, own: VolumeId, region: Region, mirrors: &[VolumeId]) {
+        if let Some(hot) = self.hot.get_mut(&region) {
+            hot.enter(mirrors.iter().copied().chain([own]));
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn leave_hot(&mut self, own: VolumeId, region: Region, mirrors: &[VolumeId], now: Tick) {
+        if let Some(hot) = self.hot.get_mut(&region) {
+            hot.leave(mirrors.iter().copied().chain([own]), now);
+        }
+    }
+
     /// The idle regions that were not touched for long; and when there are too many hot ones, as many of those left alone
     /// longest as there are too many. (All that are idle at the moment would be nearly all of a large working set, and
     /// would have to be hot again at once.)
     fn cool_enough(&self, now: Tick, limits: &Limits) -> BTreeMap<Region, Tick> {
         // What went to the system that leads now may still be on its way ([`Engine::has_arrived`]).
         let leader = self.above.filter(|above| above.is_foreign());
-        let arrived = |hot: &HotRegion| leader.is_none_or(|leader| !hot.legs.contains_key(&leader));
+        let arrived = |hot: &HotRegion| leader.is_none_or(|leader| !hot.legs.contains(leader));
         let idle = self
             .hot
             .iter()
@@ -193,21 +238,6 @@ impl Engine {
         }
     }
 
-    /// A write passes into a region that lets it (`passage`); it goes to these mirrors as well.
-    pub(crate) fn enter_hot(&mut self, id: VolumeId, region: Region, mirrors: &[VolumeId]) {
-        if let Some(hot) = self.volume_mut(id).hot.get_mut(&region) {
-            hot.enter(mirrors.iter().copied().chain([id]));
-        }
-    }
-
-    /// It has ended.
-    pub(crate) fn leave_hot(&mut self, id: VolumeId, region: Region, mirrors: &[VolumeId]) {
-        let now = self.now;
-        if let Some(hot) = self.volume_mut(id).hot.get_mut(&region) {
-            hot.leave(mirrors.iter().copied().chain([id]), now);
-        }
-    }
-
     /// Marks tracks of a pair in memory.
     pub(crate) fn set_mark(&mut self, id: PairId, which: Which, tracks: TrackRange) {
         let Some(pair) = self.pairs.get_mut(&id) else {
@@ -224,14 +254,14 @@ impl Engine {
     /// which something was.
     pub(crate) fn forget_leg(&mut self, volume: VolumeId, leg: VolumeId) -> Vec<Region> {
         let hot = self.volume_mut(volume).hot.iter_mut();
-        hot.filter_map(|(region, hot)| hot.legs.remove(&leg).map(|_| *region))
+        hot.filter_map(|(region, hot)| hot.legs.forget(leg).then_some(*region))
             .collect()
     }
 
     /// The hot regions of a volume in which something was written to this leg and may not be stable there.
     pub(crate) fn written_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
         let hot = self.volume(volume).hot.iter();
-        hot.filter(|(_, hot)| hot.legs.contains_key(&leg))
+        hot.filter(|(_, hot)| hot.legs.contains(leg))
             .map(|(region, _)| *region)
             .collect()
     }
@@ -239,7 +269,7 @@ impl Engine {
     /// Those in which a write to it is under way.
     pub(crate) fn flying_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
         let hot = self.volume(volume).hot.iter();
-        hot.filter(|(_, hot)| hot.legs.get(&leg).is_some_and(|flying| *flying > 0))
+        hot.filter(|(_, hot)| hot.legs.0.iter().any(|(id, flying)| *id == leg && *flying > 0))
             .map(|(region, _)| *region)
             .collect()
     }
@@ -259,7 +289,7 @@ impl Engine {
                 continue;
             }
             let regions = volume.cool_enough(now, &limits);
-            let legs_of = |region| volume.hot[region].legs.keys().copied();
+            let legs_of = |region| volume.hot[region].legs.volumes();
             let mut legs: BTreeSet<VolumeId> = regions.keys().flat_map(legs_of).collect();
             if regions.is_empty() {
                 continue;

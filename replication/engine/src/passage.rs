@@ -27,6 +27,8 @@
 //! only a refusal then no longer means that nothing was written. So is a host's write that found a mirror away which it needs: the
 //! long way refuses it.
 
+use smallvec::SmallVec;
+
 use crate::{
     effects::{Effects, HostIo},
     engine::Engine,
@@ -44,9 +46,12 @@ pub struct Passage {
     range: ByteRange,
     tracks: TrackRange,
     region: Option<Region>,
-    mirrors: Vec<VolumeId>,
+    mirrors: Mirrors,
     by_link: bool,
 }
+
+/// Mostly there is one.
+type Mirrors = SmallVec<[VolumeId; 2]>;
 
 impl Passage {
     /// What else a write goes to, besides the volume addressed.
@@ -92,23 +97,26 @@ pub struct PassedBy {
 impl Engine {
     /// May this I/O, of a host or `by_link`, be performed at once? If so it must be, and [`Engine::passed`] called.
     pub fn pass(&mut self, volume: VolumeId, io: HostIo, range: ByteRange, by_link: bool) -> Option<Passage> {
-        if self.journal_failed || !self.volumes.contains_key(&volume) || !self.answers(volume, by_link) {
+        if self.journal_failed || !self.answers(volume, by_link) {
             return None;
         }
-        let root = self.root(volume);
-        let tracks = self.volume(volume).geometry.touched(range);
+        let known = self.volumes.get(&volume)?;
+        let root = known.above.map_or(volume, |above| self.root(above));
+        let tracks = known.geometry.touched(range);
         let family = self.families.get(&root)?;
         if family.closed || family.locks.touches(tracks) || family.awaits(tracks) {
             return None;
         }
-        let beside = |other: &Passing| !other.crosses(range);
-        let both_legs = |other: &&Passing| other.legs;
-        if !family.passing.iter().filter(both_legs).all(beside) {
-            return None;
+        let mut is_written = false;
+        for other in family.passing.iter().filter(|other| other.crosses(range)) {
+            if other.legs {
+                return None;
+            }
+            is_written |= other.writes;
         }
         let passage = match io {
             HostIo::Read => self.pass_read(volume, root, (range, tracks)),
-            HostIo::Write => self.pass_write(volume, root, (range, tracks), by_link),
+            HostIo::Write => self.pass_write(volume, root, (range, tracks), (by_link, is_written)),
             HostIo::Update | HostIo::Flush => None,
         }?;
         let passing = passage.passing();
@@ -135,17 +143,18 @@ impl Engine {
             range,
             tracks,
             region: None,
-            mirrors: Vec::new(),
+            mirrors: Mirrors::new(),
             by_link: false,
         })
     }
 
+    /// `is_written`: another write of these bytes passes.
     fn pass_write(
         &mut self,
         id: VolumeId,
         root: VolumeId,
         (range, tracks): (ByteRange, TrackRange),
-        by_link: bool,
+        (by_link, is_written): (bool, bool),
     ) -> Option<Passage> {
         let volume = self.volume(id);
         let mut regions = tracks.regions();
@@ -157,8 +166,8 @@ impl Engine {
         }
         // The pair over whose link it comes is established: it has no mark there, and no leg.
         let came_by = by_link.then_some(PairId(id));
-        let mut mirrors = Vec::new();
-        for pair_id in self.pairs_of(id).filter(|pair| Some(*pair) != came_by) {
+        let mut mirrors = Mirrors::new();
+        for pair_id in volume.pairs(id).filter(|pair| Some(*pair) != came_by) {
             let pair = &self.pairs[&pair_id];
             match pair.meta.state {
                 PairState::Split | PairState::Suspended if !pair.is_unsettled(tracks) => {}
@@ -172,19 +181,16 @@ impl Engine {
                 _ => return None,
             }
         }
-        let disturbs = |other: &Passing| other.writes && other.crosses(range);
-        if !mirrors.is_empty() && self.families[&root].passing.iter().any(disturbs) {
+        if is_written && !mirrors.is_empty() {
             return None;
         }
-        let volume = &self.volumes[&id];
-        let above = volume.above.map(|_| PairId(id));
-        let below = volume.below.iter().copied().map(PairId);
-        for apart in above
-            .into_iter()
-            .chain(below)
+        let Self { volumes, pairs, .. } = self;
+        let volume = volumes.get_mut(&id)?;
+        for apart in volume
+            .pairs(id)
             .filter(|pair| !mirrors.contains(&pair.0) && Some(*pair) != came_by)
         {
-            if let Some(pair) = self.pairs.get_mut(&apart) {
+            if let Some(pair) = pairs.get_mut(&apart) {
                 if apart.0 == id {
                     pair.bits.mirror_changed.set(tracks);
                 } else {
@@ -192,7 +198,7 @@ impl Engine {
                 }
             }
         }
-        self.enter_hot(id, region, &mirrors);
+        volume.enter_hot(id, region, &mirrors);
         Some(Passage {
             volume: id,
             root,
@@ -210,17 +216,20 @@ impl Engine {
         if !failed.is_empty() {
             self.suspend_torn(passage, failed, out);
         }
+        let now = self.now;
+        let volume = self.volume_mut(passage.volume);
         if let Some(region) = passage.region {
-            self.leave_hot(passage.volume, region, &passage.mirrors);
+            volume.leave_hot(passage.volume, region, &passage.mirrors, now);
         }
+        let changing = volume.gate > 0;
         let passing = passage.passing();
         let family = self.family(passage.root);
         if let Some(at) = family.passing.iter().position(|other| *other == passing) {
             family.passing.swap_remove(at);
         }
         let empty = family.closed && family.passing.is_empty();
-        let awaited = self.let_in_behind(passage.root) || empty || !self.settles_behind.is_empty();
-        let changing = self.volume(passage.volume).gate > 0;
+        let let_in = !family.behind.is_empty() && self.let_in_behind(passage.root);
+        let awaited = let_in || empty || !self.settles_behind.is_empty();
         let refused = !passage.by_link && self.misses_a_mirror(passage.volume);
         PassedBy {
             answer: !(changing || refused || self.journal_failed) || passage.region.is_none(),
