@@ -1,6 +1,6 @@
 //! The tasks of a session that are not done yet: initiator task tag to what is known about it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use iscsi_proto::data_flow::WriteFlow;
@@ -75,7 +75,7 @@ impl Task {
 /// The tasks, and who waits for memory.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    by_tag: HashMap<u32, Task>,
+    by_tag: BTreeMap<u32, Task>,
     executing: usize,
     immediate: u32,
     /// Writes that wait for a buffer, in order of arrival.

@@ -8,7 +8,7 @@
 //! What may compute for long between two waits is run on a task of its own instead, where it holds nobody up.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -46,7 +46,7 @@ pub(crate) fn look(future: &mut Running, waker: &Waker) -> Look {
 /// The commands, by initiator task tag.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    commands: HashMap<u32, Command>,
+    commands: BTreeMap<u32, Command>,
     woken: Arc<Woken>,
     /// Those being looked at; kept for its memory.
     looked_at: Vec<u32>,
@@ -163,7 +163,7 @@ impl Drop for Waiting {
         }
         // Without a runtime the process ends.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            for (_, command) in self.commands.drain() {
+            for command in mem::take(&mut self.commands).into_values() {
                 runtime.spawn(command.future);
             }
         }
