@@ -1,4 +1,6 @@
-//! The two clocks: the one that never goes back, and the CPU time of this process.
+//! The clocks: the one that never goes back, what it says on the calendar's, and the CPU time of this process.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -6,6 +8,13 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 /// every slot.
 pub(crate) fn now_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
+/// Seconds since 1970 at that moment of the monotonic clock, as traces show them.
+pub(crate) fn unix_seconds(moment_ns: u64) -> f64 {
+    let ago = Duration::from_nanos(now_ns().saturating_sub(moment_ns));
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.saturating_sub(ago).as_secs_f64()
 }
 
 /// CPU time of this process, ended threads included.

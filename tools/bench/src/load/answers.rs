@@ -13,7 +13,7 @@ use rustix::{
 use super::{
     Session, SessionError,
     content::{self, Pattern},
-    tally::Tally,
+    tally::{Tally, Timed},
     worker::Order,
 };
 use crate::header::{self, FINAL, Header, IMMEDIATE, NO_TAG, digest_at, opcode, padded, word};
@@ -228,7 +228,11 @@ impl Session {
             tally.writes += 1;
         }
         tally.bytes += task.length as u64;
-        tally.latency.add(now.saturating_sub(task.issued));
+        tally.time(Timed {
+            nanoseconds: now.saturating_sub(task.issued),
+            issued: task.issued,
+            lba: task.lba,
+        });
         task.busy = false;
         self.free.push(slot);
         self.in_flight -= 1;

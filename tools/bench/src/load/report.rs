@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Measured, Session};
+use crate::clock::unix_seconds;
 
 #[derive(Serialize)]
 pub(super) struct Report {
@@ -30,6 +31,9 @@ pub(super) struct Report {
     gen_recv_per_io: f64,
     header_digest: bool,
     data_digest: bool,
+    /// The command that took `max_us`: when it was issued, in seconds since 1970, and its first block.
+    max_at: f64,
+    max_lba: u64,
 }
 
 impl Report {
@@ -45,6 +49,7 @@ impl Report {
         let each = |value: u64, digits| rounded(per(value as f64, ios), digits);
         let each_us = |nanoseconds: u64| rounded(per(nanoseconds as f64 / 1000.0, ios), 2);
         let percent = |nanoseconds: u64| whole(nanoseconds as f64 / seconds / 1e7);
+        let slowest = tally.slowest;
         let digests = sessions.first().map(Session::digests).unwrap_or_default();
         Self {
             iops: whole(ios as f64 / seconds),
@@ -70,6 +75,8 @@ impl Report {
             gen_recv_per_io: each(tally.receives, 3),
             header_digest: digests.0,
             data_digest: digests.1,
+            max_at: slowest.map_or(0.0, |command| rounded(unix_seconds(command.issued), 6)),
+            max_lba: slowest.map_or(0, |command| command.lba),
         }
     }
 }
@@ -128,7 +135,7 @@ mod tests {
         });
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
-            r#"{"iops":8,"mbps":0.0,"reads":3,"writes":1,"errors":0,"bad":0,"secs":0.5,"lat_mean_us":25.0,"p50_us":20.0,"p99_us":39.9,"p999_us":39.9,"max_us":40,"tgt_cpu_us_per_io":2.5,"tgt_user_us":0.25,"tgt_sys_us":0.5,"tgt_cpu_pct":0,"tgt_vcsw_per_io":0.75,"gen_cpu_us_per_io":1250.0,"gen_cpu_pct":1,"gen_send_per_io":0.25,"gen_recv_per_io":0.5,"header_digest":false,"data_digest":false}"#
+            r#"{"iops":8,"mbps":0.0,"reads":3,"writes":1,"errors":0,"bad":0,"secs":0.5,"lat_mean_us":25.0,"p50_us":20.0,"p99_us":39.9,"p999_us":39.9,"max_us":40,"tgt_cpu_us_per_io":2.5,"tgt_user_us":0.25,"tgt_sys_us":0.5,"tgt_cpu_pct":0,"tgt_vcsw_per_io":0.75,"gen_cpu_us_per_io":1250.0,"gen_cpu_pct":1,"gen_send_per_io":0.25,"gen_recv_per_io":0.5,"header_digest":false,"data_digest":false,"max_at":0.0,"max_lba":0}"#
         );
     }
 }
