@@ -229,7 +229,7 @@ impl Array {
         }
         array.runtime.spawn(hear(Weak::clone(&array.me), received));
         array.runtime.spawn(tick(Weak::clone(&array.me)));
-        array.tell_needed();
+        array.tell_modes();
         // No link is there yet: what was kept equal with another system is apart from now on, with marks.
         let lost = array
             .remote

@@ -173,6 +173,16 @@ pub fn metrics(daemon: &Daemon) -> String {
     tool::call("curl", &arguments.map(str::to_owned)).stdout
 }
 
+/// Waits until all that was written has arrived at the daemon's peers.
+pub fn until_arrived(daemon: &Daemon) {
+    let rests = |peer: &Value| peer["queue"] == 0;
+    until_link(daemon, |link| {
+        link["peers"]
+            .as_array()
+            .is_some_and(|peers| peers.iter().all(rests))
+    });
+}
+
 /// Waits until the daemon's link is as it should be.
 pub fn until_link(daemon: &Daemon, look: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();

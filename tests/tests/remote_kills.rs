@@ -21,7 +21,7 @@ use holdfast_tests::{
     Daemon, DaemonConfig, free_port,
     order::{Found, Host},
     random::{Random, number_given},
-    systems::{Pki, link, peer},
+    systems::{Pki, link, peer, until_arrived},
 };
 
 const NAMES: [&str; 3] = ["HF-A", "HF-B", "HF-C"];
@@ -252,6 +252,7 @@ impl Three {
     /// All three hold the same.
     fn compare(&mut self) {
         self.host.flush();
+        until_arrived(&self.daemons[0]);
         let found = self.read();
         let ledger = &self.host.ledger;
         ledger

@@ -20,7 +20,7 @@ use holdfast_tests::{
     order::Host,
     proxy::Way,
     random::{Random, number_given},
-    systems::{Pki, Systems, link, peer, until_link},
+    systems::{Pki, Systems, link, peer, until_arrived, until_link},
     tool,
 };
 
@@ -114,6 +114,7 @@ impl<'a> Run<'a> {
     fn end(mut self) {
         self.until_equal();
         self.host.flush();
+        until_arrived(self.a);
         let [here, there] =
             [self.a, &*self.b].map(|daemon| fs::read(daemon.path("prod.img")).expect("a file"));
         assert!(here == there, "the volumes differ");

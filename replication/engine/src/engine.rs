@@ -59,6 +59,8 @@ pub struct Engine {
     pub(crate) linked: BTreeSet<VolumeId>,
     /// Mirrors without which their primaries' hosts are not to write.
     pub(crate) needed: BTreeSet<VolumeId>,
+    /// Mirrors that a host's flush does not wait for.
+    pub(crate) trailing: BTreeSet<VolumeId>,
     pub(crate) pace: Pace,
 
     /// The journal could not be written: nothing that needs it is accepted any more.
@@ -101,6 +103,7 @@ impl Engine {
             settles_behind: BTreeSet::new(),
             linked: BTreeSet::new(),
             needed: BTreeSet::new(),
+            trailing: BTreeSet::new(),
             pace: Pace::new(config.limits.pace, config.limits.latency_factor),
             journal_failed: false,
         }
@@ -142,6 +145,11 @@ impl Engine {
     /// Hosts do not write to the primaries of these mirrors while a fault keeps the two apart ([`crate::remote`]).
     pub fn set_needed(&mut self, mirrors: BTreeSet<VolumeId>) {
         self.needed = mirrors;
+    }
+
+    /// These mirrors of other systems trail behind: what makes a host's writes stable does not wait for them ([`crate::remote`]).
+    pub fn set_trailing(&mut self, mirrors: BTreeSet<VolumeId>) {
+        self.trailing = mirrors;
     }
 
     /// Makes a volume known, or tells its new size. `false`: it is in a pair, and its size cannot change.

@@ -219,6 +219,10 @@ impl Engine {
                 hot.enter(legs.iter().copied());
                 job.heat.push((*id, *region));
             }
+            // The flush may have begun, and may be long: the region is not among those that cool, and writes pass in it again.
+            if let Some(cooling) = &mut self.volume_mut(*id).cooling {
+                cooling.regions.remove(region);
+            }
         }
         job.heat_legs.clear();
         job.heat_legs.extend_from_slice(legs);

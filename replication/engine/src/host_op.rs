@@ -4,7 +4,7 @@
 //! by one, looking again from the start after each (`obstacles`); plan legs and marks (`plan`); make the regions hot;
 //! set the marks, issue the legs. From the plan on it is settled where the data goes: a SPLIT that comes now finds the write wholly before
 //! it. An update plans before it reads, so that what it compares with is what it replaces. When the legs are written: a leg that failed
-//! suspends its pair; with FUA every leg is flushed; tracks that took the place of a restore's wait until that is
+//! suspends its pair; with FUA every leg is flushed that does not trail behind; tracks that took the place of a restore's wait until that is
 //! durable; a suspension too. Then the lock is free and the host has its answer.
 //!
 //! A read locks shared and finds, track by track, the volume with the right bytes. Tracks read through a pair go to the front of its copy
@@ -153,7 +153,7 @@ impl Engine {
                     legs: Vec::new(),
                     overtakes: None,
                 };
-                self.flush_all(job, plan, volumes.into_iter().collect(), out)
+                self.flush_all(job, op, plan, volumes, out)
             }
             HostIo::Write | HostIo::Update => self.plan_write(job, op, out),
         }
@@ -361,18 +361,24 @@ impl Engine {
                 .map(|leg| leg.volume)
                 .filter(|volume| !failed.contains(volume))
                 .collect();
-            return self.flush_all(job, plan, volumes.into_iter().collect(), out);
+            return self.flush_all(job, op, plan, volumes, out);
         }
         self.end_write(job, op, plan, out)
     }
 
+    /// A mirror that trails behind is left out, unless this volume may have to be read from it after a crash: its region stays hot until the
+    /// flush before it cools has ended.
     fn flush_all(
         &mut self,
         job: &mut Job,
+        op: HostOp,
         plan: WritePlan,
-        volumes: Vec<VolumeId>,
+        volumes: BTreeSet<VolumeId>,
         out: &mut Effects,
     ) -> Next {
+        let content = self.content_of(op.volume);
+        let trails = |volume: &VolumeId| self.trailing.contains(volume) && !content.contains(volume);
+        let volumes: Vec<_> = volumes.into_iter().filter(|volume| !trails(volume)).collect();
         for (index, volume) in volumes.iter().enumerate() {
             let token = self.part(job, index);
             out.push(Effect::Flush {

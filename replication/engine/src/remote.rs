@@ -15,6 +15,11 @@
 //! is on both sides. That a refused write may have reached one of them nobody relies on, and its track is marked. What comes over a link is
 //! another system's affair, and passes.
 //!
+//! A mirror that is written in async mode *trails* ([`Engine::set_trailing`]). SYNCHRONIZE CACHE and FUA make this side stable and do not wait for
+//! it, for what is on its way there may be gigabytes. Nothing is counted on for that: a region stays hot until a flush of the engine's own, which
+//! waits for all of it, has ended. So do SPLIT and a settle. Only what this volume would have to be read from after a crash, in a restore, is
+//! flushed all the same.
+//!
 //! # The follower
 //!
 //! The system that has the mirror knows the same pair with a foreign primary. It copies nothing and decides nothing: it is told. Its

@@ -121,7 +121,10 @@ impl Engine {
             return;
         };
         let mut volumes = core::mem::take(&mut pair.settle.volumes);
-        volumes.insert(pair.destination(id));
+        let (source, destination) = (pair.source(id), pair.destination(id));
+        volumes.insert(destination);
+        // What went on to a mirror that trails behind is its own pair's affair: there its region stays hot.
+        volumes.retain(|volume| !self.trailing.contains(volume) || [source, destination].contains(volume));
         pair.settle.since = None;
         pair.settle.round += 1;
         let round = pair.settle.round;

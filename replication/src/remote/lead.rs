@@ -365,7 +365,7 @@ impl Array {
                 change(known);
             }
         });
-        self.tell_needed();
+        self.tell_modes();
         // Before the engine hears of it: hosts are told first that they are to use the other system.
         self.note_access();
         stored.map_err(|error| OrderError::Refused(FailureCode::Internal, error.to_string()))

@@ -257,6 +257,7 @@ impl Array {
         stored.map_err(|error| error.to_string())?;
         let (bytes, block_size) = (pair.bytes, pair.block_size);
         lock(&self.engine).define_volume(pair.foreign_id(), VolumeSpec { bytes, block_size });
+        self.tell_modes();
         self.remote.add_far(self, pair);
         Ok(())
     }
@@ -267,7 +268,7 @@ impl Array {
         let stored =
             lock(&self.remote.registry).change(|pairs| pairs.retain(|known| known.foreign != foreign));
         self.remote.remove_far(self, (pair.foreign_id(), pair.local));
-        self.tell_needed();
+        self.tell_modes();
         lock(&self.engine).remove_volume(pair.foreign_id());
         self.note_not_ours(pair.foreign_id());
         stored.map_err(|error| error.to_string())

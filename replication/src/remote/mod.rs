@@ -409,11 +409,25 @@ impl Array {
         array.note_change();
     }
 
-    /// The engine hears which mirrors hosts must not write without.
-    pub(crate) fn tell_needed(&self) {
-        let pairs = self.remote.pairs().into_iter();
-        let needed = pairs.filter(|pair| pair.leads && pair.on_link_loss == OnLinkLoss::Refuse);
-        lock(&self.engine).set_needed(needed.map(|pair| pair.foreign_id()).collect());
+    /// The engine hears which mirrors hosts must not write without, and which trail behind.
+    pub(crate) fn tell_modes(&self) {
+        let pairs = self.remote.pairs();
+        let chosen = |which: fn(&RemotePair) -> bool| {
+            let led = pairs.iter().filter(|pair| pair.leads && which(pair));
+            led.map(RemotePair::foreign_id).collect()
+        };
+        let mut engine = lock(&self.engine);
+        engine.set_needed(chosen(|pair| pair.on_link_loss == OnLinkLoss::Refuse));
+        engine.set_trailing(chosen(|pair| pair.mode == CopyMode::Async));
+    }
+
+    /// Until what was written to this volume before has arrived at its async mirrors; an error if something of it has not.
+    pub async fn has_arrived(&self, volume: VolumeNumber) -> Result<(), String> {
+        let behind = self.remote.all_far().into_iter();
+        for far in behind.filter(|far| far.is_async() && far.local() == volume) {
+            far.drained().await?;
+        }
+        Ok(())
     }
 
     /// The remote pairs that this system has a part in.

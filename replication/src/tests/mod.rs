@@ -102,6 +102,11 @@ impl Rig {
             .map(|buffer| buffer.to_vec())
     }
 
+    /// Until all that was written to a volume is at its mirrors on other systems.
+    pub(crate) async fn arrived(&self, number: u32) {
+        self.array.has_arrived(VolumeNumber(number)).await.unwrap();
+    }
+
     /// What the media holds, whoever may read it.
     pub(crate) async fn media(&self, number: u32) -> Vec<u8> {
         let disk = self.plain[number as usize - 1].disk();

@@ -354,7 +354,7 @@ async fn too_much_on_its_way_parts_the_whole_group() {
     systems.far.faults[0].hold_writes(false);
     for number in [1, 2] {
         near.await_state((number, number), PairState::Duplex).await;
-        near.volume(number).flush().await.unwrap();
+        near.arrived(number).await;
         assert!(near.media(number).await == systems.far.media(number).await);
     }
 }
@@ -438,8 +438,7 @@ async fn a_restore_over_the_link() {
         pattern(1, 1 << 20)
     );
     // What is on its way in async mode arrives.
-    let near = systems.near.volume(1);
-    near.flush().await.unwrap();
+    systems.near.arrived(1).await;
     systems.check_equal().await;
 }
 
@@ -575,7 +574,7 @@ async fn a_backup_is_taken_at_the_far_site() {
                 "round {round}: the image is that of the command"
             );
             systems.near.await_state((1, 1), PairState::Duplex).await;
-            systems.near.volume(1).flush().await.unwrap();
+            systems.near.arrived(1).await;
             systems.check_equal().await;
         }
         let told = |what: &str| {

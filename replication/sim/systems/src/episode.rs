@@ -155,9 +155,8 @@ impl Play {
                 if equal {
                     self.counts.note(Happening::Flush);
                 }
-                self.world
-                    .ledger
-                    .flushed(route.volume, now, equal && route.sites.len() == 2);
+                let far = equal && self.world.mode == CopyMode::Sync && route.sites.len() == 2;
+                self.world.ledger.flushed(route.volume, now, far);
             }
         }
     }

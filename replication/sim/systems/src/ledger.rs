@@ -3,7 +3,7 @@
 //! Each write has a number, which is its data, and the moments at which it was issued and acknowledged. Volumes 1 and 2 are one history.
 //! Let `t` be the latest moment at which a write was issued that is found: every write acknowledged before `t` must be there too, or one
 //! after it to the same block. That is what *the beginning of what was written* means. In sync mode what was acknowledged while the pair was
-//! DUPLEX must be there whatever happens; in both modes what was acknowledged before a flush that ended in DUPLEX.
+//! DUPLEX, or before a flush that ended in DUPLEX, must be there whatever happens.
 
 use std::{collections::BTreeMap, sync::Mutex};
 
@@ -96,7 +96,8 @@ impl Ledger {
         (write.acked, write.safe) = (Some(now), safe);
     }
 
-    /// A flush of the primary that began at this moment has ended. `equal`: the pair was DUPLEX all the while.
+    /// A flush of the primary that began at this moment has ended. `equal`: it was one of the far side as well, for the pair was in sync mode and DUPLEX all
+    /// the while.
     pub fn flushed(&self, volume: u32, moment: u64, equal: bool) {
         let mut state = lock(&self.state);
         let raise = |known: &mut BTreeMap<u32, u64>| {

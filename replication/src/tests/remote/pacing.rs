@@ -79,7 +79,7 @@ async fn a_host_that_writes_flat_out_waits_for_the_far_side() {
         .iter()
         .filter(|record| matches!(record.event, ArrayEvent::State { .. }));
     assert_eq!(parted.count(), 0, "it was never suspended");
-    near.volume(1).flush().await.unwrap();
+    near.arrived(1).await;
     systems.check_equal().await;
 }
 
@@ -98,7 +98,7 @@ async fn a_write_does_not_wait_for_ever() {
     assert!(said(near, "in vain for the link to HF-B") > 0);
     systems.far.faults[0].hold_writes(false);
     near.await_state((1, 1), PairState::Duplex).await;
-    near.volume(1).flush().await.unwrap();
+    near.arrived(1).await;
     systems.check_equal().await;
 }
 
@@ -124,6 +124,6 @@ async fn a_lost_link_ends_every_wait() {
     systems.settle().await;
     systems.link(true);
     near.await_state((1, 1), PairState::Duplex).await;
-    near.volume(1).flush().await.unwrap();
+    near.arrived(1).await;
     systems.check_equal().await;
 }

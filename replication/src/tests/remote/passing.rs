@@ -10,7 +10,7 @@ fn at_once(rig: &Rig, offset: u64, data: &[u8]) -> Fast<()> {
         .try_write(offset, &Bytes::copy_from_slice(data), false)
 }
 
-/// Once its region is hot a write to an async pair is done when it is on its way; a flush finds all of them there.
+/// Once its region is hot a write to an async pair is done when it is on its way; they arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_async_write_is_done_when_it_is_on_its_way() {
     let systems = Systems::remote(CopyMode::Async).await;
@@ -25,7 +25,7 @@ async fn an_async_write_is_done_when_it_is_on_its_way() {
     let on_the_way = systems.near.array.bytes_on_the_way(VolumeNumber(foreign));
     assert!(on_the_way >= 6 * 4096, "{on_the_way}");
     systems.far.faults[0].hold_writes(false);
-    systems.near.volume(1).flush().await.unwrap();
+    systems.near.arrived(1).await;
     assert_eq!(systems.far.media(1).await[512..512 + 4096], pattern(8, 4096)[..]);
     systems.check_equal().await;
 }

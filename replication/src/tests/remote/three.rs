@@ -211,7 +211,7 @@ async fn one_system_collects_two_and_splits_each_by_itself() {
     b.await_state((1, to_c[1]), PairState::Duplex).await;
     three.link(0, 2, true);
     a.await_state((1, to_c[0]), PairState::Duplex).await;
-    b.volume(1).flush().await.unwrap();
+    b.arrived(1).await;
     assert!(a.media(1).await == c.media(1).await);
     assert!(b.media(1).await == c.media(2).await);
     assert_eq!(c.read(3, 65_536, 512).await.unwrap(), [0; 512], "the image stays");
@@ -235,7 +235,8 @@ async fn a_chain_of_three_systems() {
         let equal = async || {
             a.await_state((1, a_to_b), PairState::Duplex).await;
             b.await_state((1, b_to_c), PairState::Duplex).await;
-            a.volume(1).flush().await.unwrap();
+            a.arrived(1).await;
+            b.arrived(1).await;
             assert!(a.media(1).await == b.media(1).await);
             assert!(a.media(1).await == c.media(1).await, "{modes:?}");
         };
@@ -282,7 +283,7 @@ async fn a_chain_of_three_systems() {
             assert!(pair.leads);
             b.await_state((1, pair.foreign), PairState::Duplex).await;
         }
-        b.volume(1).flush().await.unwrap();
+        b.arrived(1).await;
         assert!(b.media(1).await == a.media(1).await);
         assert!(b.media(1).await == c.media(1).await);
     }

@@ -4,6 +4,7 @@ use super::{mirrors::tracks, *};
 use crate::{
     command::{Refused, RemoteAct, Side, Summary},
     effects::Effect,
+    journal::Record,
     passage::Passage,
     track::TrackRange,
 };
@@ -221,8 +222,7 @@ fn a_protected_restore_waits_for_the_link() {
 #[test]
 fn a_protected_restore_waits_for_the_link_with_a_flush_under_way() {
     let mut room = restoring(203);
-    let is_far = |effect: &Effect| matches!(effect, Effect::Flush { volume, .. } if volume.0 == FAR);
-    while room.waiting(is_far) == 0 {
+    while room.waiting(is_far_flush) == 0 {
         let mut effects = room.pending.iter();
         let next = effects.position(|effect| !matches!(effect, Effect::Flush { .. }));
         room.perform_one_at(next.expect("copies are under way"));
@@ -396,4 +396,100 @@ fn what_is_on_its_way_at_a_swap_stays_hot() {
     let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
     assert_eq!(view.state, PairState::Suspended);
     assert!(view.mirror_invalid > 0, "{view:?}");
+}
+
+fn is_far_flush(effect: &Effect) -> bool {
+    matches!(effect, Effect::Flush { volume, .. } if volume.0 == FAR)
+}
+
+/// Time passes until the far side is asked to make stable what was written; that is not done yet.
+fn until_it_cools(room: &mut Room) {
+    while room.waiting(is_far_flush) == 0 {
+        room.perform_without_flushes();
+        room.tick();
+    }
+}
+
+fn is_cold(room: &Room) -> bool {
+    let mut records = room.durable.iter();
+    records.any(|record| matches!(record, Record::Cold { .. }))
+}
+
+/// O2, O3: what makes a host's writes stable does not wait for a mirror that trails behind, and counts for nothing there: the region stays hot,
+/// and a crash copies it, until the flush before it cools has ended.
+#[test]
+fn a_host_s_flush_leaves_out_a_mirror_that_trails() {
+    let mut room = leader(206);
+    room.engine.set_trailing([VolumeId(FAR)].into());
+    let before = room.issued.len();
+    room.write(1, tracks(3, 5), 50).unwrap();
+    let flush = room.begin(1, HostIo::Flush, (0, 0), 0);
+    room.finish(flush).unwrap();
+    let fua = room.begin_fua(1, tracks(4, 5), 51);
+    room.finish(fua).unwrap();
+    assert!(!room.issued[before..].iter().any(is_far_flush));
+    until_it_cools(&mut room);
+    room.perform_without_flushes();
+    assert!(!is_cold(&room));
+    room.crash();
+    let owed = room.engine.pending(PairId(VolumeId(FAR)), Side::Union);
+    assert_eq!((owed[0].start, owed[0].end), tracks(0, 64));
+}
+
+/// The flush before cooling may take minutes: hosts write to these regions meanwhile, and what they write keeps its region hot.
+#[test]
+fn a_region_is_written_while_its_far_side_is_flushed() {
+    let mut room = leader(207);
+    room.engine.set_trailing([VolumeId(FAR)].into());
+    room.write(1, tracks(3, 5), 50).unwrap();
+    until_it_cools(&mut room);
+    assert!(
+        pass_write(&mut room, (0, 4), false).is_none(),
+        "its flush may have begun"
+    );
+    let op = room.begin(1, HostIo::Write, tracks(3, 5), 51);
+    room.perform_without_flushes();
+    assert!(room.replies.contains_key(&op), "nobody waits for the flush");
+    let write = pass_write(&mut room, (0, 4), false).expect("it does not cool any more");
+    assert!(end(&mut room, &write, &[]));
+    room.settle_effects();
+    assert!(!is_cold(&room), "a write came behind the flush");
+    until_it_cools(&mut room);
+    room.settle_effects();
+    assert!(is_cold(&room));
+}
+
+/// O3: of a restore from a mirror that trails, what this volume would be read from again after a crash is made stable there too.
+#[test]
+fn a_flush_covers_what_a_restore_still_reads() {
+    let mut room = restoring(208);
+    room.engine.set_trailing([VolumeId(FAR)].into());
+    room.begin(1, HostIo::Flush, (0, 0), 0);
+    assert_eq!(room.waiting(is_far_flush), 1);
+}
+
+/// A restore from a mirror here does not wait for one that trails behind, and so no host does that writes meanwhile.
+#[test]
+fn a_local_restore_does_not_wait_for_a_mirror_that_trails() {
+    let mut room = leader(209);
+    room.engine.set_trailing([VolumeId(FAR)].into());
+    room.verb(ESTABLISH, &[(1, 2)]).unwrap();
+    room.settle();
+    room.verb(SPLIT, &[(1, 2)]).unwrap();
+    room.write(1, tracks(0, 60), 50).unwrap();
+    room.command(Command::Pair {
+        verb: PROTECTED,
+        members: vec![(VolumeId(1), VolumeId(2))],
+        dry_run: false,
+    });
+    room.perform_all_but_copies();
+    let op = room.begin(1, HostIo::Write, tracks(7, 8), 60);
+    for _ in 0..200 {
+        room.perform_all(|effect| !is_far_flush(effect));
+        room.tick();
+    }
+    assert!(room.replies.contains_key(&op));
+    assert_eq!(room.state(2), PairState::Split, "the restore has ended");
+    room.settle();
+    assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(FAR)]);
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use replication_engine::state::PairState;
-use target_core::{scsi_model::control::OutVerb, volume::Volume};
+use target_core::{
+    scsi_model::control::{OutVerb, VolumeNumber},
+    volume::Volume,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{NONE, Play};
@@ -120,11 +123,14 @@ impl Play {
                     for site in [one, other] {
                         let flushed = timeout(LONG, self.world.volume(site, route.volume).flush()).await;
                         let flushed = flushed.expect("a flush hangs").is_ok();
+                        let array = self.world.array(site);
+                        let on_its_way = timeout(LONG, array.has_arrived(VolumeNumber(route.volume))).await;
+                        let all_there = on_its_way.expect("what is on its way hangs").is_ok();
                         let leads = self
                             .world
                             .leader(route.volume)
                             .is_some_and(|(leader, _)| leader == site);
-                        arrived &= flushed || !leads;
+                        arrived &= flushed && all_there || !leads;
                     }
                 }
                 for (one, other) in route.legs() {
