@@ -240,7 +240,7 @@ pub(crate) struct RemoteArguments {
     #[command(flatten)]
     pub(crate) effort: Effort,
     /// Some of the questions.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3", value_parser = value_parser!(u8).range(1..=3))]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,5", value_parser = value_parser!(u8).range(1..=5))]
     pub(crate) only: Vec<u8>,
     /// Differences that a resync moves.
     #[arg(long, value_name = "BYTES", default_value = "1g", value_parser = bytes)]

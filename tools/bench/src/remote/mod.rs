@@ -1,5 +1,7 @@
 //! What remote pairs cost: `iscsi-bench remote` starts two daemons on loopback, with the project's proxy between them where a link
 //! is to be slower than that, and prints a table for each question.
+mod held;
+mod packed;
 mod resync;
 mod systems;
 mod writes;
@@ -7,7 +9,10 @@ mod writes;
 use crate::arguments::RemoteArguments;
 use crate::cost::{Plan, Tidy};
 
-/// Runs what `--only` names (numbers 1 to 3), or everything.
+/// A link that is so many times slower has so many times less to move.
+const SLOWER: u64 = 8;
+
+/// Runs what `--only` names (numbers 1 to 5), or everything.
 pub(crate) fn run(arguments: &RemoteArguments) {
     let plan = Plan::new(&arguments.effort);
     let _tidy = Tidy(&plan);
@@ -16,6 +21,8 @@ pub(crate) fn run(arguments: &RemoteArguments) {
             1 => writes::latency(&plan),
             2 => writes::processor(&plan),
             3 => resync::run(&plan, arguments.size),
+            4 => held::back(&plan),
+            5 => packed::run(&plan, arguments.size / SLOWER),
             other => unreachable!("the command line has no part {other}"),
         }
     }

@@ -62,6 +62,11 @@ pub(crate) struct Systems {
 
 impl Systems {
     pub(crate) fn start(plan: &Plan, link: Link, size: &'static str) -> Self {
+        Self::start_with(plan, link, size, "none")
+    }
+
+    /// With this compression both ways.
+    pub(crate) fn start_with(plan: &Plan, link: Link, size: &'static str, compression: &str) -> Self {
         let pki = plan.disk.join("pki");
         if !pki.exists() {
             for words in [&["init"][..], &["issue", "HF-A"], &["issue", "HF-B"]] {
@@ -81,7 +86,7 @@ impl Systems {
             let pki = pki.display();
             let extra = format!(
                 "[link]\nlisten = \"127.0.0.1:{port}\"\ncert = \"{pki}/{system}.pem\"\nkey = \"{pki}/{system}.key\"\nca = \"{pki}/ca.pem\"\n\
-                 [[peer]]\nid = \"{peer}\"\naddress = \"{address}\"\n"
+                 [[peer]]\nid = \"{peer}\"\naddress = \"{address}\"\ncompression = \"{compression}\"\n"
             );
             Daemon::start_as(system, plan, &plan.dir, &volumes(3, 0, size), &extra)
         };
