@@ -24,6 +24,10 @@ fn two_systems_find_each_other_and_say_so() {
     assert!(peer["software"].as_str().unwrap().starts_with("holdfast "));
     assert!(peer["sent"].as_u64().unwrap() > 0 && peer["received"].as_u64().unwrap() > 0);
     assert_eq!(peer["queue"], 0);
+    assert!(
+        link["certificate_until"].as_str() > peer["since"].as_str(),
+        "{link}"
+    );
     let text = systems.b.holdfast_ok(&["link"]);
     assert!(
         text.starts_with("HF-B listens on 127.0.0.1:") && text.contains("HF-A"),

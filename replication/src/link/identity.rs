@@ -6,7 +6,8 @@ use super::errors::{IdentityError, LinkEnd, LinkStartError};
 use super::network::Called;
 use link_proto::SystemId;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -17,7 +18,7 @@ use rustls::{
     server::{ParsedCertificate, WebPkiClientVerifier},
     version::TLS13,
 };
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 use tokio::{io::BufReader, net::TcpStream};
 use tokio_rustls::TlsStream;
 
@@ -29,6 +30,8 @@ pub const SCHEME: &str = "holdfast:";
 pub(super) struct Tls {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server: Arc<ServerConfig>,
+    /// Until when this system's certificate is good.
+    pub(super) until: Option<UnixTime>,
 }
 
 impl Tls {
@@ -63,6 +66,7 @@ impl Tls {
         let tls = |error: Error| LinkStartError::Tls(error.to_string());
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots);
+        let until = good_until(&chain, &roots, &provider);
         let callers = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|error| LinkStartError::Tls(error.to_string()))?;
@@ -86,6 +90,7 @@ impl Tls {
         Ok(Self {
             client: Arc::new(client),
             server: Arc::new(server),
+            until,
         })
     }
 
@@ -171,6 +176,26 @@ impl ServerCertVerifier for Authority {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+/// When a certificate expires, which is what is wrong with it at the end of time.
+fn good_until(
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    provider: &CryptoProvider,
+) -> Option<UnixTime> {
+    let (own, intermediates) = chain.split_first()?;
+    let verified = verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(own).ok()?,
+        roots,
+        intermediates,
+        UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX)),
+        provider.signature_verification_algorithms.all,
+    );
+    match verified {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => Some(not_after),
+        _ => None,
     }
 }
 

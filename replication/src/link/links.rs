@@ -13,6 +13,7 @@ use super::{
 };
 use crate::lock;
 use link_proto::{Session, SessionConfig, SystemId};
+use rustls::pki_types::UnixTime;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -21,7 +22,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Links {
     shared: Arc<Shared>,
     address: SocketAddr,
+    until: Option<UnixTime>,
 }
 
 /// What the tasks of the link share.
@@ -82,6 +84,7 @@ impl Links {
         service: Arc<dyn LinkService>,
     ) -> Result<Arc<Self>, LinkStartError> {
         let tls = Tls::load(&config)?;
+        let until = tls.until;
         let by_id = by_id(&config.system, &config.peers)?;
         let at = |why| LinkStartError::Listen {
             address: config.listen,
@@ -94,7 +97,11 @@ impl Links {
             .tasks
             .spawn(listener::listen(shared.clone(), tls, listener));
         shared.adopt(by_id);
-        Ok(Arc::new(Self { shared, address }))
+        Ok(Arc::new(Self {
+            shared,
+            address,
+            until,
+        }))
     }
 
     /// [`Links::start`] over a network of the caller's; the files of the configuration, and where it listens, are not looked at.
@@ -108,7 +115,17 @@ impl Links {
         let shared = Shared::new(config, Road::Given(network), service);
         shared.tasks.spawn(listener::take_calls(shared.clone(), calls));
         shared.adopt(by_id);
-        Ok(Arc::new(Self { shared, address }))
+        Ok(Arc::new(Self {
+            shared,
+            address,
+            until: None,
+        }))
+    }
+
+    /// Until when the certificate is good that this system shows; `None` where that is not known.
+    pub fn certificate_until(&self) -> Option<SystemTime> {
+        self.until
+            .and_then(|until| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until.as_secs())))
     }
 
     /// Where it listens.

@@ -9,6 +9,9 @@ pub struct LinkDocument {
     pub system: String,
     /// Where peers call; `None`: no link is configured.
     pub listen: Option<String>,
+    /// RFC 3339: until when the certificate is good that this system shows its peers.
+    #[serde(default)]
+    pub certificate_until: Option<String>,
     /// Calls that were not let in since the daemon started.
     pub refused: u64,
     /// From where the last of them came, and why it was refused.

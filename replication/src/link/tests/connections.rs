@@ -5,6 +5,7 @@ use crate::link::{LinkError, Request, Response, VolumeName};
 use bytes::Bytes;
 use link_proto::{Farewell, Message, Sealed};
 use rustls::version::TLS13;
+use std::time::{Duration, SystemTime};
 use tokio::{net::TcpListener, time::timeout};
 
 fn write(offset: u64) -> Request {
@@ -54,6 +55,15 @@ async fn two_that_call_each_other_keep_one_connection() {
         by_turns(&a.recorder.seen());
         by_turns(&b.recorder.seen());
     }
+}
+
+/// The certificates here are good until the date that rcgen gives them.
+#[tokio::test]
+async fn who_shows_a_certificate_knows_when_it_expires() {
+    let Pair { a, .. } = Pair::connected().await;
+    let until = u64::try_from(rcgen::date_time_ymd(4096, 1, 1).unix_timestamp()).unwrap();
+    let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(until);
+    assert_eq!(a.links.certificate_until(), Some(expected));
 }
 
 #[tokio::test]

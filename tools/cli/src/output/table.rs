@@ -292,7 +292,11 @@ pub(crate) fn link(link: &LinkDocument) -> String {
     let Some(listen) = &link.listen else {
         return "no link is configured".to_owned();
     };
-    let mut lines = vec![format!("{} listens on {listen}", link.system)];
+    let until = link.certificate_until.as_ref();
+    let until = until.map_or_else(String::new, |until| {
+        format!(", by a certificate that is good until {until}")
+    });
+    let mut lines = vec![format!("{} listens on {listen}{until}", link.system)];
     if !link.peers.is_empty() {
         let mut table = table(&[
             "peer",

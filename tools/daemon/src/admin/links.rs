@@ -15,6 +15,9 @@ pub(super) async fn link(State(service): State<Arc<Service>>) -> Json<LinkDocume
     Json(LinkDocument {
         system: service.array.system().to_string(),
         listen: links.map(|links| links.address().to_string()),
+        certificate_until: links
+            .and_then(|links| links.certificate_until())
+            .map(reports::since),
         refused: refusals.count,
         last_refused: refusals.last.map(|(from, why)| format!("{from}: {why}")),
         peers: peers(&service).into_iter().map(peer).collect(),

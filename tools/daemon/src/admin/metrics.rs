@@ -1,6 +1,6 @@
 //! Prometheus text (exposition format 0.0.4).
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::SystemTime};
 
 use admin_api::PairState;
 use axum::{
@@ -216,6 +216,16 @@ async fn pairs(page: &mut Page, service: &Service) -> Result<(), Failed> {
 }
 
 fn peers(page: &mut Page, service: &Service) {
+    let until = service.links.as_ref().and_then(|links| links.certificate_until());
+    if let Some(until) = until.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+        let name = "holdfast_link_certificate_expiry_seconds";
+        page.metric(
+            name,
+            "gauge",
+            "Unix time at which the certificate of the link expires.",
+        );
+        page.sample(name, &[], until.as_secs());
+    }
     let peers = links::peers(service);
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&PeerStatus) -> u64| {
         page.metric(name, kind, help);
