@@ -35,9 +35,20 @@ pub(crate) struct HotRegion {
     legs: Legs,
 }
 
-/// Every volume that writes went to, and how many are on their way there. Mostly there are one or two.
+/// Every volume that writes went to. Mostly there are one or two.
 #[derive(Debug, Clone, Default)]
-struct Legs(SmallVec<[(VolumeId, u32); 2]>);
+struct Legs(SmallVec<[Leg; 2]>);
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+struct Leg {
+    volume: VolumeId,
+    /// Writes on their way there.
+    flying: u32,
+    /// Something that went there is to be stable there before the region cools. When that is given up ([`Engine::forget_leg`]) those on
+    /// their way are still to end, others may go there beside them, and which of them ends nobody can tell.
+    counts: bool,
+}
 
 /// Regions of a volume whose legs are being flushed.
 #[derive(Debug, Clone)]
@@ -55,9 +66,13 @@ impl HotRegion {
     fn enter(&mut self, legs: impl IntoIterator<Item = VolumeId>) {
         self.in_flight += 1;
         for leg in legs {
-            match self.legs.flying(leg) {
-                Some(flying) => *flying += 1,
-                None => self.legs.0.push((leg, 1)),
+            match self.legs.find(leg) {
+                Some(known) => (known.flying, known.counts) = (known.flying + 1, true),
+                None => self.legs.0.push(Leg {
+                    volume: leg,
+                    flying: 1,
+                    counts: true,
+                }),
             }
         }
     }
@@ -66,22 +81,24 @@ impl HotRegion {
         self.in_flight -= 1;
         self.touched = now;
         for leg in legs {
-            if let Some(flying) = self.legs.flying(leg) {
-                *flying -= 1;
+            if let Some(known) = self.legs.find(leg) {
+                known.flying -= 1;
+                if !known.counts {
+                    self.legs.drop_forgotten();
+                }
             }
         }
     }
 }
 
 impl Legs {
-    fn flying(&mut self, leg: VolumeId) -> Option<&mut u32> {
-        self.0
-            .iter_mut()
-            .find_map(|(id, flying)| (*id == leg).then_some(flying))
+    fn find(&mut self, leg: VolumeId) -> Option<&mut Leg> {
+        self.0.iter_mut().find(|known| known.volume == leg)
     }
 
+    /// Those that count.
     fn volumes(&self) -> impl Iterator<Item = VolumeId> + '_ {
-        self.0.iter().map(|(id, _)| *id)
+        self.0.iter().filter(|leg| leg.counts).map(|leg| leg.volume)
     }
 
     fn contains(&self, leg: VolumeId) -> bool {
@@ -90,9 +107,13 @@ impl Legs {
 
     /// `true`: it was one.
     fn forget(&mut self, leg: VolumeId) -> bool {
-        let before = self.0.len();
-        self.0.retain(|(id, _)| *id != leg);
-        self.0.len() < before
+        let known = self.find(leg).map(|known| core::mem::take(&mut known.counts));
+        self.drop_forgotten();
+        known == Some(true)
+    }
+
+    fn drop_forgotten(&mut self) {
+        self.0.retain(|leg| leg.counts || leg.flying > 0);
     }
 }
 
@@ -273,7 +294,8 @@ impl Engine {
     /// Those in which a write to it is under way.
     pub(crate) fn flying_to(&self, leg: VolumeId, volume: VolumeId) -> Vec<Region> {
         let hot = self.volume(volume).hot.iter();
-        hot.filter(|(_, hot)| hot.legs.0.iter().any(|(id, flying)| *id == leg && *flying > 0))
+        let flies = |known: &Leg| known.volume == leg && known.flying > 0;
+        hot.filter(|(_, hot)| hot.legs.0.iter().any(flies))
             .map(|(region, _)| *region)
             .collect()
     }
@@ -392,5 +414,27 @@ impl Engine {
             }));
         }
         words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A write that was on its way when the link was lost may end after one that went over the next link.
+    #[test]
+    fn what_was_forgotten_on_its_way_ends_beside_what_went_later() {
+        let (here, far) = (VolumeId(1), VolumeId(VolumeId::FIRST_FOREIGN));
+        let mut hot = HotRegion::default();
+        hot.enter([here, far]);
+        assert!(hot.legs.forget(far));
+        assert!(!hot.legs.forget(far), "it is told once");
+        hot.enter([here, far]);
+        hot.leave([here, far], Tick(1));
+        assert!(hot.legs.contains(far), "what went later is not stable there");
+        hot.leave([here, far], Tick(2));
+        assert_eq!((hot.in_flight, hot.legs.find(far).unwrap().flying), (0, 0));
+        assert!(hot.legs.forget(far));
+        assert_eq!(hot.legs.0.len(), 1);
     }
 }
