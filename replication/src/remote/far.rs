@@ -85,7 +85,7 @@ pub(crate) struct FarVolume {
     sent: Mutex<Sent>,
     /// How many of them have ended.
     arrived: Tally,
-    /// Writes that were refused since the last flush, async only: the flush fails.
+    /// Why a write did not arrive, async only: no flush counts from then on.
     lost: Mutex<Option<String>>,
     /// A write to this system is missing there: nothing may follow it until both sides have compared notes, which makes a new one of
     /// these. Async only.
@@ -303,7 +303,7 @@ impl FarVolume {
         let far = Arc::clone(self);
         Box::pin(async move {
             far.all_arrived().await;
-            if let Some(reason) = lock(&far.lost).take() {
+            if let Some(reason) = lock(&far.lost).clone() {
                 return Err(IoError::Write { offset: 0, reason });
             }
             let request = Request::Flush {
@@ -472,7 +472,7 @@ impl FarVolume {
         self.arrived.reach(count).await;
     }
 
-    /// Until all that is on its way has arrived; an error if something of it has not, or has not since the last flush.
+    /// Until all that is on its way has arrived; an error if anything has not that went out since both sides compared notes.
     pub(crate) async fn drained(&self) -> Result<(), String> {
         self.all_arrived().await;
         lock(&self.lost).clone().map_or(Ok(()), Err)
@@ -530,7 +530,7 @@ async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<O
         let Some(far) = far.upgrade() else { return };
         if let Err(error) = far.end(offset, answer).await {
             *lock(&far.lost) = Some(error.to_string());
-            // The host has its answer: what the far side does not have is known only as "since the last flush".
+            // The host has its answer: what the far side does not have is known by the regions that are hot.
             if let Some(array) = far.array.upgrade() {
                 far.leave_gap(&array, &error.to_string());
             }
