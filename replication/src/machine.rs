@@ -62,19 +62,22 @@ pub enum Mutation {
     KeepEpoch,
     /// Who has stopped leading does not keep in mind that the other has yet to begin (S67).
     ForgetHandingOver,
+    /// Who has stopped leading does not keep in mind that not all that it has sent has arrived (S67).
+    HandOverUndrained,
     /// The volumes of a backup are split one after the other (S58).
     SplitOneByOne,
 }
 
 impl Mutation {
     /// Each of them once.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AnswerBeforeWriting,
         Self::AnswerBeforeFar,
         Self::BreakOrder,
         Self::ForgetHandedOver,
         Self::KeepEpoch,
         Self::ForgetHandingOver,
+        Self::HandOverUndrained,
         Self::SplitOneByOne,
     ];
 }

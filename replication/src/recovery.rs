@@ -38,7 +38,7 @@ pub(crate) struct Recovered {
 }
 
 /// Replays the journal, if one was found, dissolves the pairs of volumes that are `fresh`, that is without the content
-/// they had, and lets the engine mark what a crash may have left different.
+/// they had, leads again where a swap was cut before the other side could begin, and lets the engine mark what a crash may have left different.
 pub(crate) fn recover(
     system: &SystemId,
     config: EngineConfig,
@@ -65,6 +65,10 @@ pub(crate) fn recover(
     let lost = fresh.iter().map(|number| VolumeId(number.0)).collect();
     let dissolved = image.dissolve_pairs_of(&lost);
     check_pairs(&image, &specs)?;
+    let turned = remote.undrained(|mirror| image.pairs.get(&PairId(mirror)).map(|pair| pair.meta.primary));
+    for (primary, mirror) in &turned {
+        image.turn_back(*primary, *mirror);
+    }
     let mut effects = Vec::new();
     let (engine, recovery) = Engine::from_image(config, specs, image, &mut effects)?;
     if recovery.hot_regions > 0 || !recovery.changed.is_empty() {
@@ -85,11 +89,14 @@ pub(crate) fn recover(
     let dissolved = dissolved
         .iter()
         .map(|(pair, meta)| dissolution(*pair, meta, &lost));
+    let turned = turned
+        .iter()
+        .map(|(foreign, local)| led_again(*local, remote.name(*foreign)));
     Ok(Recovered {
         engine,
         header,
         snapshot,
-        events: dissolved.chain(changed).collect(),
+        events: dissolved.chain(turned).chain(changed).collect(),
     })
 }
 
@@ -116,6 +123,18 @@ fn dissolution(pair: PairId, meta: &PairMeta, lost: &BTreeSet<VolumeId>) -> Arra
         text: format!(
             "pair {} -> {} was {} and is cancelled, because {who} come up without content (a new file, or memory){half}",
             primary.0, mirror.0, meta.state
+        ),
+    }
+}
+
+fn led_again(local: VolumeId, far: Option<String>) -> ArrayEvent {
+    let far = far.unwrap_or_default();
+    ArrayEvent::Told {
+        kind: "pair",
+        level: Level::Warning,
+        text: format!(
+            "pair {} {far}: the swap did not come to be, because this system stopped before all that was written had arrived there: it leads",
+            local.0
         ),
     }
 }

@@ -90,12 +90,14 @@ impl Engine {
             configs: decided.configs.clone(),
             ..StateChange::default()
         };
-        self.adopt_changes(&decided.adopted, &mut record);
+        let mut adopted = decided.adopted;
+        self.adopt_changes(&mut adopted, &mut record);
         let mut woken = Vec::new();
         for change in &decided.pairs {
             self.mark_what_is_still_to_come(change, &mut record);
             self.owe_what_is_not_stable(change);
-            // Marks are replayed before members: those of a pair that an earlier member makes would be marks of no pair.
+            // Marks are replayed before the members that make their pair what it is: those of one that an earlier member makes would
+            // come after it.
             if record.members.iter().all(|member| member.pair != change.pair) {
                 self.mark_hot_words(change, &mut record);
             }
@@ -107,6 +109,7 @@ impl Engine {
             record.members.push(member);
             woken.append(&mut self.shift(change, out));
         }
+        self.adopt_changes(&mut adopted, &mut record);
         for config in &decided.configs {
             self.volume_mut(config.volume).config = *config;
         }

@@ -90,6 +90,8 @@ pub enum RemoteAct {
         /// The other system has no part in it; the new leader is SUSPENDED and marks its writes.
         alone: bool,
     },
+    /// Follower, DUPLEX or COPY, that led until now: the other side has not begun, and this one leads again, SUSPENDED, with all marks.
+    Regain,
 }
 
 /// CONFIG's conditions.

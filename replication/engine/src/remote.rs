@@ -36,6 +36,8 @@
 //! SWAP dissolves the pair and makes it anew the other way round, in one record. Together, both are DUPLEX before and after.
 //! Alone, the follower becomes a leader that is SUSPENDED and marks what its hosts write; it must have been DUPLEX, for the image of a
 //! copy that was under way is nobody's.
+//!
+//! A leader that has stopped, before the other has begun, may lead again ([`RemoteAct::Regain`]): SUSPENDED, with what a crash has marked meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -243,6 +245,26 @@ impl Engine {
                 self.turn_round(id, meta, vec![(follows, Change::Keep)], &mut accepted);
             }
             RemoteAct::Swap { alone } => self.swap(id, meta, *alone, &mut accepted)?,
+            RemoteAct::Regain => {
+                let was = PairMeta {
+                    state: if meta.state == PairState::Copy {
+                        PairState::Duplex
+                    } else {
+                        meta.state
+                    },
+                    ..meta
+                };
+                self.swap(id, was, true, &mut accepted)?;
+                let bits = &self.pairs[&id].bits;
+                let mut marks = bits.owed();
+                marks.union(&bits.primary_changed);
+                marks.union(&bits.mirror_changed);
+                let turned = PairId(primary);
+                accepted
+                    .decided
+                    .adopted
+                    .extend(marks.runs().map(|run| (turned, run)));
+            }
         }
         Ok(accepted)
     }
@@ -347,13 +369,22 @@ impl Engine {
         accepted.decided.restored.push(local);
     }
 
-    /// Marks that the far side kept, in memory and in the record.
-    pub(crate) fn adopt_changes(&mut self, adopted: &[(PairId, TrackRange)], record: &mut StateChange) {
+    /// Marks that the far side kept, or that are kept through a change of parts, in memory and in the record: of the pairs that there are. Those of
+    /// pairs that the change makes come after it.
+    pub(crate) fn adopt_changes(
+        &mut self,
+        adopted: &mut Vec<(PairId, TrackRange)>,
+        record: &mut StateChange,
+    ) {
         let mut regions: BTreeSet<(PairId, Region)> = BTreeSet::new();
-        for (id, run) in adopted {
-            self.set_mark(*id, Which::MirrorChanged, *run);
-            regions.extend(run.regions().map(|region| (*id, region)));
-        }
+        adopted.retain(|(id, run)| {
+            let known = self.pairs.contains_key(id);
+            if known {
+                self.set_mark(*id, Which::MirrorChanged, *run);
+                regions.extend(run.regions().map(|region| (*id, region)));
+            }
+            !known
+        });
         record
             .marks
             .extend(regions.into_iter().map(|(pair, region)| MarkWord {
@@ -366,7 +397,7 @@ impl Engine {
 }
 
 /// DUPLEX, with the mirror as the primary.
-fn turned_round(id: PairId, meta: PairMeta) -> PairMeta {
+pub(crate) fn turned_round(id: PairId, meta: PairMeta) -> PairMeta {
     PairMeta {
         primary: id.0,
         state: PairState::Duplex,

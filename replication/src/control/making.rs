@@ -67,6 +67,7 @@ impl Array {
             image: None,
             taken_over: false,
             handing_over: false,
+            draining: false,
             on_link_loss: OnLinkLoss::Mark,
             before: None,
         };

@@ -356,6 +356,7 @@ impl Array {
             leads: true,
             taken_over: true,
             handing_over: false,
+            draining: false,
         };
         self.change_parts(pair, act, parts)
             .await

@@ -478,6 +478,18 @@ impl FarVolume {
         lock(&self.lost).clone().map_or(Ok(()), Err)
     }
 
+    /// [`Self::drained`], and stable there: hosts were told so of what is stable here. For who has stopped, after this epoch.
+    pub(crate) async fn handed(&self, epoch: u64) -> Result<(), String> {
+        self.drained().await?;
+        let (pair, volume) = (self.pair, self.number);
+        let request = Request::Flush { pair, epoch, volume };
+        match self.paths.request(&self.peer, request).await {
+            Ok(Response::Done) => Ok(()),
+            Ok(other) => Err(self.told(&other)),
+            Err(error) => Err(self.link_lost(&error)),
+        }
+    }
+
     /// A refusal for people.
     fn told(&self, response: &Response) -> String {
         match response {

@@ -25,6 +25,10 @@
 //! When parts change together, the side that leads stops before the other begins. In between nobody leads, and a lost message must not leave
 //! it so: whoever has stopped keeps that in mind (`handing_over`), also through a restart, and has the other side begin as soon as it is
 //! there; or leads again, when that says that it cannot.
+//!
+//! Of an async pair the last writes are on their way when this side stops. They arrive first, and until that is durable as well
+//! (`draining`), the other side is not told to begin. So who finds after a restart that it has stopped and perhaps not all has arrived leads
+//! again: its hot regions are marked, as after any death of a leader.
 
 use std::{
     sync::{Arc, Weak},
@@ -99,6 +103,8 @@ impl Array {
             };
             let looked = if pair.leads {
                 self.look_at(&pair).await
+            } else if pair.draining {
+                self.drain(&pair).await
             } else if self.remote.is_up(&pair.peer) {
                 self.hand_over(&pair).await
             } else {
@@ -210,8 +216,14 @@ impl Array {
             );
             return Err(OrderError::Refused(FailureCode::WrongEpoch, text));
         }
+        let volume = pair.foreign_id();
+        let led = self.view_of(volume).map(|view| view.state);
+        if led == Some(PairState::Duplex) && report.state == PairState::Copy.code() {
+            // It was equal when this side was told to lead, and had died between: what that may have taken is copied to it.
+            self.feed([Input::Link { volume, up: false }]);
+        }
         self.relink(pair);
-        self.note_ours(pair.foreign_id());
+        self.note_ours(volume);
         Ok(true)
     }
 
@@ -252,6 +264,7 @@ impl Array {
             leads: false,
             taken_over: false,
             handing_over: false,
+            draining: false,
         };
         self.change_parts(pair, RemoteAct::Yield, parts).await?;
         Ok(false)
@@ -274,9 +287,9 @@ impl Array {
                         leads: true,
                         taken_over: false,
                         handing_over: false,
+                        draining: false,
                     };
-                    let act = RemoteAct::Swap { alone: false };
-                    self.change_parts(pair, act, parts).await?;
+                    self.lead_again(pair, parts, &why).await?;
                     return Err(OrderError::Refused(FailureCode::State, why));
                 }
                 Err(error) => return Err(error),
@@ -288,26 +301,52 @@ impl Array {
         Ok(())
     }
 
-    /// This side, which leads, stops doing so; the other may begin when this has returned. What hosts were answered for and is on its way
-    /// arrives first: the other side would refuse it once it leads. If it does not arrive this side leads again, and marks it.
+    /// This side, which leads, stops doing so; the other may begin when this has returned.
     pub(crate) async fn stop_leading(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
         let act = RemoteAct::Swap { alone: false };
-        self.change_parts(pair, act.clone(), pair.swapped()).await?;
-        let drained = match self.remote.far(pair.foreign_id()) {
-            Some(far) => far.drained().await,
-            None => Ok(()),
-        };
-        let Err(reason) = drained else {
-            lock(&self.engine).has_arrived(pair.foreign_id());
+        let mut parts = pair.swapped();
+        parts.draining &= !self.planted(Mutation::HandOverUndrained);
+        self.change_parts(pair, act, parts).await?;
+        self.drain(pair).await
+    }
+
+    /// What hosts were answered for, and is on its way now that this side has stopped, arrives and is made stable: the other side would refuse it
+    /// once it leads. That it has is durable before anybody is told to lead. If it does not arrive this side leads again, and marks it.
+    async fn drain(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
+        let foreign = pair.foreign_id();
+        let Some(stopped) = self.remote.pair_of(foreign) else {
             return Ok(());
         };
-        let stopped = self
-            .remote
-            .pair_of(pair.foreign_id())
-            .unwrap_or_else(|| pair.clone());
-        self.change_parts(&stopped, act, pair.parts()).await?;
-        self.remote.lost(self, pair.foreign_id(), &reason);
+        let before = stopped.before.unwrap_or_else(|| pair.parts());
+        let arrived = match self.remote.far(foreign) {
+            Some(far) if far.is_async() => far.handed(before.epoch).await,
+            _ => Ok(()),
+        };
+        let known = match arrived {
+            Ok(()) if stopped.draining => self
+                .change_registry(&stopped, |known| known.draining = false)
+                .map_err(|error| error.to_string()),
+            arrived => arrived,
+        };
+        let Err(reason) = known else {
+            lock(&self.engine).has_arrived(foreign);
+            self.remote.wake();
+            return Ok(());
+        };
+        self.lead_again(&stopped, before, &reason).await?;
         Err(OrderError::Refused(FailureCode::State, reason))
+    }
+
+    /// The other side has not begun: this one does, apart from it until both have compared notes.
+    async fn lead_again(
+        self: &Arc<Self>,
+        stopped: &RemotePair,
+        parts: Parts,
+        reason: &str,
+    ) -> Result<(), OrderError> {
+        self.change_parts(stopped, RemoteAct::Regain, parts).await?;
+        self.remote.lost(self, stopped.foreign_id(), reason);
+        Ok(())
     }
 
     /// The parts of a pair change here: the registry first, then the engine.
@@ -326,6 +365,7 @@ impl Array {
         self.command(command(true))
             .await
             .map_err(|error| refused(self.explain(&error.why).message))?;
+        let _changing = self.remote.changing.begin(pair.foreign_id());
         self.change_registry(pair, |known| {
             known.set_parts(parts);
             known.handing_over &= !self.planted(Mutation::ForgetHandingOver);

@@ -219,6 +219,7 @@ impl Array {
             image: None,
             taken_over: false,
             handing_over: false,
+            draining: false,
             on_link_loss: policy_of(order),
             before: None,
         };

@@ -85,6 +85,8 @@ pub(crate) struct Remote {
     /// What was said of a pair last, so that it is said once.
     said: Mutex<BTreeMap<VolumeId, String>>,
     again: Again,
+    /// Pairs whose parts are changing: the registry knows, and the engine not for certain.
+    changing: Changing,
     /// One order at a time.
     orders: tokio::sync::Mutex<()>,
     /// One order of a leader is carried out at a time: also one that it has given up waiting for.
@@ -92,6 +94,30 @@ pub(crate) struct Remote {
     wake: Notify,
     held: Held,
     pub(crate) sharing: Sharing,
+}
+
+/// The foreign volumes of pairs in the middle of a change.
+#[derive(Default)]
+struct Changing(Mutex<BTreeSet<VolumeId>>);
+
+/// Until it is dropped, the pair is in the middle of one.
+struct Change<'a>(&'a Changing, VolumeId);
+
+impl Changing {
+    fn begin(&self, foreign: VolumeId) -> Change<'_> {
+        lock(&self.0).insert(foreign);
+        Change(self, foreign)
+    }
+
+    fn concerns(&self, foreign: VolumeId) -> bool {
+        lock(&self.0).contains(&foreign)
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.0).remove(&self.1);
+    }
 }
 
 /// Hosts' writes to async pairs that waited until there was room on the way.
@@ -141,6 +167,7 @@ impl Remote {
             told: Mutex::default(),
             said: Mutex::default(),
             again: Again::default(),
+            changing: Changing::default(),
             orders: tokio::sync::Mutex::default(),
             obeying: tokio::sync::Mutex::default(),
             wake: Notify::new(),
@@ -156,6 +183,18 @@ impl Remote {
             (pair.foreign_id(), VolumeSpec { bytes, block_size })
         };
         lock(&self.registry).pairs.iter().map(spec).collect()
+    }
+
+    /// Primary and mirror of the pairs, as the journal has them, whose leader died before all had arrived that it had sent: it leads again.
+    pub(crate) fn undrained(
+        &self,
+        primary_of: impl Fn(VolumeId) -> Option<VolumeId>,
+    ) -> Vec<(VolumeId, VolumeId)> {
+        let agreed = lock(&self.registry).agreed(primary_of).into_iter();
+        agreed
+            .filter(|pair| pair.draining)
+            .map(|pair| pair.volumes())
+            .collect()
     }
 
     /// What the engine, which was recovered, did not come to do is undone here.
@@ -214,6 +253,11 @@ impl Remote {
                 pair.undo = None;
             }
         })
+    }
+
+    /// Are the parts of this pair changing now?
+    pub(crate) fn is_changing(&self, foreign: VolumeId) -> bool {
+        self.changing.concerns(foreign)
     }
 
     /// A foreign volume as people know it.

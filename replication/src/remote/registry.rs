@@ -38,6 +38,10 @@ pub struct RemotePair {
     /// The primary was here, and the other system has perhaps not heard yet that it leads.
     #[serde(default)]
     pub handing_over: bool,
+    /// Likewise, and it is not known that all that hosts were answered for has arrived there: it was not told to lead yet. A restart leads
+    /// again.
+    #[serde(default)]
+    pub draining: bool,
     /// Bytes of either volume.
     pub bytes: u64,
     /// Bytes a block.
@@ -85,6 +89,9 @@ pub struct Parts {
     pub taken_over: bool,
     /// [`RemotePair::handing_over`].
     pub handing_over: bool,
+    /// [`RemotePair::draining`].
+    #[serde(default)]
+    pub draining: bool,
 }
 
 impl RemotePair {
@@ -118,16 +125,18 @@ impl RemotePair {
             leads: self.leads,
             taken_over: self.taken_over,
             handing_over: self.handing_over,
+            draining: self.draining,
         }
     }
 
-    /// The parts after a swap in which both systems take part: who led until now hands over.
+    /// The parts after a swap in which both systems take part: who led until now hands over, an async pair when all has arrived.
     pub(crate) fn swapped(&self) -> Parts {
         Parts {
             epoch: self.epoch + 1,
             leads: !self.leads,
             taken_over: false,
             handing_over: self.leads,
+            draining: self.leads && self.mode == CopyMode::Async,
         }
     }
 
@@ -136,6 +145,7 @@ impl RemotePair {
         self.before = Some(self.parts());
         (self.epoch, self.leads) = (parts.epoch, parts.leads);
         (self.taken_over, self.handing_over) = (parts.taken_over, parts.handing_over);
+        self.draining = parts.draining;
     }
 
     /// The pair as the engine has it, which gives the primary of a mirror: with the parts as they are, or as they were before. `None`:
@@ -189,12 +199,17 @@ impl Registry {
         &mut self,
         primary_of: impl Fn(VolumeId) -> Option<VolumeId>,
     ) -> Result<(), StateFileError> {
-        let known = self.pairs.iter().cloned();
-        let agreed: Vec<_> = known.filter_map(|pair| pair.in_the_engine(&primary_of)).collect();
+        let agreed = self.agreed(primary_of);
         if agreed == self.pairs {
             return Ok(());
         }
         self.change(|pairs| *pairs = agreed)
+    }
+
+    /// The pairs as the engine has them.
+    pub(crate) fn agreed(&self, primary_of: impl Fn(VolumeId) -> Option<VolumeId>) -> Vec<RemotePair> {
+        let known = self.pairs.iter().cloned();
+        known.filter_map(|pair| pair.in_the_engine(&primary_of)).collect()
     }
 
     /// A number for one more foreign volume.
@@ -220,6 +235,7 @@ mod tests {
             mode: CopyMode::Sync,
             leads: true,
             handing_over: false,
+            draining: false,
             bytes: 1 << 20,
             block_size: 512,
             in_backup: false,
@@ -243,6 +259,7 @@ mod tests {
             leads: false,
             taken_over: false,
             handing_over: true,
+            draining: true,
         };
         let mut second = first.clone();
         second.set_parts(handed);
@@ -257,6 +274,19 @@ mod tests {
         assert_eq!(again.pairs, registry.pairs);
         registry.agree(|_| None).unwrap();
         assert!(registry.pairs.is_empty());
+    }
+
+    /// As systems wrote it that did not know whether all had arrived.
+    #[test]
+    fn an_old_document_is_drained() {
+        let mut old = pair(VolumeId::FIRST_FOREIGN);
+        old.set_parts(old.swapped());
+        let mut json = serde_json::to_value([&old]).unwrap();
+        json[0].as_object_mut().unwrap().remove("draining");
+        json[0]["before"].as_object_mut().unwrap().remove("draining");
+        let read: Vec<RemotePair> = serde_json::from_value(json).unwrap();
+        assert!(read[0].handing_over && !read[0].draining);
+        assert_eq!(read, [old]);
     }
 
     #[test]

@@ -266,6 +266,11 @@ impl Array {
             self.create(peer, order).await?;
         }
         let pair = self.known_pair(peer, order.pair)?;
+        if pair.draining || self.remote.is_changing(pair.foreign_id()) {
+            // An epoch that is not in force yet is told to nobody: a crash takes it back.
+            let text = format!("the parts in this pair are changing at {}", self.system());
+            return Err((FailureCode::Busy, text));
+        }
         self.hear_policy(&pair, order)?;
         self.hear_leader(&pair, order);
         if matches!(order.action, Action::Status | Action::Create) {

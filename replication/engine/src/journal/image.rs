@@ -7,7 +7,8 @@ use super::{
 use crate::{
     command::VolumeSpec,
     ids::{PairId, Region, VolumeId},
-    pair_bits::PairBits,
+    pair_bits::{Change, PairBits},
+    remote::turned_round,
     state::PairState,
     track::Geometry,
 };
@@ -187,6 +188,21 @@ impl Image {
         changed
     }
 
+    /// A leader that had stopped, and died before the other system could begin, leads again: the pair has its parts back. All that may differ is copied from
+    /// its volume, hot regions by [`Image::after_crash`].
+    pub fn turn_back(&mut self, follows: VolumeId, leads: VolumeId) {
+        let Some(known) = self.pairs.remove(&PairId(leads)) else {
+            return;
+        };
+        let mut turned = PairImage {
+            meta: turned_round(PairId(leads), known.meta),
+            bits: known.bits,
+            since: self.next_since(),
+        };
+        turned.bits.apply(Change::OweUnion);
+        self.pairs.insert(PairId(follows), turned);
+    }
+
     /// The tracks of a volume.
     pub fn geometry(&self, volume: VolumeId) -> Result<Geometry, ReplayError> {
         let image = self.volumes.get(&volume).ok_or(ReplayError::NoVolume(volume))?;
@@ -216,11 +232,19 @@ impl Image {
     }
 
     fn change(&mut self, change: &StateChange) -> Result<(), ReplayError> {
-        for mark in &change.marks {
-            self.mark(*mark)?;
+        // Those of pairs that the members make come after them.
+        let (known, made): (Vec<MarkWord>, Vec<_>) = change
+            .marks
+            .iter()
+            .partition(|mark| self.pairs.contains_key(&mark.pair));
+        for mark in known {
+            self.mark(mark)?;
         }
         for member in &change.members {
             self.member(*member)?;
+        }
+        for mark in made {
+            self.mark(mark)?;
         }
         for config in &change.configs {
             self.configure(*config)?;

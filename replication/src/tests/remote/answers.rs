@@ -188,6 +188,7 @@ async fn a_system_that_dies_before_its_part_changes_has_the_part_it_had() {
         leads: false,
         taken_over: false,
         handing_over: true,
+        draining: false,
     };
     systems.near.array.abandon().await;
     systems

@@ -493,3 +493,46 @@ fn a_local_restore_does_not_wait_for_a_mirror_that_trails() {
     room.settle();
     assert_eq!(room.disks[&VolumeId(1)], room.disks[&VolumeId(FAR)]);
 }
+
+/// A leader that has stopped, and died: what its crash marked is marked when it leads again, and found so after one more crash.
+#[test]
+fn who_leads_again_keeps_what_a_crash_has_marked() {
+    let mut room = leader(213);
+    room.write(1, tracks(3, 4), 50).unwrap();
+    remote(&mut room, (1, FAR), RemoteAct::Swap { alone: false }).unwrap();
+    room.engine.has_arrived(VolumeId(FAR));
+    room.crash();
+    assert_eq!(room.state(1), PairState::Copy);
+    let swap = remote(&mut room, (FAR, 1), RemoteAct::Swap { alone: false }).unwrap_err();
+    assert!(matches!(swap.why, Why::Conflict { .. }), "{swap:?}");
+    remote(&mut room, (FAR, 1), RemoteAct::Regain).unwrap();
+    for _ in 0..2 {
+        let view = room.engine.pair(PairId(VolumeId(FAR))).unwrap();
+        assert_eq!((view.primary, view.state), (VolumeId(1), PairState::Suspended));
+        assert_eq!(view.mirror_invalid + view.primary_invalid, 64, "{view:?}");
+        room.crash();
+    }
+    let again = remote(&mut room, (1, FAR), RemoteAct::Regain).unwrap_err();
+    assert!(matches!(again.why, Why::Conflict { .. }), "{again:?}");
+}
+
+/// Likewise, in what the journal gives: before all had arrived.
+#[test]
+fn a_pair_that_is_turned_back_is_copied_where_it_was_hot() {
+    let mut room = leader(214);
+    room.write(1, tracks(3, 4), 50).unwrap();
+    remote(&mut room, (1, FAR), RemoteAct::Swap { alone: false }).unwrap();
+    let mut image = crate::journal::Image::new(room.engine.config.track_size);
+    for record in room.engine.snapshot() {
+        image.apply(&record).unwrap();
+    }
+    image.turn_back(VolumeId(FAR), VolumeId(1));
+    image.after_crash();
+    let turned = &image.pairs[&PairId(VolumeId(FAR))];
+    assert_eq!(image.pairs.len(), 1);
+    assert_eq!(
+        (turned.meta.primary, turned.meta.state),
+        (VolumeId(1), PairState::Copy)
+    );
+    assert_eq!(turned.bits.todo.count(), 64);
+}
