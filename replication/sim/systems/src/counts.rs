@@ -9,6 +9,8 @@ pub enum Happening {
     Sync,
     /// All pairs in async mode.
     Async,
+    /// Some in this, some in that.
+    Mixed,
     /// A chain of three systems.
     Chain,
     /// Two systems whose volumes are collected at a third.
@@ -35,6 +37,8 @@ pub enum Happening {
     Flush,
     /// What a follower's disk held while it was DUPLEX was looked at.
     Glance,
+    /// Likewise at the end of a chain on which nothing was on its way.
+    EndGlance,
     /// The image of a split was looked at.
     SplitImage,
     /// Likewise at the end of a chain.
@@ -53,6 +57,8 @@ pub enum Happening {
     Swap,
     /// A swap was refused, or failed.
     SwapFailed,
+    /// A side died while a swap was under way.
+    DeathInSwap,
     /// The second side took over from a dead first one.
     TakeoverOfDead,
     /// Likewise from one that lived on.
@@ -61,9 +67,10 @@ pub enum Happening {
 
 impl Happening {
     /// Each of them once.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Sync,
         Self::Async,
+        Self::Mixed,
         Self::Chain,
         Self::Collected,
         Self::CutTold,
@@ -77,6 +84,7 @@ impl Happening {
         Self::WrongClock,
         Self::Flush,
         Self::Glance,
+        Self::EndGlance,
         Self::SplitImage,
         Self::ChainImage,
         Self::Restore,
@@ -86,6 +94,7 @@ impl Happening {
         Self::BackupFailed,
         Self::Swap,
         Self::SwapFailed,
+        Self::DeathInSwap,
         Self::TakeoverOfDead,
         Self::TakeoverOfLiving,
     ];

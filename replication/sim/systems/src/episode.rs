@@ -1,6 +1,10 @@
 //! What happens to the systems: episodes of faults and commands under hosts that write, and what must be found after each.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use replication_engine::{Limits, state::PairState};
 use replication_sim::rng::Rng;
@@ -19,7 +23,7 @@ use crate::{
     run::{Options, look_for_panics},
     site::{Kind, name, out},
     trace::Trace,
-    world::{LONG, Route, World},
+    world::{LONG, Modes, Route, World},
 };
 
 /// A run under way.
@@ -30,6 +34,8 @@ pub struct Play {
     trace: Arc<Trace>,
     /// By system: it has lost its power, and not come to rest since.
     shaken: Vec<bool>,
+    /// By volume: the side that lost its power while nobody led. Should it be the one that leads again, it lacks what was not stable there.
+    unled: BTreeMap<u32, usize>,
     /// By volume: its pair was RESTORED when the episode began, and does not resume by itself.
     restored: [bool; 2],
 }
@@ -53,6 +59,7 @@ impl Play {
         let world = world(&options, &mut rng, &trace, &mut counts);
         let mut play = Self {
             shaken: vec![false; world.sites.len()],
+            unled: BTreeMap::new(),
             restored: [false; 2],
             world,
             rng,
@@ -84,7 +91,7 @@ impl Play {
         let world = Arc::clone(&self.world);
         for route in &world.routes {
             for (from, to) in route.legs() {
-                let remote = Some((name(to), world.mode));
+                let remote = Some((name(to), world.mode((from, to))));
                 let establish = OutVerb::Establish { remote };
                 let pair = (route.volume, route.volume);
                 let until = Instant::now() + LONG;
@@ -155,7 +162,7 @@ impl Play {
                 if equal {
                     self.counts.note(Happening::Flush);
                 }
-                let far = equal && self.world.mode == CopyMode::Sync && route.sites.len() == 2;
+                let far = equal && self.world.mode((site, peer)) == CopyMode::Sync && route.sites.len() == 2;
                 self.world.ledger.flushed(route.volume, now, far);
             }
         }
@@ -216,15 +223,7 @@ fn world(options: &Options, rng: &mut Rng, trace: &Arc<Trace>, counts: &mut Coun
         limits,
         mutation: options.mutation,
     };
-    let mode = if rng.chance(500) {
-        CopyMode::Sync
-    } else {
-        CopyMode::Async
-    };
-    counts.note(match mode {
-        CopyMode::Sync => Happening::Sync,
-        CopyMode::Async => Happening::Async,
-    });
+    let mode = any_mode(rng);
     let sites: [&[usize]; 2] = match options.systems {
         2 => [&[0, 1], &[0, 1]],
         _ if rng.chance(500) => {
@@ -241,8 +240,28 @@ fn world(options: &Options, rng: &mut Rng, trace: &Arc<Trace>, counts: &mut Coun
         sites: sites.to_vec(),
     };
     let routes: Vec<_> = sites.iter().enumerate().map(route).collect();
-    trace.say(format!("seed {}: {mode:?}, {routes:?}, {kind:?}", options.seed));
-    World::new(&kind, routes, mode, rng, Arc::clone(trace)).expect("files in memory can be made")
+    let legs: BTreeSet<_> = routes.iter().flat_map(Route::legs).collect();
+    let mixed = legs.len() > 1 && rng.chance(500);
+    let modes: Modes = legs
+        .into_iter()
+        .map(|ends| (ends, if mixed { any_mode(rng) } else { mode }))
+        .collect();
+    let of = |mode| modes.values().any(|known| *known == mode);
+    counts.note(match (of(CopyMode::Sync), of(CopyMode::Async)) {
+        (true, true) => Happening::Mixed,
+        (true, false) => Happening::Sync,
+        (false, _) => Happening::Async,
+    });
+    trace.say(format!("seed {}: {modes:?}, {routes:?}, {kind:?}", options.seed));
+    World::new(&kind, routes, modes, rng, Arc::clone(trace)).expect("files in memory can be made")
+}
+
+fn any_mode(rng: &mut Rng) -> CopyMode {
+    if rng.chance(500) {
+        CopyMode::Sync
+    } else {
+        CopyMode::Async
+    }
 }
 
 mod backup;

@@ -78,6 +78,6 @@ async fn one(world: &World, volume: u32, block: u64, rng: &mut Rng) {
         let equal = world.part(site, volume, peer).map(|(.., state)| state) == Some(PairState::Duplex);
         world
             .ledger
-            .acknowledge(write, equal && world.mode == CopyMode::Sync);
+            .acknowledge(write, equal && world.mode((site, peer)) == CopyMode::Sync);
     }
 }

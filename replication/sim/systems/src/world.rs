@@ -1,6 +1,7 @@
 //! The systems of a run, and the pairs between them.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex,
@@ -55,6 +56,9 @@ impl Route {
     }
 }
 
+/// See [`World::mode`].
+pub type Modes = BTreeMap<(usize, usize), CopyMode>;
+
 /// See the module's page.
 #[derive(Debug)]
 pub struct World {
@@ -64,8 +68,8 @@ pub struct World {
     pub cables: Arc<Cables>,
     /// All routes, by volume.
     pub routes: Vec<Route>,
-    /// Of all remote pairs.
-    pub mode: CopyMode,
+    /// Of the remote pairs, by the ends of their legs, the lower first.
+    modes: Modes,
     /// All writes.
     pub ledger: Ledger,
     /// What happened.
@@ -83,7 +87,7 @@ impl World {
     pub fn new(
         kind: &Kind,
         routes: Vec<Route>,
-        mode: CopyMode,
+        modes: Modes,
         rng: &mut Rng,
         trace: Arc<Trace>,
     ) -> io::Result<Arc<Self>> {
@@ -99,7 +103,7 @@ impl World {
             sites,
             cables,
             routes,
-            mode,
+            modes,
             ledger: Ledger::default(),
             trace,
             preferred,
@@ -108,6 +112,11 @@ impl World {
             idle: Notify::new(),
             resumed: Notify::new(),
         }))
+    }
+
+    /// Of the pairs between two systems.
+    pub fn mode(&self, (one, other): (usize, usize)) -> CopyMode {
+        self.modes[&(one.min(other), one.max(other))]
     }
 
     /// The array of a system now.

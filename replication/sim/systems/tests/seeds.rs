@@ -62,16 +62,23 @@ fn two_systems_keep_their_promises() {
     try_everything(
         &TWO,
         2,
-        &[Happening::Chain, Happening::Collected, Happening::ChainImage],
+        &[
+            Happening::Mixed,
+            Happening::Chain,
+            Happening::Collected,
+            Happening::EndGlance,
+            Happening::ChainImage,
+        ],
     );
 }
 
-/// S53, S83: a chain of three, and two that are collected at a third.
+/// S53, S83: a chain of three, with legs of either mode, and two that are collected at a third.
 #[test]
 fn three_systems_keep_their_promises() {
     let ends_change = [
         Happening::Swap,
         Happening::SwapFailed,
+        Happening::DeathInSwap,
         Happening::TakeoverOfDead,
         Happening::TakeoverOfLiving,
     ];
@@ -121,17 +128,18 @@ fn more_seeds_of_three_systems() {
 }
 
 /// Chosen so that they try everything, and are short.
-const TWO: [u64; 5] = [14, 4, 23, 26, 36];
+const TWO: [u64; 5] = [19, 23, 38, 8, 16];
 /// Likewise.
-const THREE: [u64; 4] = [2, 9, 17, 20];
+const THREE: [u64; 3] = [15, 48, 30];
 /// By name, and a seed of two systems that finds it.
-const PLANTED: [(Mutation, u64); 7] = [
+const PLANTED: [(Mutation, u64); 8] = [
     (Mutation::AnswerBeforeWriting, 12),
     (Mutation::AnswerBeforeFar, 5),
     (Mutation::BreakOrder, 11),
     (Mutation::ForgetHandedOver, 16),
     (Mutation::KeepEpoch, 8),
-    (Mutation::ForgetHandingOver, 1),
+    (Mutation::ForgetHandingOver, 14),
+    (Mutation::HandOverUndrained, 388),
     (Mutation::SplitOneByOne, 5),
 ];
 /// The first of these are tried when those named do not do.

@@ -122,7 +122,11 @@ impl Play {
         self.say(format!("{} lives", name(site)));
         let mut found = Found::new();
         for route in &self.world.routes {
-            if self.world.leader(route.volume).map(|(leader, _)| leader) == Some(site) {
+            let leader = self.world.leader(route.volume).map(|(leader, _)| leader);
+            if leader.is_none() && power && route.sites.contains(&site) {
+                self.unled.insert(route.volume, site);
+            }
+            if leader == Some(site) {
                 found.extend(self.world.found(site, route.volume).await.unwrap_or_default());
             }
         }

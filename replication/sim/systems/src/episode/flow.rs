@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use replication_engine::state::PairState;
+use target_core::scsi_model::control::VolumeNumber;
 
 use super::Play;
 use crate::{counts::Happening, hosts, ledger::Found};
@@ -63,6 +64,34 @@ impl Play {
         for held in histories.values() {
             self.counts.note(Happening::Glance);
             self.world.ledger.is_prefix(held, true, "a follower's disk");
+        }
+        self.glance_at_the_end();
+    }
+
+    /// While both pairs of a chain are DUPLEX and nothing is on its way to the end, that holds what the middle held, which was a moment's image.
+    fn glance_at_the_end(&mut self) {
+        let mut held = Found::new();
+        for route in &self.world.routes {
+            let [first, middle, end] = route.sites[..] else {
+                continue;
+            };
+            let volume = route.volume;
+            let equal = |site: usize, peer: usize, leads: bool| matches!(self.world.part(site, volume, peer), Some((known, _, PairState::Duplex)) if known == leads);
+            let arrived = equal(middle, end, true) && {
+                let (_, mirror) = self.world.members(middle, volume, end).expect("it leads");
+                self.world.array(middle).bytes_on_the_way(VolumeNumber(mirror)) == 0
+            };
+            if arrived
+                && equal(middle, first, false)
+                && equal(end, middle, false)
+                && !(self.shaken[middle] || self.shaken[end])
+            {
+                held.extend(self.world.on_disk(end, volume));
+            }
+        }
+        if !held.is_empty() {
+            self.counts.note(Happening::EndGlance);
+            self.world.ledger.is_prefix(&held, false, "the end of a chain");
         }
     }
 }

@@ -37,7 +37,11 @@ impl Play {
         let mut all = Found::new();
         for route in &self.world.routes {
             let (leader, _) = self.world.leader(route.volume).expect("it is at rest");
-            all.extend(self.world.found(leader, route.volume).await.expect("it leads"));
+            let found = self.world.found(leader, route.volume).await.expect("it leads");
+            if self.unled.remove(&route.volume) == Some(leader) {
+                self.world.ledger.restarted(&found, true);
+            }
+            all.extend(found);
         }
         self.world.ledger.is_all(&all, "in the end");
         self.compare();
@@ -61,11 +65,15 @@ impl Play {
         self.world.ledger.rebase(&all);
     }
 
-    /// All pairs are DUPLEX on both sides (all those of these volumes, if any are named).
+    /// All pairs are DUPLEX on both sides (all those of these volumes, if any are named). Hosts that write more than a slow leg carries would keep
+    /// that from coming to be for ever; so after a while they stop.
     pub(super) async fn rest(&mut self, volumes: &[u32]) {
         let until = Instant::now() + LONG;
         loop {
             self.mend_all();
+            if Instant::now() + LONG / 2 > until {
+                self.world.pause().await;
+            }
             let mut calm = true;
             for route in self.world.routes.clone() {
                 if !volumes.is_empty() && !volumes.contains(&route.volume) {

@@ -66,16 +66,12 @@ impl Play {
             let world = Arc::clone(&self.world);
             let state = |volume: u32| world.state(from, volume, to);
             let there = |volume: u32| world.part(to, volume, from).map(|(.., state)| state);
-            if volumes
-                .iter()
-                .all(|volume| state(*volume) == Some(end) && there(*volume) == Some(end))
-            {
+            let restored = |volume: u32| !protected && state(volume) == Some(PairState::Restored);
+            let ended = |volume: u32| state(volume) == Some(end) && there(volume) == Some(end);
+            if volumes.iter().all(|volume| restored(*volume) || ended(*volume)) {
                 return;
             }
             for volume in volumes {
-                if !protected && state(*volume) == Some(PairState::Restored) {
-                    return;
-                }
                 if !protected && state(*volume) == Some(PairState::Suspended) {
                     let pair: Vec<_> = self.world.members(from, *volume, to).into_iter().collect();
                     let _ = self.command(from, OutVerb::Restore, NONE, &pair).await;

@@ -10,15 +10,23 @@ use crate::{
     counts::Happening,
     ledger::{BLOCKS, Found, data, place},
     lock,
-    site::name,
+    site::{name, out},
     world::LONG,
 };
 
 impl Play {
-    /// The sides change their parts, with hosts at work.
+    /// The sides change their parts, with hosts at work, and often with much on its way; one of them may die in the middle of it. Nothing that hosts
+    /// were answered for is missing then, where they are served.
     pub(super) async fn swap(&mut self) {
         self.say("swap");
+        let busy = self.rng.chance(500);
+        if busy {
+            self.slow_followers();
+        }
         for volume in [1, 2] {
+            if busy {
+                self.burst(30).await;
+            }
             let Some((leader, follower)) = self.world.leader(volume) else {
                 continue;
             };
@@ -27,16 +35,57 @@ impl Play {
             let Some(pair) = self.world.members(at, volume, peer) else {
                 continue;
             };
+            if self.rng.chance(300) {
+                let dies = if self.rng.chance(700) { leader } else { follower };
+                self.swap_and_die((at, peer), pair, dies).await;
+                continue;
+            }
             let done = self.command_in_trouble(at, OutVerb::Swap, NONE, &[pair]).await;
             self.counts.note(if done {
                 Happening::Swap
             } else {
                 Happening::SwapFailed
             });
+            if done {
+                self.nothing_is_missing(follower, volume).await;
+            }
             if self.rng.chance(300) {
                 self.fault().await;
             }
         }
+    }
+
+    async fn swap_and_die(&mut self, (at, peer): (usize, usize), pair: (u32, u32), dies: usize) {
+        self.say(format!("swap of {pair:?} at {}, and a death", name(at)));
+        self.counts.note(Happening::DeathInSwap);
+        let array = self.world.array(at);
+        let given = tokio::spawn(async move { out(&array, OutVerb::Swap, NONE, &[pair]).await.is_ok() });
+        let most = *self.rng.pick(&[0, 5, 60]).expect("not empty");
+        self.pass_time(most).await;
+        if self.rng.chance(600) {
+            // What a dead system has sent arrives, if nothing happens to it.
+            self.cut((at, peer));
+        }
+        let power = self.rng.chance(300);
+        self.kill(dies, power).await;
+        self.pass_time(2000).await;
+        self.start(dies, power).await;
+        if at == dies {
+            // Nobody is there to hear the answer.
+            given.abort();
+            return;
+        }
+        let done = timeout(LONG, given).await.expect("a swap hangs");
+        self.say(format!("swap of {pair:?}: {done:?}"));
+    }
+
+    async fn nothing_is_missing(&mut self, leader: usize, volume: u32) {
+        self.world.pause().await;
+        if self.world.leader(volume).map(|(site, _)| site) == Some(leader) {
+            let found = self.world.found(leader, volume).await.expect("it leads");
+            self.world.ledger.is_all(&found, "after the swap");
+        }
+        self.world.resume();
     }
 
     /// The first side is lost, or only cut off; the second takes over what it may.
@@ -174,7 +223,7 @@ impl Play {
         }
         let until = Instant::now() + LONG;
         loop {
-            let remote = Some((name(near), self.world.mode));
+            let remote = Some((name(near), self.world.mode((near, far))));
             let establish = OutVerb::Establish { remote };
             if self
                 .command(far, establish, NONE, &[(volume, volume)])
