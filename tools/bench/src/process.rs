@@ -9,6 +9,8 @@ use rustix::param::clock_ticks_per_second;
 pub(crate) struct CpuTime {
     /// Nanoseconds that the scheduler has let the threads run that exist still (`/proc/PID/task/*/schedstat`).
     pub(crate) run_ns: u64,
+    /// And those in which they could have run, and others did.
+    pub(crate) wait_ns: u64,
     /// Microseconds in user space and in the kernel, from the ticks of `/proc/PID/stat`.
     pub(crate) user_us: u64,
     pub(crate) system_us: u64,
@@ -33,11 +35,12 @@ impl CpuTime {
             .flatten()
         {
             let text = |file| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
-            let ran = text("schedstat")
+            let schedstat = text("schedstat");
+            let mut nanoseconds = schedstat
                 .split_whitespace()
-                .next()
-                .and_then(|ran| ran.parse::<u64>().ok());
-            time.run_ns += ran.unwrap_or(0);
+                .map_while(|field| field.parse::<u64>().ok());
+            time.run_ns += nanoseconds.next().unwrap_or(0);
+            time.wait_ns += nanoseconds.next().unwrap_or(0);
             time.voluntary_switches += field(&text("status"), "voluntary_ctxt_switches:").unwrap_or(0);
         }
         time
@@ -48,6 +51,7 @@ impl Sum for CpuTime {
     fn sum<I: Iterator<Item = Self>>(times: I) -> Self {
         times.fold(Self::default(), |sum, time| Self {
             run_ns: sum.run_ns + time.run_ns,
+            wait_ns: sum.wait_ns + time.wait_ns,
             user_us: sum.user_us + time.user_us,
             system_us: sum.system_us + time.system_us,
             voluntary_switches: sum.voluntary_switches + time.voluntary_switches,
@@ -62,6 +66,7 @@ impl Sub for CpuTime {
     fn sub(self, earlier: Self) -> Self {
         Self {
             run_ns: self.run_ns.saturating_sub(earlier.run_ns),
+            wait_ns: self.wait_ns.saturating_sub(earlier.wait_ns),
             user_us: self.user_us.saturating_sub(earlier.user_us),
             system_us: self.system_us.saturating_sub(earlier.system_us),
             voluntary_switches: self.voluntary_switches.saturating_sub(earlier.voluntary_switches),

@@ -307,15 +307,18 @@ fn figures(lines: &Lines) -> Vec<Figure> {
         .flat_map(|((name, _), lines)| {
             lines
                 .iter()
-                .map(move |line| (line["max_us"].as_f64().unwrap_or(0.0) / 1000.0, *name))
+                .map(move |line| (line["max_us"].as_f64().unwrap_or(0.0) / 1000.0, *name, line))
         })
         .max_by(|a, b| a.0.total_cmp(&b.0));
-    if let Some((milliseconds, name)) = longest {
+    if let Some((milliseconds, name, line)) = longest {
         figures.push(latency(
             "longest latency of all these loads, ms".into(),
             milliseconds,
             10.0,
-            name.into(),
+            format!(
+                "{name}, block {}; it waited {} % of that run for a CPU",
+                line["max_lba"], line["tgt_wait_pct"]
+            ),
         ));
     }
     figures

@@ -34,6 +34,8 @@ pub(super) struct Report {
     /// The command that took `max_us`: when it was issued, in seconds since 1970, and its first block.
     max_at: f64,
     max_lba: u64,
+    /// Of the time measured, so much did threads of the target wait for a CPU, together.
+    tgt_wait_pct: u64,
 }
 
 impl Report {
@@ -77,6 +79,7 @@ impl Report {
             data_digest: digests.1,
             max_at: slowest.map_or(0.0, |command| rounded(unix_seconds(command.issued), 6)),
             max_lba: slowest.map_or(0, |command| command.lba),
+            tgt_wait_pct: percent(target.wait_ns),
         }
     }
 }
@@ -122,6 +125,7 @@ mod tests {
         (1..=4).for_each(|time| tally.latency.add(time * 10_000));
         let target = CpuTime {
             run_ns: 10_000,
+            wait_ns: 100_000_000,
             user_us: 1,
             system_us: 2,
             voluntary_switches: 3,
@@ -135,7 +139,7 @@ mod tests {
         });
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
-            r#"{"iops":8,"mbps":0.0,"reads":3,"writes":1,"errors":0,"bad":0,"secs":0.5,"lat_mean_us":25.0,"p50_us":20.0,"p99_us":39.9,"p999_us":39.9,"max_us":40,"tgt_cpu_us_per_io":2.5,"tgt_user_us":0.25,"tgt_sys_us":0.5,"tgt_cpu_pct":0,"tgt_vcsw_per_io":0.75,"gen_cpu_us_per_io":1250.0,"gen_cpu_pct":1,"gen_send_per_io":0.25,"gen_recv_per_io":0.5,"header_digest":false,"data_digest":false,"max_at":0.0,"max_lba":0}"#
+            r#"{"iops":8,"mbps":0.0,"reads":3,"writes":1,"errors":0,"bad":0,"secs":0.5,"lat_mean_us":25.0,"p50_us":20.0,"p99_us":39.9,"p999_us":39.9,"max_us":40,"tgt_cpu_us_per_io":2.5,"tgt_user_us":0.25,"tgt_sys_us":0.5,"tgt_cpu_pct":0,"tgt_vcsw_per_io":0.75,"gen_cpu_us_per_io":1250.0,"gen_cpu_pct":1,"gen_send_per_io":0.25,"gen_recv_per_io":0.5,"header_digest":false,"data_digest":false,"max_at":0.0,"max_lba":0,"tgt_wait_pct":20}"#
         );
     }
 }
