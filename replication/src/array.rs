@@ -88,6 +88,9 @@ pub struct Tuning {
     /// Bytes above which the journal's file is replaced by one that begins with a snapshot; one that is not yet four times as
     /// large as its snapshot is not.
     pub journal_limit: u64,
+    /// Bytes of an async pair on their way from which on its writes wait for room, or go to the queue on disk; twice as many are the most. From the
+    /// fifth pair with a system on all share four times as many.
+    pub on_the_way: u64,
 }
 
 impl Default for Tuning {
@@ -95,6 +98,7 @@ impl Default for Tuning {
         Self {
             limits: Limits::default(),
             journal_limit: DEFAULT_LIMIT,
+            on_the_way: 32 << 20,
         }
     }
 }
@@ -172,10 +176,11 @@ impl Array {
         let Tuning {
             limits,
             journal_limit,
+            on_the_way,
         } = tuning;
         let config = EngineConfig { track_size, limits };
         let (directory, found) = JournalDirectory::open(&state_directory.join("journal"))?;
-        let remote = Remote::load(state_directory)?;
+        let remote = Remote::load(state_directory, on_the_way)?;
         let Recovered {
             engine,
             header,
@@ -364,6 +369,7 @@ impl Array {
         }
         lock(&self.commands).clear();
         lock(&self.checks).clear();
+        self.remote.close_queues();
         for op in self.ops.drain() {
             op.finish(Err(IoError::Internal("the array is shutting down".into())));
         }
@@ -447,6 +453,10 @@ impl Array {
 
     /// Has the engine look whether both volumes of a pair hold the same in these tracks, with nothing under way there.
     pub(crate) async fn check(self: &Arc<Self>, pair: PairId, tracks: TrackRange) -> Found {
+        if let Some(far) = self.remote.far(pair.0) {
+            // Hosts that write there wait for the look, which waits for what is on its way.
+            far.all_arrived().await;
+        }
         loop {
             let id = CheckId(self.next_command.fetch_add(1, Ordering::Relaxed));
             let (answer, answered) = oneshot::channel();

@@ -66,11 +66,13 @@ pub enum Mutation {
     HandOverUndrained,
     /// The volumes of a backup are split one after the other (S58).
     SplitOneByOne,
+    /// An async write goes straight to the link although others wait in the queue on disk (S51).
+    OvertakeQueue,
 }
 
 impl Mutation {
     /// Each of them once.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AnswerBeforeWriting,
         Self::AnswerBeforeFar,
         Self::BreakOrder,
@@ -79,5 +81,6 @@ impl Mutation {
         Self::ForgetHandingOver,
         Self::HandOverUndrained,
         Self::SplitOneByOne,
+        Self::OvertakeQueue,
     ];
 }

@@ -23,7 +23,12 @@ pub(crate) struct Tally {
 impl Tally {
     /// One more.
     pub(crate) fn add_one(&self) {
-        self.count.fetch_add(1, Ordering::AcqRel);
+        self.add(1);
+    }
+
+    /// So many more.
+    pub(crate) fn add(&self, more: u64) {
+        self.count.fetch_add(more, Ordering::AcqRel);
         self.went_up.notify_waiters();
     }
 

@@ -5,7 +5,7 @@
 //! In sync mode a write ends when the far system has answered it. In async mode it ends when it is on its way, in its place: the
 //! requests of all async pairs to a system leave in the order in which the engine issued them, and the far system carries
 //! them out one after another, so what it has is always the beginning of what was written here. How much may be on its way is
-//! limited. From half of that on writes wait for [`room`](super::room) before they begin; one that waits in vain, or goes beyond the limit, is
+//! limited. From half of that on writes go into the [queue on disk](super::backlog), or, without one, wait for [`room`](super::room) before they begin; one that waits in vain, or goes beyond the limit, is
 //! missing there, which suspends the pair with marks, and with it, at once, every async pair to that system: a later
 //! write of another pair would arrive where this one is missing. What was on its way and is not answered is one
 //! loss for all, told to the engine as a loss of the link: it marks every region that was written and not flushed since. A flush waits
@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use link_proto::{
     FailureCode, Request, Response,
@@ -44,15 +45,14 @@ use crate::{
     machine::Mutation,
     remote::{
         NoPath, PathFuture, Paths, RemotePair,
+        backlog::{Backlog, Refused, What},
         room::{Line, Patience, Room, Turn, Vain},
     },
     tally::Tally,
 };
 
-/// Bytes of one async pair on their way from which on its writes wait for room; twice as many are the most.
-const ENOUGH: u64 = 32 << 20;
-/// Those of all async pairs to one system, which share them.
-const ENOUGH_FOR_ALL: u64 = 128 << 20;
+/// Those of all async pairs to one system, in pairs of which each has as much as it may have alone.
+const PAIRS_IN_FULL: u64 = 4;
 /// What a request counts at least: there may be only so many, too.
 const LEAST_COST: u64 = 4096;
 /// Nothing is answered for such a part of the longest wait: hosts do not wait for this link.
@@ -67,6 +67,8 @@ const SHORT: usize = 64 << 10;
 /// See the module's page.
 pub(crate) struct FarVolume {
     id: VolumeId,
+    /// None of those that there were since the start has the same.
+    life: u64,
     peer: SystemId,
     number: u32,
     pair: u128,
@@ -79,9 +81,13 @@ pub(crate) struct FarVolume {
     local: VolumeNumber,
     /// For bytes written and not answered, async only.
     room: Arc<Room>,
+    /// Where writes go that find no room.
+    backlog: ArcSwapOption<Backlog>,
+    /// Requests and bytes in there.
+    queued: [AtomicU64; 2],
     /// Copies of async writes. They leave in the order in which they were made.
     copies: Mutex<Copies>,
-    /// Requests of async writes: how many were sent, and who hears of their ends.
+    /// Requests of async writes: how many were sent, or came into the queue on disk, and who hears of their ends.
     sent: Mutex<Sent>,
     /// How many of them have ended.
     arrived: Tally,
@@ -107,6 +113,7 @@ impl FarVolume {
     pub(crate) fn new(pair: &RemotePair, array: &Arc<Array>, paths: Arc<dyn Paths>) -> Arc<Self> {
         Arc::new(Self {
             id: pair.foreign_id(),
+            life: array.remote.new_life(),
             peer: pair.peer.clone(),
             number: pair.far.0,
             pair: pair.wire_id(),
@@ -116,7 +123,9 @@ impl FarVolume {
             array: Arc::downgrade(array),
             paths,
             local: pair.local,
-            room: Room::new(ENOUGH),
+            room: Room::new(array.remote.enough()),
+            backlog: ArcSwapOption::new(array.remote.backlog(&pair.peer)),
+            queued: Default::default(),
             copies: Mutex::new(Copies::new(SHORT)),
             sent: Mutex::default(),
             arrived: Tally::default(),
@@ -130,9 +139,17 @@ impl FarVolume {
         self.epoch.store(epoch, Ordering::Release);
     }
 
-    /// Bytes written that the far system has not answered yet.
+    /// Bytes written that the far system has not answered yet, be they sent or in the queue on disk.
     pub(crate) fn on_the_way(&self) -> u64 {
-        self.room.taken()
+        self.room.taken() + self.queued[1].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
+    pub(super) fn set_backlog(&self, backlog: Option<Arc<Backlog>>) {
+        self.backlog.store(backlog);
     }
 
     pub(super) fn peer(&self) -> &SystemId {
@@ -144,19 +161,23 @@ impl FarVolume {
     }
 
     /// So many async pairs to that system share what may be on its way.
-    pub(super) fn share(&self, pairs: u64) {
-        self.room.set_enough(ENOUGH.min(ENOUGH_FOR_ALL / pairs.max(1)));
+    pub(super) fn share(&self, enough: u64, pairs: u64) {
+        self.room
+            .set_enough(enough.min(PAIRS_IN_FULL * enough / pairs.max(1)));
     }
 
     /// A write can begin without waiting for room.
     pub(crate) fn has_room(&self) -> bool {
-        self.room.is_free()
+        match &*self.backlog.load() {
+            Some(backlog) => backlog.has_room(),
+            None => self.room.is_free(),
+        }
     }
 
     /// Async only: waits until a host's write of so many bytes should begin; by link: that of a system that this one follows. It keeps the room
     /// until it is on its way.
     pub(crate) async fn wait_for_room(&self, bytes: u64, by_link: bool) -> Option<Turn> {
-        if self.room.is_free() {
+        if self.has_room() {
             return None;
         }
         let longest = self.array.upgrade()?.remote.longest_hold();
@@ -165,16 +186,19 @@ impl FarVolume {
         }
         let standstill = longest.mul_f64(if by_link { STANDSTILL_BY_LINK } else { STANDSTILL });
         let begun = Instant::now();
-        let turn = self
-            .wait(bytes, Line::Hosts, Patience { longest, standstill })
-            .await;
+        let room = match &*self.backlog.load() {
+            Some(backlog) => backlog.room(),
+            None => Arc::clone(&self.room),
+        };
+        let patience = Patience { longest, standstill };
+        let turn = self.wait(&room, bytes, Line::Hosts, patience).await;
         let array = self.array.upgrade()?;
         array.remote.note_held(&array, self, begun.elapsed());
         turn
     }
 
-    async fn wait(&self, bytes: u64, line: Line, patience: Patience) -> Option<Turn> {
-        match self.room.wait(bytes.max(LEAST_COST), line, patience).await {
+    async fn wait(&self, room: &Arc<Room>, bytes: u64, line: Line, patience: Patience) -> Option<Turn> {
+        match room.wait(bytes.max(LEAST_COST), line, patience).await {
             Ok(turn) => turn,
             Err(Vain(waited)) => {
                 if let Some(array) = self.array.upgrade() {
@@ -189,6 +213,16 @@ impl FarVolume {
         }
     }
 
+    /// What comes out of the queue on disk waits for room where hosts do that have none, for as long as the link is there.
+    pub(super) async fn wait_in_line(&self, bytes: u64, longest: Duration) -> Option<Turn> {
+        if self.room.is_free() {
+            return None;
+        }
+        let standstill = longest;
+        let patience = Patience { longest, standstill };
+        self.wait(&self.room, bytes, Line::Hosts, patience).await
+    }
+
     /// A write of a copy, which waits for room first where others do.
     pub(crate) fn copy(self: &Arc<Self>, offset: u64, data: Bytes) -> IoFuture<()> {
         if !self.is_async() {
@@ -200,10 +234,18 @@ impl FarVolume {
                 longest: Duration::MAX,
                 standstill: STANDSTILL_OF_COPIES,
             };
+            let bytes = data.len() as u64;
+            // Like hosts, so that the queue on disk never overflows by copies; and then beside what comes out of it, so that the two get on at the same pace.
+            // (The other way round what comes out would wait for who waits for it.)
+            let backlog = far.backlog.load_full();
+            let _place = match backlog.filter(|backlog| !backlog.has_room()) {
+                Some(backlog) => far.wait(&backlog.room(), bytes, Line::Copies, patience).await,
+                None => None,
+            };
             let _turn = if far.room.is_free() {
                 None
             } else {
-                far.wait(data.len() as u64, Line::Copies, patience).await
+                far.wait(&far.room, bytes, Line::Copies, patience).await
             };
             far.queue_write(offset, &data)
         })
@@ -217,7 +259,8 @@ impl FarVolume {
     pub(crate) fn read(self: &Arc<Self>, offset: u64, mut buffer: Buffer) -> IoFuture<Buffer> {
         let far = Arc::clone(self);
         Box::pin(async move {
-            far.all_arrived().await;
+            let failed = |reason| IoError::Read { offset, reason };
+            far.all_there().await.map_err(failed)?;
             let (pair, epoch, volume) = (far.pair, far.epoch(), far.number);
             let asked: Vec<_> = pieces(offset, buffer.len() as u64)
                 .map(|(offset, length)| {
@@ -260,11 +303,7 @@ impl FarVolume {
 
     /// In async mode: puts a write on its way, in its place, or says why not.
     pub(crate) fn queue_write(self: &Arc<Self>, offset: u64, data: &Bytes) -> Result<(), IoError> {
-        let length = data.len();
-        // It would keep the whole buffer that it came in for as long as the link is long.
-        let copy = (length <= SHORT).then(|| lock(&self.copies).copy(data));
-        let data = copy.as_ref().unwrap_or(data);
-        self.queue(offset, length as u64, self.writes(offset, data))
+        self.queue(offset, What::Data(data))
     }
 
     fn writes(&self, offset: u64, data: &Bytes) -> impl Iterator<Item = Request> {
@@ -284,7 +323,16 @@ impl FarVolume {
     }
 
     pub(crate) fn zero(self: &Arc<Self>, offset: u64, length: u64, unmap: bool) -> IoFuture<()> {
-        let request = Request::Zero {
+        if self.is_async() {
+            return Box::pin(std::future::ready(
+                self.queue(offset, What::Zero { length, unmap }),
+            ));
+        }
+        self.send(offset, [self.zeroing(offset, length, unmap)])
+    }
+
+    fn zeroing(&self, offset: u64, length: u64, unmap: bool) -> Request {
+        Request::Zero {
             pair: self.pair,
             epoch: self.epoch(),
             volume: self.number,
@@ -292,11 +340,7 @@ impl FarVolume {
             length,
             unmap,
             ordered: self.is_async(),
-        };
-        if self.is_async() {
-            return Box::pin(std::future::ready(self.queue(offset, 0, [request])));
         }
-        self.send(offset, [request])
     }
 
     pub(crate) fn flush(self: &Arc<Self>) -> IoFuture<()> {
@@ -324,14 +368,14 @@ impl FarVolume {
     pub(crate) fn extents(self: &Arc<Self>, offset: u64) -> IoFuture<Vec<Extent>> {
         let far = Arc::clone(self);
         Box::pin(async move {
-            far.all_arrived().await;
+            let failed = |reason| IoError::Read { offset, reason };
+            far.all_there().await.map_err(failed)?;
             let request = Request::Extents {
                 pair: far.pair,
                 epoch: far.epoch(),
                 volume: far.number,
                 offset,
             };
-            let failed = |reason| IoError::Read { offset, reason };
             match far.paths.request(&far.peer, request).await {
                 Ok(Response::Extent { mapped, length }) => {
                     let length = length.clamp(1, far.bytes.saturating_sub(offset).max(1));
@@ -360,10 +404,22 @@ impl FarVolume {
             piece: piece as u32,
             ordered: self.is_async(),
         };
-        let answer = self.paths.request(&self.peer, request);
         let far = Arc::clone(self);
+        // It would overtake what is in the queue on disk.
+        let waits = self
+            .backlog
+            .load()
+            .as_ref()
+            .is_some_and(|backlog| backlog.is_in_use());
+        let answer = (!waits).then(|| self.paths.request(&self.peer, request.clone()));
         Box::pin(async move {
             let failed = |reason| IoError::Read { offset, reason };
+            let answer = if let Some(answer) = answer {
+                answer
+            } else {
+                far.all_there().await.map_err(failed)?;
+                far.paths.request(&far.peer, request)
+            };
             match answer.await {
                 Ok(Response::Digests(digests)) => {
                     let whole = digests.chunks_exact(DIGEST_BYTES);
@@ -397,27 +453,88 @@ impl FarVolume {
         })
     }
 
-    /// In async mode: they are on their way when this returns, in this order.
-    fn queue(
-        self: &Arc<Self>,
-        offset: u64,
-        cost: u64,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<(), IoError> {
+    /// In async mode: it is on its way when this returns, in its place.
+    fn queue(self: &Arc<Self>, offset: u64, what: What<'_>) -> Result<(), IoError> {
         let refused = |reason| Err(IoError::Write { offset, reason });
         let Some(array) = self.array.upgrade() else {
             return refused("the array is shutting down".to_owned());
         };
         let peer = &self.peer;
-        if self.gap.load(Ordering::Acquire) {
+        if self.has_gap() {
             return refused(format!("an earlier write is missing at {peer}"));
         }
-        let (cost, most) = (cost.max(LEAST_COST), 2 * self.room.enough());
-        if self.on_the_way() + cost > most {
+        let (cost, most) = (what.cost().max(LEAST_COST), 2 * self.room.enough());
+        let too_much = self.room.taken() + cost > most;
+        let behind = |backlog: &&Arc<Backlog>| {
+            let in_use = backlog.is_in_use() && self.mutation != Some(Mutation::OvertakeQueue);
+            in_use || too_much || !self.room.is_free()
+        };
+        if let Some(backlog) = self.backlog.load().as_ref().filter(behind) {
+            match backlog.append(&array, self, offset, what) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Closed) => {}
+                Err(Refused::Gap(reason)) => {
+                    self.leave_gap(&array, &reason);
+                    return refused(reason);
+                }
+            }
+        }
+        if too_much {
             let reason = format!("more than {most} bytes would be on their way to {peer}");
             self.leave_gap(&array, &reason);
             return refused(reason);
         }
+        match what {
+            What::Data(data) => {
+                // It would keep the whole buffer that it came in for as long as the link is long.
+                let copy = (data.len() <= SHORT).then(|| lock(&self.copies).copy(data));
+                let data = copy.as_ref().unwrap_or(data);
+                self.go(&array, offset, cost, self.writes(offset, data), true);
+            }
+            What::Zero { length, unmap } => {
+                self.go(&array, offset, cost, [self.zeroing(offset, length, unmap)], true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one record of the queue on disk: all of it fits into one request.
+    pub(super) fn send_queued(self: &Arc<Self>, array: &Arc<Array>, offset: u64, what: What<'_>) {
+        let cost = what.cost();
+        self.queued[0].fetch_sub(1, Ordering::Relaxed);
+        self.queued[1].fetch_sub(cost, Ordering::Relaxed);
+        let cost = cost.max(LEAST_COST);
+        match what {
+            What::Data(data) => self.go(array, offset, cost, self.writes(offset, data), false),
+            What::Zero { length, unmap } => {
+                self.go(array, offset, cost, [self.zeroing(offset, length, unmap)], false);
+            }
+        }
+    }
+
+    /// So many requests came into the queue on disk, which have so many bytes.
+    pub(super) fn note_queued(&self, requests: u64, bytes: u64) {
+        self.queued[0].fetch_add(requests, Ordering::Relaxed);
+        self.queued[1].fetch_add(bytes, Ordering::Relaxed);
+        lock(&self.sent).count += requests;
+    }
+
+    /// What is in the queue on disk will not be sent.
+    pub(super) fn give_up_queued(&self, reason: &str) {
+        *lock(&self.lost) = Some(reason.to_owned());
+        self.queued[1].store(0, Ordering::Relaxed);
+        self.arrived.add(self.queued[0].swap(0, Ordering::Relaxed));
+    }
+
+    /// They are on their way when this returns, in this order. Those that were counted in the queue on disk are not counted again.
+    fn go(
+        self: &Arc<Self>,
+        array: &Arc<Array>,
+        offset: u64,
+        cost: u64,
+        requests: impl IntoIterator<Item = Request>,
+        count_them: bool,
+    ) {
         self.room.take(cost);
         let Sent { count, ends } = &mut *lock(&self.sent);
         let ends = ends.get_or_insert_with(|| {
@@ -427,34 +544,31 @@ impl FarVolume {
         });
         let mut requests = requests.into_iter().peekable();
         while let Some(request) = requests.next() {
-            *count += 1;
+            *count += u64::from(count_them);
             // They arrive in this order.
             let cost = if requests.peek().is_none() { cost } else { 0 };
             // Its receiver lives as long as this volume.
             let _ = ends.send((offset, cost, self.paths.request(&self.peer, request)));
         }
-        Ok(())
     }
 
     /// A write of this pair will not arrive: no async pair to that system sends anything from here on. The write is not answered
     /// before this has returned, so whatever a host does because of it comes after.
     fn leave_gap(&self, array: &Arc<Array>, reason: &str) {
-        if !self.is_in_use(array) {
-            return;
+        if self.is_in_use(array) {
+            array.remote.leave_gap(array, &self.peer, reason);
         }
-        let all = array.remote.all_far();
-        let mut beside: Vec<_> = all.into_iter().filter(|far| far.peer == self.peer).collect();
-        beside.retain(|far| far.is_async() && !far.gap.swap(true, Ordering::AcqRel));
-        for far in &beside {
-            far.room.close();
-        }
-        let (array, reason) = (Arc::clone(array), reason.to_owned());
-        // The engine may be what is sending.
-        array.runtime.clone().spawn(async move {
-            for far in beside {
-                far.lose(&reason);
-            }
-        });
+    }
+
+    /// There is a gap before whatever would be sent now. `false`: that is known.
+    pub(super) fn note_gap(&self) -> bool {
+        let new = !self.gap.swap(true, Ordering::AcqRel);
+        self.room.close();
+        new
+    }
+
+    pub(super) fn has_gap(&self) -> bool {
+        self.gap.load(Ordering::Acquire)
     }
 
     async fn end(&self, offset: u64, answer: PathFuture) -> Result<(), IoError> {
@@ -467,9 +581,18 @@ impl FarVolume {
     }
 
     /// Until what is on its way now has arrived.
-    async fn all_arrived(&self) {
+    pub(crate) async fn all_arrived(&self) {
         let count = lock(&self.sent).count;
         self.arrived.reach(count).await;
+    }
+
+    /// Likewise; an error if something is missing there, so that what would be found is not what was written.
+    async fn all_there(&self) -> Result<(), String> {
+        self.all_arrived().await;
+        if self.has_gap() {
+            return Err(format!("an earlier write is missing at {}", self.peer));
+        }
+        Ok(())
     }
 
     /// Until all that is on its way has arrived; an error if anything has not that went out since both sides compared notes.
@@ -521,7 +644,7 @@ impl FarVolume {
 
     /// The engine hears of the loss before it hears what failed by it; of a gap of async writes ([`Self::leave_gap`]) afterwards, when nothing
     /// follows any more.
-    fn lose(&self, reason: &str) {
+    pub(super) fn lose(&self, reason: &str) {
         if let Some(array) = self.array.upgrade()
             && self.is_in_use(&array)
         {
@@ -553,7 +676,7 @@ async fn take_ends(far: Weak<FarVolume>, mut arriving: mpsc::UnboundedReceiver<O
 }
 
 /// A range in pieces that a request can carry.
-fn pieces(offset: u64, length: u64) -> impl Iterator<Item = (u64, u64)> {
+pub(super) fn pieces(offset: u64, length: u64) -> impl Iterator<Item = (u64, u64)> {
     let most = MAX_DATA as u64;
     (0..length.div_ceil(most)).map(move |index| {
         let start = index * most;

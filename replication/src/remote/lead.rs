@@ -387,7 +387,8 @@ impl Array {
         }
         lock(&self.remote.linked).remove(&foreign);
         lock(&self.remote.told).remove(&foreign);
-        if let Some(far) = self.remote.far(foreign) {
+        // Who stops leading sends what is on its way as the leader that it was.
+        if let Some(far) = self.remote.far(foreign).filter(|_| parts.leads) {
             far.set_epoch(parts.epoch);
         }
         self.remote.wake();

@@ -8,6 +8,7 @@
 //! | the way to another system | [`path`] |
 //! | the foreign volume's I/O | [`far`] |
 //! | who waits for it | [`room`] |
+//! | what is written to disk instead | [`backlog`], [`queues`] |
 //! | what the leader tells its follower, and when | [`lead`] |
 //! | when it tries again what a fault has ended | [`again`] |
 //! | which system hosts are to use, when both show one unit | [`sharing`] |
@@ -18,11 +19,13 @@
 //! that it knows; every order can be given twice.
 
 mod again;
+mod backlog;
 mod backup;
 mod far;
 mod lead;
 mod making;
 mod path;
+mod queues;
 mod registry;
 mod room;
 mod serve;
@@ -53,6 +56,8 @@ use target_core::{
 use tokio::sync::Notify;
 
 use again::Again;
+use backlog::Backlog;
+pub use backlog::{LEAST_QUEUE, Queue};
 pub(crate) use far::FarVolume;
 pub(crate) use lead::OrderError;
 pub use path::{NoPath, PathFuture, Paths};
@@ -77,6 +82,12 @@ pub(crate) struct Remote {
     /// Pairs that were withdrawn from this system.
     withdrawn: Mutex<VecDeque<u128>>,
     far: ArcSwap<BTreeMap<VolumeId, Arc<FarVolume>>>,
+    /// How many of them there were.
+    lives: AtomicU64,
+    /// Bytes of an async pair on their way from which on its writes wait, or go to disk.
+    enough: u64,
+    /// The queues on disk.
+    backlogs: Mutex<BTreeMap<SystemId, Arc<Backlog>>>,
     paths: OnceLock<Arc<dyn Paths>>,
     /// Foreign mirrors whose follower has compared notes with us over the link that is there now.
     linked: Mutex<BTreeSet<VolumeId>>,
@@ -156,12 +167,15 @@ pub(crate) enum Told {
 
 impl Remote {
     /// What `remote.json` and `proposals.json` in the state directory say.
-    pub(crate) fn load(state_directory: &Path) -> Result<Self, StateFileError> {
+    pub(crate) fn load(state_directory: &Path, enough: u64) -> Result<Self, StateFileError> {
         Ok(Self {
             registry: Mutex::new(Registry::load(state_directory.join("remote.json"))?),
             proposals: Mutex::new(Registry::load(state_directory.join("proposals.json"))?),
             withdrawn: Mutex::default(),
             far: ArcSwap::default(),
+            lives: AtomicU64::new(0),
+            enough,
+            backlogs: Mutex::default(),
             paths: OnceLock::new(),
             linked: Mutex::default(),
             told: Mutex::default(),
@@ -288,8 +302,11 @@ impl Remote {
         let Some(paths) = self.paths() else { return };
         let far = FarVolume::new(pair, array, Arc::clone(paths));
         let mut all = BTreeMap::clone(&self.far.load());
-        all.insert(pair.foreign_id(), far);
+        let before = all.insert(pair.foreign_id(), Arc::clone(&far));
         self.far.store(Arc::new(all));
+        // It may have changed before this one was found there.
+        far.set_backlog(self.backlog(&pair.peer));
+        self.forget_queued(before);
         self.note_waits(array, pair.local);
         self.share_the_way();
     }
@@ -310,7 +327,7 @@ impl Remote {
         all.retain(|far| far.is_async());
         for far in &all {
             let beside = all.iter().filter(|other| other.peer() == far.peer());
-            far.share(beside.count() as u64);
+            far.share(self.enough, beside.count() as u64);
         }
     }
 
@@ -340,8 +357,9 @@ impl Remote {
 
     fn remove_far(&self, array: &Array, (foreign, local): (VolumeId, VolumeNumber)) {
         let mut all = BTreeMap::clone(&self.far.load());
-        all.remove(&foreign);
+        let before = all.remove(&foreign);
         self.far.store(Arc::new(all));
+        self.forget_queued(before);
         self.note_waits(array, local);
         self.share_the_way();
         lock(&self.linked).remove(&foreign);
@@ -443,6 +461,7 @@ impl Array {
     /// used again. To be called before the link is there again.
     pub fn link_lost(&self, peer: &SystemId, reason: &str) {
         let Some(array) = self.strong() else { return };
+        array.remote.give_up_queue(&array, peer, reason);
         for pair in array.remote.pairs().into_iter().filter(|pair| pair.peer == *peer) {
             let volume = pair.foreign_id();
             array.forget_leader(volume);

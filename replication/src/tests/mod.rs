@@ -56,16 +56,20 @@ impl Rig {
     }
 
     pub(crate) fn with_limits(volumes: u32, limits: Limits) -> Self {
+        let tuning = Tuning {
+            limits,
+            ..Tuning::default()
+        };
+        Self::tuned(volumes, tuning)
+    }
+
+    pub(crate) fn tuned(volumes: u32, tuning: Tuning) -> Self {
         let identities = IdentityStore::ephemeral();
         let (plain, faults): (Vec<_>, Vec<_>) = (1..=volumes)
             .map(|number| memory(number, SIZE, &identities))
             .unzip();
         let state = TempDir::new().unwrap();
         let system = SystemId::new("HF-A").unwrap();
-        let tuning = Tuning {
-            limits,
-            ..Tuning::default()
-        };
         let fresh = BTreeSet::new();
         let array = Array::open_with(state.path(), system, TRACK, tuning, plain.clone(), &fresh).unwrap();
         Self {

@@ -9,6 +9,7 @@ mod made;
 mod pacing;
 mod passing;
 mod policy;
+mod queue;
 mod several;
 mod swapping;
 mod three;
@@ -148,7 +149,11 @@ impl Systems {
 
     /// The first has these limits.
     fn with_limits(limits: Limits) -> Self {
-        let (near, mut far) = (Rig::with_limits(2, limits), Rig::new(2));
+        Self::with_near(Rig::with_limits(2, limits))
+    }
+
+    fn with_near(near: Rig) -> Self {
+        let mut far = Rig::new(2);
         far.array = Array::open(
             far.state.path().join("b").as_path(),
             id("HF-B"),

@@ -35,6 +35,8 @@ pub enum Happening {
     WrongClock,
     /// A volume was flushed, in DUPLEX.
     Flush,
+    /// Writes waited in a queue on disk.
+    Queue,
     /// What a follower's disk held while it was DUPLEX was looked at.
     Glance,
     /// Likewise at the end of a chain on which nothing was on its way.
@@ -67,7 +69,7 @@ pub enum Happening {
 
 impl Happening {
     /// Each of them once.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Sync,
         Self::Async,
         Self::Mixed,
@@ -83,6 +85,7 @@ impl Happening {
         Self::SlowDisks,
         Self::WrongClock,
         Self::Flush,
+        Self::Queue,
         Self::Glance,
         Self::EndGlance,
         Self::SplitImage,

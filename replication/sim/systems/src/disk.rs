@@ -74,6 +74,13 @@ impl Platter {
         })
     }
 
+    /// Another disk, which is as slow as this one now.
+    pub fn beside(&self, bytes: usize, seed: u64) -> Arc<Self> {
+        let other = Self::new(bytes, Rng::new(seed));
+        other.be_slow(self.slowness());
+        other
+    }
+
     /// Calls take up to so many milliseconds from now on.
     pub fn be_slow(&self, most_ms: u64) {
         self.slowness.store(most_ms, Ordering::Relaxed);

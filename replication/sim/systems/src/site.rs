@@ -13,11 +13,13 @@ use replication::{
     Array, Opening, PairedVolume, Tuning,
     link::{Action, LinkConfig, LinkService, Links, PeerConfig, Request, Response, Timing, service::Serving},
     machine::{Machine, Mutation},
+    remote::Queue,
 };
 use replication_engine::{Limits, state::PairState};
 use replication_sim::rng::Rng;
 use target_core::{
     control::ArrayControl,
+    disk::Disk,
     identities::IdentityStore,
     plain::{Backing, PlainVolume, VolumeConfig},
     scsi_model::control::{
@@ -54,6 +56,10 @@ pub struct Kind {
     pub journal_ms: u64,
     /// The engine's limits.
     pub limits: Limits,
+    /// Bytes of an async pair on their way from which on its writes wait, or go to the queue on disk.
+    pub on_the_way: u64,
+    /// Bytes of the queue on disk for each peer, if they have one.
+    pub queue: Option<usize>,
     /// What is planted.
     pub mutation: Option<Mutation>,
 }
@@ -231,6 +237,7 @@ impl Birth<'_> {
         let tuning = Tuning {
             limits: self.kind.limits,
             journal_limit: 32 << 10,
+            on_the_way: self.kind.on_the_way,
         };
         let identities = IdentityStore::ephemeral();
         let volumes = self.platters.iter().enumerate();
@@ -245,8 +252,27 @@ impl Birth<'_> {
             fresh: &BTreeSet::new(),
         };
         let machine: Arc<dyn Machine> = Arc::new(machine);
-        Array::open_on(&machine, opening)
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", name(self.index)))
+        let array = Array::open_on(&machine, opening)
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", name(self.index)));
+        let peers = (0..self.kind.systems).filter(|peer| *peer != self.index);
+        for peer in peers {
+            let queue = self.kind.queue.map(|bytes| self.queue(peer, bytes));
+            array.set_queue(&name(peer), queue).expect("a new array");
+        }
+        array
+    }
+
+    /// A file that begins with each life, on a disk as slow as the others.
+    fn queue(&self, peer: usize, bytes: usize) -> Queue {
+        let disk = SimulatedDisk {
+            platter: self.platters[0].beside(bytes, self.seed ^ peer as u64),
+            power: Arc::clone(self.power),
+        };
+        let name = format!("queue for {}", name(peer));
+        Queue {
+            disk: Disk::new(&name, Arc::new(disk)),
+            name,
+        }
     }
 
     fn volume(&self, at: usize, platter: &Arc<Platter>, identities: &IdentityStore) -> Arc<PlainVolume> {

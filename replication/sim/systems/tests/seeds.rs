@@ -132,7 +132,7 @@ const TWO: [u64; 5] = [19, 23, 38, 8, 16];
 /// Likewise.
 const THREE: [u64; 3] = [15, 48, 30];
 /// By name, and a seed of two systems that finds it.
-const PLANTED: [(Mutation, u64); 8] = [
+const PLANTED: [(Mutation, u64); 9] = [
     (Mutation::AnswerBeforeWriting, 12),
     (Mutation::AnswerBeforeFar, 5),
     (Mutation::BreakOrder, 11),
@@ -141,6 +141,7 @@ const PLANTED: [(Mutation, u64); 8] = [
     (Mutation::ForgetHandingOver, 14),
     (Mutation::HandOverUndrained, 388),
     (Mutation::SplitOneByOne, 5),
+    (Mutation::OvertakeQueue, 23),
 ];
 /// The first of these are tried when those named do not do.
 const OTHERS: u64 = 60;

@@ -66,7 +66,7 @@ async fn a_far_disk_that_is_full_is_not_tried_all_the_time() {
         systems.settle().await;
         systems.link(true);
         near.await_state((1, 1), PairState::Duplex).await;
-        near.volume(1).flush().await.unwrap();
+        near.arrived(1).await;
         systems.check_equal().await;
     }
 }

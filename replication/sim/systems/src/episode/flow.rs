@@ -6,7 +6,7 @@ use replication_engine::state::PairState;
 use target_core::scsi_model::control::VolumeNumber;
 
 use super::Play;
-use crate::{counts::Happening, hosts, ledger::Found};
+use crate::{counts::Happening, hosts, ledger::Found, site::name, world::Route};
 
 impl Play {
     /// Bursts over slow disks and cables, with cuts in the middle of them.
@@ -44,10 +44,23 @@ impl Play {
         }
     }
 
+    fn look_at_queues(&mut self) {
+        let legs: Vec<_> = self.world.routes.iter().flat_map(Route::legs).collect();
+        let both_ways = legs
+            .into_iter()
+            .flat_map(|(one, other)| [(one, other), (other, one)]);
+        let queued = |(at, peer)| self.world.array(at).queued_on_disk(&name(peer));
+        let waiting = both_ways.filter_map(queued).any(|(bytes, _)| bytes > 0);
+        if waiting {
+            self.counts.note(Happening::Queue);
+        }
+    }
+
     /// Looks at the disks themselves, past all that answers hosts. The volumes that one system leads and another follows are one history. One that was
     /// restored may stay behind, and those of different leaders have nothing to do with each other; and the end of a chain holds no moment's image
     /// while the pair before it copies.
     pub(super) fn glance(&mut self) {
+        self.look_at_queues();
         let mut histories = BTreeMap::<_, Found>::new();
         for route in &self.world.routes {
             let (one, other) = route.first_leg();
