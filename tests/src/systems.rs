@@ -175,7 +175,7 @@ pub fn metrics(daemon: &Daemon) -> String {
 
 /// Waits until all that was written has arrived at the daemon's peers.
 pub fn until_arrived(daemon: &Daemon) {
-    let rests = |peer: &Value| peer["queue"] == 0;
+    let rests = |peer: &Value| peer["queue"] == 0 && peer["disk_queue"]["bytes"].as_u64().unwrap_or(0) == 0;
     until_link(daemon, |link| {
         link["peers"]
             .as_array()

@@ -9,7 +9,7 @@ use std::{
     io::{IoSlice, IoSliceMut},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::fs::{FileTypeExt, OpenOptionsExt},
+        unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -84,6 +84,51 @@ impl FileMedia {
             in_memory,
             no_nowait: AtomicBool::new(false),
         })
+    }
+
+    /// A file for this process alone, of `length` bytes that have their space; what one held that is there is given up. One that is there is
+    /// empty, or has that length, or is `ours`: anything else is perhaps somebody's.
+    pub fn make(path: &Path, length: u64, ours: bool) -> Result<Self, OpenError> {
+        let found = std::fs::metadata(path).map(|found| (found.is_file(), found.len()));
+        match found {
+            Ok((false, _)) => {
+                return Err(OpenError::NotStorage {
+                    path: path.to_owned(),
+                });
+            }
+            Ok((true, found)) if found != 0 && found != length && !ours => {
+                return Err(OpenError::Somebodys {
+                    path: path.to_owned(),
+                    found,
+                });
+            }
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
+        let file = options.open(path).map_err(|error| system(path, "make", error))?;
+        lock_when_free(&file, path)?;
+        let private = std::fs::Permissions::from_mode(0o600);
+        let taken = file.set_permissions(private).and_then(|()| {
+            file.set_len(0)?;
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+                // A file system without it gives space as it is written.
+                Err(Errno::OPNOTSUPP) => file.set_len(length),
+                done => Ok(done?),
+            }
+        });
+        if let Err(error) = taken {
+            // Of half a file nobody has any use.
+            let _ = std::fs::remove_file(path);
+            return Err(system(path, "take the space of", error));
+        }
+        drop(file);
+        Self::open(path, Some(length))
     }
 
     /// Where it is.

@@ -217,6 +217,14 @@ pub enum OpenError {
         /// Bytes asked for.
         configured: u64,
     },
+    /// What is there was not made for what it is to be used for.
+    #[error("{path} has {found} bytes and is perhaps somebody's: remove it, or name another file")]
+    Somebodys {
+        /// What is there.
+        path: PathBuf,
+        /// Its bytes.
+        found: u64,
+    },
     /// A directory, a socket, a character device.
     #[error("{path} is neither a file nor a block device")]
     NotStorage {

@@ -55,7 +55,7 @@ pub use generations::{
     Generation, GenerationCreate, GenerationDelete, GenerationMember, GenerationRestore, GenerationRule,
     GenerationRuleClear, GenerationRuleSet, GenerationsDocument,
 };
-pub use links::{LinkDocument, LinkPeer};
+pub use links::{DiskQueue, LinkDocument, LinkPeer};
 pub use period::Period;
 pub use query::{QueryDocument, QueryPair, QueryVolume};
 pub use size::Size;

@@ -20,6 +20,15 @@ pub struct LinkDocument {
     pub peers: Vec<LinkPeer>,
 }
 
+/// A queue on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskQueue {
+    /// Bytes of the file that hold something.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
 /// One peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkPeer {
@@ -56,6 +65,9 @@ pub struct LinkPeer {
     pub queue: u64,
     /// Their bytes.
     pub queue_bytes: u64,
+    /// The queue on disk for writes to async pairs that the link does not carry; null without one.
+    #[serde(default)]
+    pub disk_queue: Option<DiskQueue>,
     /// Connections that were up since the daemon started.
     pub connections: u64,
     /// Why the last connection ended, or the last call failed; kept while the link is up.

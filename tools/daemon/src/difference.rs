@@ -212,10 +212,14 @@ impl Things {
             let Peer {
                 address,
                 compression: _,
+                queue,
             } = peer;
-            let peer = Thing::new(format!("peer {id}"))
+            let mut peer = Thing::new(format!("peer {id}"))
                 .says("address", address)
                 .says("compression", peer.compression_name());
+            if let Some(queue) = queue {
+                peer = peer.says("queue", queue);
+            }
             things.0.push(peer);
         }
         things.0.extend(volumes.values().map(volume));

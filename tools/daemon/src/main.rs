@@ -8,6 +8,7 @@ mod generations;
 mod greeting;
 mod links;
 mod lock;
+mod queues;
 mod redirecting;
 mod reload;
 mod runtime;

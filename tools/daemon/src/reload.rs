@@ -9,7 +9,9 @@ use admin_api::Size;
 use iscsi_frontend::{Algorithm, Portal};
 use target_core::scsi_model::control::SystemId;
 
-use crate::config::{Authentication, Config, Peer, SessionKeys, TargetConfig, VolumeConfig, algorithm_name};
+use crate::config::{
+    Authentication, Config, Peer, QueueConfig, SessionKeys, TargetConfig, VolumeConfig, algorithm_name,
+};
 
 /// What is to be done, in this order (see `service::apply`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) set_peers: Vec<(SystemId, Peer)>,
     /// Peers that go.
     pub(crate) remove_peers: Vec<SystemId>,
+    /// Queues on disk that change, of peers that stay or come.
+    pub(crate) queues: Vec<(SystemId, Option<QueueConfig>)>,
     /// Copies go at another pace, in bytes a second; 0: as fast as they can.
     pub(crate) copy_rate: Option<u64>,
     /// Copies mind the hosts' latency otherwise, in percent; 0: not at all.
@@ -129,6 +133,10 @@ impl Plan {
         let known = |(id, peer): &(&SystemId, &Peer)| now.peers.get(*id) != Some(*peer);
         let new = then.peers.iter().filter(known);
         plan.set_peers = new.map(|(id, peer)| (id.clone(), peer.clone())).collect();
+        let queue_of =
+            |config: &Config, id: &SystemId| config.peers.get(id).and_then(|peer| peer.queue.clone());
+        let queues = then.peers.keys().map(|id| (id.clone(), queue_of(then, id)));
+        plan.queues = queues.filter(|(id, queue)| queue_of(now, id) != *queue).collect();
         let gone = now.peers.keys().filter(|id| !then.peers.contains_key(*id));
         plan.remove_peers = gone.cloned().collect();
         plan.isns = now.isns != then.isns;
@@ -224,6 +232,12 @@ impl Plan {
                 let name = peer.compression_name();
                 lines.push(format!("data to peer {id} is compressed by {name}"));
             }
+        }
+        for (id, queue) in &self.queues {
+            lines.push(match queue {
+                Some(queue) => format!("peer {id} has a queue on disk: {queue}"),
+                None => format!("peer {id} has no queue on disk"),
+            });
         }
         lines.extend(self.remove_peers.iter().map(|id| format!("peer {id} removed")));
         if self.isns {
@@ -406,6 +420,7 @@ mod tests {
         let peer = |address: &str, compression| Peer {
             address: address.to_owned(),
             compression,
+            queue: None,
         };
         let (lz4, zstd) = (Some(Compression::Lz4), Some(Compression::Zstd));
         now.peers.insert(id("HF-B"), peer("a:1", None));
@@ -415,13 +430,22 @@ mod tests {
         then.peers.remove(&id("HF-B"));
         then.peers.insert(id("HF-C"), peer("b:2", None));
         then.peers.insert(id("HF-D"), peer("a:3", zstd));
-        then.peers.insert(id("HF-E"), peer("a:4", None));
+        let queue = QueueConfig {
+            file: "/q".into(),
+            size: 1 << 30,
+        };
+        let queued = Peer {
+            queue: Some(queue),
+            ..peer("a:4", None)
+        };
+        then.peers.insert(id("HF-E"), queued);
         let plan = Plan::new(&now, &then).unwrap();
         let lines = [
             "peer HF-C is at b:2",
             "peer HF-D added at a:3",
             "data to peer HF-D is compressed by zstd",
             "data to peer HF-E is compressed by none",
+            "peer HF-E has a queue on disk: 1GiB in /q",
             "peer HF-B removed",
         ];
         assert_eq!(plan.describe(&now), lines);

@@ -28,7 +28,7 @@ use crate::{
     difference::difference,
     fresh::Fresh,
     generations::Generations,
-    links,
+    links, queues,
     redirecting::Redirecting,
     reload::Plan,
     runtime::Runtime,
@@ -135,6 +135,7 @@ impl Service {
             wiring::frontend(&config, &targets),
             wiring::homes(&config.system)?,
         )?;
+        queues::open_all(&config, &array)?;
         let links = links::start(&config, &array).await?;
         let redirecting = Redirecting::new(Arc::clone(&array), &config);
         frontend.set_guide(Arc::clone(&redirecting) as _);
@@ -362,6 +363,7 @@ impl Service {
         if let Some(why) = self.paired_volumes_removed(plan).next() {
             return Err(why);
         }
+        queues::change(&self.array, &served.config, &plan.queues)?;
         let mut units = served.units.clone();
         let mut added = Vec::new();
         let mut resized = Vec::new();
@@ -383,6 +385,7 @@ impl Service {
         if let Err(why) = result {
             self.array.set_shared(wiring::shared(&served.config));
             self.take_back(served, &added, &resized).await;
+            queues::take_back(&self.array, &served.config, next, &plan.queues);
             return Err(why);
         }
         for (number, bytes) in &plan.quotas {
@@ -395,6 +398,9 @@ impl Service {
         {
             // The configuration was checked for this.
             tracing::error!("the peers have not changed: {error}");
+        }
+        for id in &plan.remove_peers {
+            queues::forget(&self.array, id, &served.config);
         }
         if let Some(copy_rate) = plan.copy_rate {
             self.array.set_copy_rate(copy_rate);

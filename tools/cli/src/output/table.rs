@@ -1,8 +1,8 @@
 //! Tables for people.
 
 use admin_api::{
-    Event, Generation, GenerationRule, LinkDocument, LinkPeer, PairState, Period, QueryPair, QueryVolume,
-    Session, Size, VolumeDocument,
+    DiskQueue, Event, Generation, GenerationRule, LinkDocument, LinkPeer, PairState, Period, QueryPair,
+    QueryVolume, Session, Size, VolumeDocument,
 };
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets::NOTHING};
 
@@ -324,7 +324,7 @@ pub(crate) fn link(link: &LinkDocument) -> String {
                 compression(peer),
                 rate(peer.send_rate),
                 rate(peer.receive_rate),
-                format!("{} ({})", peer.queue, Size(peer.queue_bytes).rounded()),
+                queue(peer),
                 peer.last_error.clone().unwrap_or_else(dash),
             ]);
         }
@@ -335,6 +335,18 @@ pub(crate) fn link(link: &LinkDocument) -> String {
         lines.push(format!("calls refused: {}, the last from {last}", link.refused));
     }
     lines.join("\n")
+}
+
+/// `12 (96KiB)`, and what waits on disk: `, 3.1GiB of 8GiB on disk`.
+fn queue(peer: &LinkPeer) -> String {
+    let memory = format!("{} ({})", peer.queue, Size(peer.queue_bytes).rounded());
+    match peer.disk_queue {
+        Some(DiskQueue { bytes, size }) => {
+            let (bytes, size) = (Size(bytes).rounded(), Size(size).rounded());
+            format!("{memory}, {bytes} of {size} on disk")
+        }
+        None => memory,
+    }
 }
 
 /// `zstd, out 3.2, in 1.0`: how many times as many bytes it would be without.

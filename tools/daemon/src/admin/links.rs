@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use admin_api::{LinkDocument, LinkPeer};
+use admin_api::{DiskQueue, LinkDocument, LinkPeer};
 use axum::{Json, extract::State};
 use replication::link::{Compression, PeerStatus};
 
@@ -20,7 +20,10 @@ pub(super) async fn link(State(service): State<Arc<Service>>) -> Json<LinkDocume
             .map(reports::since),
         refused: refusals.count,
         last_refused: refusals.last.map(|(from, why)| format!("{from}: {why}")),
-        peers: peers(&service).into_iter().map(peer).collect(),
+        peers: peers(&service)
+            .into_iter()
+            .map(|status| peer(&service, status))
+            .collect(),
     })
 }
 
@@ -32,7 +35,7 @@ pub(super) fn peers(service: &Service) -> Vec<PeerStatus> {
     })
 }
 
-fn peer(status: PeerStatus) -> LinkPeer {
+fn peer(service: &Service, status: PeerStatus) -> LinkPeer {
     LinkPeer {
         id: status.id.to_string(),
         address: status.address,
@@ -51,6 +54,10 @@ fn peer(status: PeerStatus) -> LinkPeer {
         receive_rate: status.receive_rate,
         queue: status.outstanding as u64,
         queue_bytes: status.outstanding_bytes,
+        disk_queue: service
+            .array
+            .queued_on_disk(&status.id)
+            .map(|(bytes, size)| DiskQueue { bytes, size }),
         connections: status.connections,
         last_error: status.last_error,
     }

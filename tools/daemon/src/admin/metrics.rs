@@ -277,6 +277,15 @@ fn peers(page: &mut Page, service: &Service) {
     family("holdfast_link_queue_bytes", "gauge", "Their bytes.", &|peer| {
         peer.outstanding_bytes
     });
+    let queue = |peer: &PeerStatus| service.array.queued_on_disk(&peer.id).unwrap_or_default();
+    let help = "Bytes that wait in the queue on disk for the peer; 0 without one.";
+    family("holdfast_link_disk_queue_bytes", "gauge", help, &|peer| {
+        queue(peer).0
+    });
+    let help = "Bytes of the file of that queue; 0 without one.";
+    family("holdfast_link_disk_queue_size_bytes", "gauge", help, &|peer| {
+        queue(peer).1
+    });
     family(
         "holdfast_link_connections_total",
         "counter",

@@ -1,13 +1,23 @@
 //! `[link]` and `[[peer]]`: the systems that this one talks to.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use replication::link::{Compression, LinkConfig, LinkStartError, PeerConfig, Timing};
+use admin_api::Size;
+use replication::{
+    link::{Compression, LinkConfig, LinkStartError, PeerConfig, Timing},
+    remote::LEAST_QUEUE,
+};
 use target_core::scsi_model::control::SystemId;
 
 use super::{
     problem::Problems,
-    raw::{RawLink, RawPeer},
+    raw::{RawLink, RawPeer, RawQueue},
+    validate::size,
+    volume::{Media, VolumeConfig},
 };
 
 /// `[link]`: where peers call, and who this system is to them.
@@ -30,6 +40,23 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     /// What data to it is compressed by.
     pub(crate) compression: Option<Compression>,
+    /// Where async writes go that its link does not carry.
+    pub(crate) queue: Option<QueueConfig>,
+}
+
+/// `queue` of a peer: a file of this process alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueConfig {
+    /// Where.
+    pub(crate) file: PathBuf,
+    /// Bytes.
+    pub(crate) size: u64,
+}
+
+impl std::fmt::Display for QueueConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in {}", Size(self.size), self.file.display())
+    }
 }
 
 impl Peer {
@@ -114,6 +141,7 @@ pub(super) fn peers(
     raw: Vec<(String, RawPeer)>,
     linked: bool,
     system: Option<&SystemId>,
+    (state_dir, volumes): (&Path, &BTreeMap<u32, VolumeConfig>),
     problems: &mut Problems,
 ) -> BTreeMap<SystemId, Peer> {
     if let (Some((key, _)), false) = (raw.first(), linked) {
@@ -122,7 +150,7 @@ pub(super) fn peers(
             "needs [link] with listen, cert, key and ca: systems know each other by certificates",
         );
     }
-    let mut peers = BTreeMap::new();
+    let mut peers: BTreeMap<SystemId, Peer> = BTreeMap::new();
     for (key, raw) in raw {
         if !is_address(&raw.address) {
             let text = format!(
@@ -142,16 +170,31 @@ pub(super) fn peers(
                 found
             }
         };
-        let peer = Peer {
-            address: raw.address,
-            compression,
-        };
         let id = match SystemId::new(raw.id) {
             Ok(id) => id,
             Err(error) => {
                 problems.add(format!("{key}.id"), error.to_string());
                 continue;
             }
+        };
+        let queue = raw.queue.and_then(|raw| {
+            let others = peers.values().filter_map(|peer| peer.queue.as_ref());
+            let taken = (
+                volumes,
+                others.map(|queue| queue.file.as_path()).collect::<Vec<_>>(),
+            );
+            queue(
+                &format!("{key}.queue"),
+                raw,
+                &state_dir.join(format!("queue-{id}")),
+                &taken,
+                problems,
+            )
+        });
+        let peer = Peer {
+            address: raw.address,
+            compression,
+            queue,
         };
         if Some(&id) == system {
             problems.add(format!("{key}.id"), format!("{id} is this system itself"));
@@ -160,6 +203,44 @@ pub(super) fn peers(
         }
     }
     peers
+}
+
+/// `queue` of a peer, whose file is in the state directory if nothing else is said.
+fn queue(
+    key: &str,
+    raw: RawQueue,
+    default: &Path,
+    (volumes, queues): &(&BTreeMap<u32, VolumeConfig>, Vec<&Path>),
+    problems: &mut Problems,
+) -> Option<QueueConfig> {
+    let bytes = size(&format!("{key}.size"), &raw.size, problems)?;
+    if bytes < LEAST_QUEUE {
+        let text = format!(
+            "{} is not accepted: {} and more is",
+            Size(bytes),
+            Size(LEAST_QUEUE)
+        );
+        problems.add(format!("{key}.size"), text);
+        return None;
+    }
+    let file = raw.file.map_or_else(|| default.to_owned(), PathBuf::from);
+    let why = if file != default && file.is_relative() {
+        Some("is not accepted: the path of a file from the root is".to_owned())
+    } else if queues.contains(&file.as_path()) {
+        Some("is the queue of another peer already".to_owned())
+    } else {
+        let holds = |volume: &&VolumeConfig| volume.media == Media::File(file.clone());
+        let volume = volumes.values().find(holds);
+        volume.map(|volume| format!("is the file of volume {} already", volume.name))
+    };
+    if let Some(why) = why {
+        problems.add(
+            format!("{key}.file"),
+            format!("{:?} {why}", file.display().to_string()),
+        );
+        return None;
+    }
+    Some(QueueConfig { file, size: bytes })
 }
 
 fn is_address(text: &str) -> bool {

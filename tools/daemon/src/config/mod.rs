@@ -39,7 +39,7 @@ pub(crate) use self::{
     initiator::InitiatorConfig,
     iscsi::{Isns, algorithm_name},
     keys::{SessionKeys, offer},
-    link::{Link, Peer, peer_configs},
+    link::{Link, Peer, QueueConfig, peer_configs},
     raw::{RawSize, RawVolume},
     secret::Secret,
     target::{LunConfig, LunConfigs, TargetConfig},

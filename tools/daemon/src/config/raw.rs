@@ -268,6 +268,14 @@ pub(super) struct RawPeer {
     pub(super) id: String,
     pub(super) address: String,
     pub(super) compression: Option<String>,
+    pub(super) queue: Option<RawQueue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawQueue {
+    pub(super) size: RawSize,
+    pub(super) file: Option<String>,
 }
 
 const ACCEPTED: &str = "system, iscsi, isns, admin, replication, generations, link, peer, volume, target";

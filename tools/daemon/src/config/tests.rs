@@ -684,6 +684,39 @@ fn peers_need_a_link_an_id_of_their_own_and_an_address() {
             "peer[1].compression",
             "\"none\", \"lz4\" and \"zstd\" are",
         ),
+        (
+            peer("HF-B", "b:1") + "queue = { size = \"1MiB\" }\n",
+            "peer[1].queue.size",
+            "64MiB and more is",
+        ),
+        (
+            peer("HF-B", "b:1") + "queue = { size = \"8 bytes\" }\n",
+            "peer[1].queue.size",
+            "8 bytes",
+        ),
+        (
+            peer("HF-B", "b:1") + "queue = { size = \"1GiB\", file = \"queue\" }\n",
+            "peer[1].queue.file",
+            "a file from the root is",
+        ),
+        (
+            peer("HF-B", "b:1")
+                + "queue = { size = \"1GiB\", file = \"/q\" }\n"
+                + &peer("HF-C", "b:1")
+                + "queue = { size = \"1GiB\", file = \"/q\" }\n",
+            "peer[2].queue.file",
+            "the queue of another peer already",
+        ),
+        (
+            peer("HF-B", "b:1") + "queue = { file = \"/q\" }\n",
+            "peer[1]",
+            "missing field `size`",
+        ),
+        (
+            peer("HF-B", "b:1") + "queue = { size = \"1GiB\", place = \"/q\" }\n",
+            "peer[1]",
+            "unknown field `place`",
+        ),
         (peer("HF/B", "b.example.org:3261"), "peer[1].id", "no system id"),
         (peer("HF-A", "[::1]:3261"), "peer[1].id", "this system itself"),
         (

@@ -50,10 +50,10 @@ pub(super) fn config(source: &str, raw: Raw, problems: &mut Problems) -> Option<
     let id = system.as_ref().map(|system| &system.id);
     let linked = raw.link.is_some();
     let link = raw.link.and_then(|raw| link::link(raw, id, problems));
-    let peers = link::peers(raw.peers, linked, id, problems);
-    shared::peers_are_known(&volumes, &peers, problems);
     let raw_admin = raw.admin.unwrap_or_default();
     let state_dir = system.as_ref().map_or(Path::new("."), |system| &system.state_dir);
+    let peers = link::peers(raw.peers, linked, id, (state_dir, &volumes), problems);
+    shared::peers_are_known(&volumes, &peers, problems);
     let admin = admin(raw_admin, state_dir, problems);
     match (&system, &portals) {
         (Some(_), Some(_)) => {}
