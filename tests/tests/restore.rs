@@ -98,7 +98,7 @@ fn ended(child: Child) -> (i32, String) {
     )
 }
 
-/// S70, S71, S77, S78, S79, S80: the volume is restored from the far image by a command at the far system, and the pair goes on.
+/// S70, S71, S77, S78, S79, S80, S81: the volume is restored from the far image by a command at the far system, and the pair goes on.
 #[test]
 fn a_volume_is_restored_from_the_far_image() {
     let config = DaemonConfig::trio("16MiB");
@@ -251,13 +251,13 @@ fn story(file_system: &str) {
     guest::run(&mut b, "far-restore", &variables, &mut serve);
 }
 
-/// S70, S71, S72, S73, S75, S77, S80: a database in use is backed up at the far site; its files, and then everything, are lost and restored.
+/// S70, S71, S72, S73, S75, S77, S80, S81, S82: a database in use is backed up at the far site; its files, and then everything, are lost and restored.
 #[test]
 fn the_story_of_a_database_on_ext4() {
     story("ext4");
 }
 
-/// S70, S71, S72, S73, S75, S77, S80: the same on XFS, which wants `nouuid` and a replay of its log.
+/// S70, S71, S72, S73, S75, S77, S80, S82: the same on XFS, which wants `nouuid` and a replay of its log.
 #[test]
 fn the_story_of_a_database_on_xfs() {
     story("xfs");

@@ -25,6 +25,7 @@ fn cause(message: Option<Message>) -> RefusalCause {
     }
 }
 
+/// S59.
 #[tokio::test]
 async fn a_certificate_of_another_authority_is_refused_on_both_sides() {
     let Pair { directory, a, .. } = Pair::strangers().await;
@@ -55,6 +56,7 @@ async fn a_caller_of_another_authority_is_refused() {
     nothing_happened(&a);
 }
 
+/// S59.
 #[tokio::test]
 async fn a_caller_without_a_certificate_is_refused() {
     let Pair { authority, a, .. } = Pair::strangers().await;
@@ -86,6 +88,7 @@ async fn an_older_version_of_tls_is_refused() {
     nothing_happened(&a);
 }
 
+/// S59.
 #[tokio::test]
 async fn what_is_no_tls_is_refused() {
     let Pair { a, .. } = Pair::strangers().await;
@@ -95,6 +98,7 @@ async fn what_is_no_tls_is_refused() {
     nothing_happened(&a);
 }
 
+/// S59.
 #[tokio::test]
 async fn a_called_system_that_is_another_is_left_before_hello() {
     let Pair {
