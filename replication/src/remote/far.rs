@@ -96,6 +96,8 @@ pub(crate) struct FarVolume {
     /// A write to this system is missing there: nothing may follow it until both sides have compared notes, which makes a new one of
     /// these. Async only.
     gap: AtomicBool,
+    /// The link was lost since: another one of these is made when both sides have compared notes.
+    outdated: AtomicBool,
     mutation: Option<Mutation>,
 }
 
@@ -131,12 +133,22 @@ impl FarVolume {
             arrived: Tally::default(),
             lost: Mutex::new(None),
             gap: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
             mutation: array.machine.mutation(),
         })
     }
 
     pub(crate) fn set_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// What is on its way will not arrive for certain.
+    pub(super) fn outdate(&self) {
+        self.outdated.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Acquire)
     }
 
     /// Bytes written that the far system has not answered yet, be they sent or in the queue on disk.

@@ -230,8 +230,10 @@ impl Array {
     /// Effects may go over the link.
     pub(crate) fn relink(self: &Arc<Self>, pair: &RemotePair) {
         let foreign = pair.foreign_id();
-        // A fresh start: what was on its way over the link before is lost, and marked.
-        self.remote.add_far(self, pair);
+        // What was on its way over a link that was lost is lost, and marked. What a new leader has sent over this one counts.
+        if self.remote.far(foreign).is_none_or(|far| far.is_outdated()) {
+            self.remote.add_far(self, pair);
+        }
         lock(&self.remote.told).remove(&foreign);
         lock(&self.remote.linked).insert(foreign);
         self.feed([Input::Link {
@@ -375,6 +377,12 @@ impl Array {
                 known.on_link_loss = OnLinkLoss::Mark;
             }
         })?;
+        if parts.leads
+            && let Some(leads) = self.remote.pair_of(pair.foreign_id())
+        {
+            // Its hosts may write before both sides have compared notes.
+            self.remote.add_far(self, &leads);
+        }
         if let Err(error) = self.command(command(false)).await {
             self.change_registry(pair, |known| known.set_parts(pair.parts()))?;
             return Err(refused(self.explain(&error.why).message));

@@ -390,6 +390,9 @@ impl Remote {
     /// They may be about to have done so already, by another task, which tells the engine that the link is there. Whoever of the two
     /// tells it last, notes are compared once more then: so what the engine believes never stays behind what is known here.
     pub(crate) fn lost(&self, array: &Arc<Array>, foreign: VolumeId, reason: &str) {
+        if let Some(far) = self.far(foreign) {
+            far.outdate();
+        }
         self.unlink(array, foreign, reason);
         array.feed([Input::Link {
             volume: foreign,

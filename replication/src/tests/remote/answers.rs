@@ -34,7 +34,7 @@ impl Systems {
     }
 
     /// Both sides come to be equal, and to agree who leads.
-    async fn until_one_leads(&self) -> bool {
+    pub(super) async fn until_one_leads(&self) -> bool {
         let agreed = async {
             loop {
                 if let Some(far) = self.far_leads() {
