@@ -68,11 +68,14 @@ impl Play {
     /// All pairs are DUPLEX on both sides (all those of these volumes, if any are named). Hosts that write more than a slow leg carries would keep
     /// that from coming to be for ever; so after a while they stop.
     pub(super) async fn rest(&mut self, volumes: &[u32]) {
-        let until = Instant::now() + LONG;
+        let mut until = Instant::now() + LONG;
+        let mut writing = true;
         loop {
             self.mend_all();
-            if Instant::now() + LONG / 2 > until {
+            if writing && Instant::now() + LONG / 2 > until {
+                // What they have written by then may be on its way for long.
                 self.world.pause().await;
+                (writing, until) = (false, until + 10 * LONG);
             }
             let mut calm = true;
             for route in self.world.routes.clone() {
