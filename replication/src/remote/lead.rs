@@ -321,8 +321,8 @@ impl Array {
         };
         let before = stopped.before.unwrap_or_else(|| pair.parts());
         let arrived = match self.remote.far(foreign) {
-            Some(far) if far.is_async() => far.handed(before.epoch).await,
-            _ => Ok(()),
+            Some(far) => far.handed(before.epoch).await,
+            None => Ok(()),
         };
         let known = match arrived {
             Ok(()) if stopped.draining => self
