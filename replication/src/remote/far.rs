@@ -486,7 +486,10 @@ impl FarVolume {
                 Ok(()) => return Ok(()),
                 Err(Refused::Closed) => {}
                 Err(Refused::Gap(reason)) => {
-                    self.leave_gap(&array, &reason);
+                    // A gap that is known is no new one for the others, which may have compared notes since.
+                    if !self.has_gap() {
+                        self.leave_gap(&array, &reason);
+                    }
                     return refused(reason);
                 }
             }

@@ -204,6 +204,52 @@ fn a_file_is_opened_once_and_with_the_right_size() {
     ));
 }
 
+/// A file of a process alone: nobody else reads it, its space is taken, and what may be somebody's is spared.
+#[test]
+fn a_file_is_made_for_one_process() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue");
+    let first = FileMedia::make(&path, LENGTH, false).unwrap();
+    let found = std::fs::metadata(&path).unwrap();
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert!(
+        found.len() == LENGTH && found.blocks() * 512 >= LENGTH,
+        "{found:?}"
+    );
+    assert!(matches!(
+        FileMedia::make(&path, LENGTH, true),
+        Err(OpenError::InUse { .. })
+    ));
+    first.write_at(0, &[7; 512], false).unwrap();
+    drop(first);
+    let again = FileMedia::make(&path, LENGTH, false).unwrap();
+    let mut held = [7; 512];
+    again.read_at(0, &mut held).unwrap();
+    assert_eq!(held, [0; 512], "what it held is given up");
+    drop(again);
+    let refused = FileMedia::make(&path, 2 * LENGTH, false).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Somebodys { found: LENGTH, .. }),
+        "{refused}"
+    );
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), LENGTH);
+    assert_eq!(
+        FileMedia::make(&path, 2 * LENGTH, true).unwrap().length(),
+        2 * LENGTH
+    );
+    let enormous = FileMedia::make(&directory.path().join("much"), 1 << 50, false).unwrap_err();
+    assert!(
+        enormous.to_string().contains("cannot take the space of"),
+        "{enormous}"
+    );
+    assert!(!directory.path().join("much").exists(), "half a file is no use");
+    assert!(matches!(
+        FileMedia::make(directory.path(), LENGTH, true),
+        Err(OpenError::NotStorage { .. })
+    ));
+}
+
 #[test]
 fn sixteen_tebibytes_of_memory_cost_what_is_written() {
     let media = MemoryMedia::new(16 << 40);

@@ -30,6 +30,10 @@ pub(super) async fn send(backlog: Arc<Backlog>, array: Weak<Array>, round: u64) 
             Err(reason) => Err(reason),
         };
         if let Err(reason) = sent {
+            // What was read in a round that has ended may be anything.
+            if !backlog.is_in(round) {
+                return;
+            }
             let text = format!("the queue on disk {}: {reason}", backlog.queue.name);
             array.remote.leave_gap(&array, &backlog.peer, &text);
             // Also if nobody is left who would hear of it.
@@ -45,6 +49,10 @@ impl Backlog {
         let state = lock(&self.state);
         let more = state.round == round && state.ring.filled() > 0;
         more.then(|| (state.ring.tail(), state.ring.filled().min(RUN)))
+    }
+
+    fn is_in(&self, round: u64) -> bool {
+        lock(&self.state).round == round
     }
 
     async fn read(&self, position: u64, bytes: u64) -> Result<Bytes, String> {
