@@ -248,16 +248,24 @@ impl FarVolume {
             };
             let bytes = data.len() as u64;
             // Like hosts, so that the queue on disk never overflows by copies; and then beside what comes out of it, so that the two get on at the same pace.
-            // (The other way round what comes out would wait for who waits for it.)
-            let backlog = far.backlog.load_full();
-            let _place = match backlog.filter(|backlog| !backlog.has_room()) {
-                Some(backlog) => far.wait(&backlog.room(), bytes, Line::Copies, patience).await,
-                None => None,
-            };
-            let _turn = if far.room.is_free() {
-                None
-            } else {
-                far.wait(&far.room, bytes, Line::Copies, patience).await
+            // (The other way round what comes out would wait for who waits for it.) Who has no place there looks again, for others may have come first.
+            let _waited = loop {
+                let backlog = far.backlog.load_full();
+                let is_full = || backlog.as_ref().is_some_and(|backlog| !backlog.has_room());
+                let place = match &backlog {
+                    Some(backlog) if is_full() => {
+                        far.wait(&backlog.room(), bytes, Line::Copies, patience).await
+                    }
+                    _ => None,
+                };
+                let turn = if far.room.is_free() {
+                    None
+                } else {
+                    far.wait(&far.room, bytes, Line::Copies, patience).await
+                };
+                if place.is_some() || far.has_gap() || !is_full() {
+                    break (place, turn);
+                }
             };
             far.queue_write(offset, &data)
         })
