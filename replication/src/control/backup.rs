@@ -16,7 +16,7 @@
 
 mod members;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use link_proto::FailureCode;
 use replication_engine::{
@@ -147,32 +147,34 @@ impl Array {
         let taken = self.take_image(&members, terms).await;
         // Once it is there, at all systems, nobody undoes it.
         let taken = taken.and_then(|summary| self.keep_images(&members.pairs).map(|()| summary));
-        if taken.is_err() {
-            self.unsplit(&members.locals).await;
-        }
+        let summary = match taken {
+            Ok(summary) => summary,
+            Err(refusal) => {
+                self.give_up(&members, &refusal).await;
+                return Err(refusal);
+            }
+        };
         let resumed = self.resume(&members.pairs).await;
         let held = begun.elapsed();
-        if let Ok(settled) = &resumed {
-            self.end_backups(settled)?;
-        }
-        if let Err(refusal) = &taken {
-            let why = &refusal.message;
-            let text = format!("backup to {list}: there is no image, and the pairs go on: {why}");
-            self.tell_of_backup(Level::Warning, text);
-            // Who does not hear of it now does when the link is there.
-            let known = |pair: &RemotePair| self.remote.pair_of(pair.foreign_id());
-            for pair in members.pairs.iter().filter_map(known) {
-                drop(self.undo_backup(&pair).await);
-            }
-        }
-        let Summary { tracks } = taken?;
-        resumed?;
+        self.end_backups(&resumed?)?;
         let text = format!(
             "backup to {list}: the image is that of the command; later writes were held back for {} ms",
             held.as_millis()
         );
         self.tell_of_backup(Level::Info, text);
-        Ok(BackupDone { tracks, held })
+        Ok(BackupDone {
+            tracks: summary.tracks,
+            held,
+        })
+    }
+
+    /// There is no image. Whoever looks after the pairs has them go on (`look_at`), and undoes what is to be undone: the far system may not answer now.
+    async fn give_up(self: &Arc<Self>, members: &Members, refusal: &Refusal) {
+        self.unsplit(&members.locals).await;
+        let (list, why) = (members.names(), &refusal.message);
+        let text = format!("backup to {list}: there is no image, and the pairs go on: {why}");
+        self.tell_of_backup(Level::Warning, text);
+        self.remote.wake();
     }
 
     fn tell_of_backup(&self, level: Level, text: String) {
@@ -212,16 +214,54 @@ impl Array {
         terms: &BackupTerms,
     ) -> Result<Summary, Refusal> {
         let pairs = &members.pairs[..];
-        let summary = self.split(members, false).await?;
-        let mut changes = self.changes();
         let deadline = Instant::now() + terms.deadline;
+        let state = |pair: &RemotePair| self.view_of(pair.foreign_id()).map(|view| view.state);
+        let late = || {
+            let lacks = |pair: &&RemotePair| {
+                state(pair) != Some(PairState::Split) || self.bytes_on_the_way(VolumeNumber(pair.foreign)) > 0
+            };
+            let peer = &pairs.iter().find(lacks).unwrap_or(&pairs[0]).peer;
+            let seconds = terms.deadline.as_secs();
+            let message = format!(
+                "{peer} did not have the image within {seconds} s: what it lacks is still sent, try again when it is there"
+            );
+            refusal(RefusalKind::State, message)
+        };
+        let was_cancelled = || cancelled("was cancelled before the image was there");
+        let mut changes = self.changes();
+        // It is answered when what was on its way is stable there. Who does not wait for that waits until it is in force, and is undone behind it.
+        let mut split = pin!(self.split(members, false));
+        let given_up = tokio::select! {
+            biased;
+            split = &mut split => Ok(split?),
+            () = terms.cancelled() => Err(was_cancelled()),
+            () = tokio::time::sleep_until(deadline) => Err(late()),
+        };
+        let summary = match given_up {
+            Ok(summary) => summary,
+            Err(why) => {
+                let in_force = async {
+                    loop {
+                        changes.mark_unchanged();
+                        if !pairs.iter().filter_map(state).any(PairState::keeps_two_legs) {
+                            return;
+                        }
+                        changes.changed().await;
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    _ = split => {}
+                    () = in_force => {}
+                }
+                return Err(why);
+            }
+        };
         loop {
             changes.mark_unchanged();
-            let state = |pair: &RemotePair| self.view_of(pair.foreign_id()).map(|view| view.state);
-            let late = pairs.iter().find(|pair| state(pair) != Some(PairState::Split));
-            let Some(late) = late else {
+            if pairs.iter().all(|pair| state(pair) == Some(PairState::Split)) {
                 break;
-            };
+            }
             let waits =
                 |pair: &&RemotePair| matches!(state(pair), Some(PairState::Split | PairState::Splitting));
             if let Some(lost) = pairs.iter().find(|pair| !waits(pair)) {
@@ -230,15 +270,10 @@ impl Array {
             }
             let changed = tokio::select! {
                 changed = tokio::time::timeout_at(deadline, changes.changed()) => changed,
-                () = terms.cancelled() => return Err(cancelled("was cancelled before the image was there")),
+                () = terms.cancelled() => return Err(was_cancelled()),
             };
             if changed.is_err() {
-                let message = format!(
-                    "{} did not have the image within {} s: the copy goes on, try again when it has ended",
-                    late.peer,
-                    terms.deadline.as_secs()
-                );
-                return Err(refusal(RefusalKind::State, message));
+                return Err(late());
             }
         }
         self.is_whole(pairs)?;

@@ -4,6 +4,7 @@ mod again;
 mod answers;
 mod chaos;
 mod deep;
+mod late;
 mod losses;
 mod made;
 mod pacing;
@@ -14,9 +15,12 @@ mod several;
 mod swapping;
 mod three;
 
-use std::sync::{
-    Mutex, Weak,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use link_proto::{Action, Request, Response};
@@ -98,9 +102,17 @@ impl Paths for Wire {
 /// The array that a system has now.
 type Slot = Arc<Mutex<Weak<Array>>>;
 
-/// What arrives at an array, in order.
-fn serve(array: Slot, from: SystemId) -> mpsc::UnboundedSender<Arriving> {
+type Turn = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What arrives at an array, in order; `beside`: what is not ordered does not wait for what is, as over a link.
+fn serve(array: Slot, from: SystemId, beside: Arc<AtomicBool>) -> mpsc::UnboundedSender<Arriving> {
     let (requests, mut arriving) = mpsc::unbounded_channel::<Arriving>();
+    let (lane, mut turns) = mpsc::unbounded_channel::<Turn>();
+    tokio::spawn(async move {
+        while let Some(turn) = turns.recv().await {
+            turn.await;
+        }
+    });
     tokio::spawn(async move {
         while let Some((request, answer, served)) = arriving.recv().await {
             let Some(array) = lock(&array).upgrade() else {
@@ -112,10 +124,12 @@ fn serve(array: Slot, from: SystemId) -> mpsc::UnboundedSender<Arriving> {
                 let _ = answer.send(serving.await);
                 drop(served);
             };
-            if ordered {
-                end.await;
-            } else {
+            if !ordered {
                 tokio::spawn(end);
+            } else if beside.load(Ordering::Acquire) {
+                let _ = lane.send(Box::pin(end));
+            } else {
+                end.await;
             }
         }
     });
@@ -136,6 +150,8 @@ struct Systems {
     swallows: Swallows,
     /// One for each request that is not served yet, and this.
     serving: Arc<()>,
+    /// Of [`serve`].
+    beside: Arc<AtomicBool>,
 }
 
 fn id(text: &str) -> SystemId {
@@ -171,6 +187,7 @@ impl Systems {
             read: Arc::default(),
             swallows: Swallows::default(),
             serving: Arc::default(),
+            beside: Arc::default(),
         };
         systems.connect_near();
         systems.connect_far();
@@ -192,7 +209,7 @@ impl Systems {
             peer: id(to),
             up: Arc::clone(&self.up),
             cuts: self.cuts.subscribe(),
-            requests: serve(Arc::clone(&self.slots[there]), id(from)),
+            requests: serve(Arc::clone(&self.slots[there]), id(from), Arc::clone(&self.beside)),
             counts: [Arc::clone(&self.written), Arc::clone(&self.read)],
             swallows: Arc::clone(&self.swallows),
             serving: Arc::downgrade(&self.serving),

@@ -64,7 +64,7 @@ impl Three {
                 peer: id(NAMES[to]),
                 up: Arc::clone(up),
                 cuts: cuts.subscribe(),
-                requests: serve(Arc::clone(&self.slots[to]), id(NAMES[from])),
+                requests: serve(Arc::clone(&self.slots[to]), id(NAMES[from]), Arc::default()),
                 counts: Default::default(),
                 swallows: Swallows::default(),
                 serving: Weak::new(),
