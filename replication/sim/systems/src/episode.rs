@@ -1,10 +1,6 @@
 //! What happens to the systems: episodes of faults and commands under hosts that write, and what must be found after each.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use replication_engine::{Limits, state::PairState};
 use replication_sim::rng::Rng;
@@ -34,8 +30,8 @@ pub struct Play {
     trace: Arc<Trace>,
     /// By system: it has lost its power, and not come to rest since.
     shaken: Vec<bool>,
-    /// By volume: the side that lost its power while nobody led. Should it be the one that leads again, it lacks what was not stable there.
-    unled: BTreeMap<u32, usize>,
+    /// Volumes, and the sides of each that lost their power while nobody led it. Should one of these lead again, it lacks what was not stable there.
+    unled: BTreeSet<(u32, usize)>,
     /// By volume: its pair was RESTORED when the episode began, and does not resume by itself.
     restored: [bool; 2],
 }
@@ -59,7 +55,7 @@ impl Play {
         let world = world(&options, &mut rng, &trace, &mut counts);
         let mut play = Self {
             shaken: vec![false; world.sites.len()],
-            unled: BTreeMap::new(),
+            unled: BTreeSet::new(),
             restored: [false; 2],
             world,
             rng,

@@ -124,7 +124,7 @@ impl Play {
         for route in &self.world.routes {
             let leader = self.world.leader(route.volume).map(|(leader, _)| leader);
             if leader.is_none() && power && route.sites.contains(&site) {
-                self.unled.insert(route.volume, site);
+                self.unled.insert((route.volume, site));
             }
             if leader == Some(site) {
                 found.extend(self.world.found(site, route.volume).await.unwrap_or_default());

@@ -38,7 +38,7 @@ impl Play {
         for route in &self.world.routes {
             let (leader, _) = self.world.leader(route.volume).expect("it is at rest");
             let found = self.world.found(leader, route.volume).await.expect("it leads");
-            if self.unled.remove(&route.volume) == Some(leader) {
+            if self.unled.contains(&(route.volume, leader)) {
                 self.world.ledger.restarted(&found, true);
             }
             all.extend(found);
@@ -47,6 +47,7 @@ impl Play {
         self.compare();
         self.world.ledger.rebase(&all);
         self.shaken.fill(false);
+        self.unled.clear();
         self.restored = [1, 2].map(|volume| {
             let (leader, follower) = self.world.leader(volume).expect("it is at rest");
             self.world.state(leader, volume, follower) == Some(PairState::Restored)
@@ -129,13 +130,14 @@ impl Play {
             self.rest(&[]).await;
             let mut arrived = true;
             for route in self.world.routes.clone() {
-                // Along a chain, one after the other.
+                // Along a chain, one after the other. What is on its way over a slow leg may be on its way for long.
                 for (one, other) in route.legs() {
                     for site in [one, other] {
-                        let flushed = timeout(LONG, self.world.volume(site, route.volume).flush()).await;
+                        let flushed = timeout(10 * LONG, self.world.volume(site, route.volume).flush()).await;
                         let flushed = flushed.expect("a flush hangs").is_ok();
                         let array = self.world.array(site);
-                        let on_its_way = timeout(LONG, array.has_arrived(VolumeNumber(route.volume))).await;
+                        let on_its_way =
+                            timeout(10 * LONG, array.has_arrived(VolumeNumber(route.volume))).await;
                         let all_there = on_its_way.expect("what is on its way hangs").is_ok();
                         let leads = self
                             .world
