@@ -312,8 +312,9 @@ impl Array {
         self.drain(pair).await
     }
 
-    /// What hosts were answered for, and is on its way now that this side has stopped, arrives and is made stable: the other side would refuse it
-    /// once it leads. That it has is durable before anybody is told to lead. If it does not arrive this side leads again, and marks it.
+    /// What hosts were answered for, and is on its way now that this side has stopped, arrives and is made stable on both sides: the other one would
+    /// refuse it once it leads, and what either lost then with its power nobody would know of. That it has is durable before anybody is told to
+    /// lead. If it does not arrive this side leads again, and marks it.
     async fn drain(self: &Arc<Self>, pair: &RemotePair) -> Result<(), OrderError> {
         let foreign = pair.foreign_id();
         let Some(stopped) = self.remote.pair_of(foreign) else {
@@ -324,11 +325,15 @@ impl Array {
             Some(far) => far.handed(before.epoch).await,
             None => Ok(()),
         };
-        let known = match arrived {
+        let stable = match (arrived, self.leg(VolumeId(stopped.local.0))) {
+            (Ok(()), Some(leg)) => leg.flush().await.map_err(|error| error.to_string()),
+            (arrived, _) => arrived,
+        };
+        let known = match stable {
             Ok(()) if stopped.draining => self
                 .change_registry(&stopped, |known| known.draining = false)
                 .map_err(|error| error.to_string()),
-            arrived => arrived,
+            stable => stable,
         };
         let Err(reason) = known else {
             lock(&self.engine).has_arrived(foreign);
@@ -415,6 +420,7 @@ impl Array {
             }
         });
         self.tell_modes();
+        self.remote.note_waits(self, pair.local);
         // Before the engine hears of it: hosts are told first that they are to use the other system.
         self.note_access();
         stored.map_err(|error| OrderError::Refused(FailureCode::Internal, error.to_string()))

@@ -311,13 +311,17 @@ impl Remote {
         self.share_the_way();
     }
 
-    /// Whether the volume has, or after a swap will have, a sync mirror elsewhere; and its async ones.
+    /// Whether the volume has, or after a swap will have, a sync mirror elsewhere; and the async ones that writes to it go on to. (One that follows waits for
+    /// no way back to its leader, which may wait for the way here.)
     fn note_waits(&self, array: &Array, local: VolumeNumber) {
         if let Some(volume) = array.volume(local) {
+            let pairs = self.pairs();
             let is_sync = |pair: &RemotePair| pair.local == local && pair.mode == CopyMode::Sync;
-            let mut behind = self.all_far();
-            behind.retain(|far| far.is_async() && far.local() == local);
-            volume.set_waits(self.pairs().iter().any(is_sync), behind);
+            let goes_on =
+                |pair: &&RemotePair| pair.local == local && pair.mode == CopyMode::Async && pair.leads;
+            let behind = pairs.iter().filter(goes_on);
+            let behind = behind.filter_map(|pair| self.far(pair.foreign_id())).collect();
+            volume.set_waits(pairs.iter().any(is_sync), behind);
         }
     }
 

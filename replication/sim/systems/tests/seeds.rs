@@ -1,5 +1,7 @@
 //! Fixed seeds and, in `./test`, more of them; `holdfast-systems-sim --fresh --seconds N` looks for others.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use replication::machine::Mutation;
 use systems_sim::{Counts, Happening, Options, Report, run};
 
@@ -127,6 +129,17 @@ fn more_seeds_of_three_systems() {
     }
 }
 
+#[test]
+#[ignore = "as long as all others together; `./test systems` runs it"]
+fn more_seeds_from_the_clock() {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let first = since.map_or(1, |time| time.as_nanos() as u64);
+    println!("seeds from {first}");
+    for run in 0..FRESH {
+        must_hold(first.wrapping_add(run), 2 + (run % 2) as usize);
+    }
+}
+
 /// Chosen so that they try everything, and are short.
 const TWO: [u64; 5] = [19, 23, 38, 8, 16];
 /// Likewise.
@@ -146,3 +159,5 @@ const PLANTED: [(Mutation, u64); 9] = [
 /// The first of these are tried when those named do not do.
 const OTHERS: u64 = 60;
 const MORE: std::ops::Range<u64> = 1001..1021;
+/// Half a minute of a machine with two cores.
+const FRESH: u64 = 40;

@@ -318,6 +318,33 @@ async fn hosts_wait_for_a_file_that_is_nearly_full() {
     }
 }
 
+/// What comes over the link to a volume that follows does not wait for the way back, whose file is full: that may wait for the way here.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_does_not_wait_for_the_way_back() {
+    let queued = Queued::new().await;
+    let (near, far) = (queued.near(), &queued.systems.far);
+    near.out(OutVerb::Swap, Flags::default(), &[(2, 2)])
+        .await
+        .unwrap();
+    far.await_state((2, 2), PairState::Duplex).await;
+    queued.hold(true);
+    let mut value = 0;
+    while queued.bytes() <= SIZE_OF_QUEUE / 2 {
+        value += 1;
+        queued.at_once(1, 0, value);
+    }
+    queued.systems.far.faults[1].hold_writes(false);
+    far.write(2, 0, pattern(7, WRITE)).await.unwrap();
+    far.arrived(2).await;
+    assert!(near.media(2).await[..WRITE] == pattern(7, WRITE)[..]);
+    assert!(queued.bytes() > SIZE_OF_QUEUE / 2);
+    assert_eq!(queued.said("in vain"), 0);
+    queued.hold(false);
+    near.arrived(1).await;
+    assert_eq!(queued.there(1, 0).await, value);
+    assert_eq!(near.array.held_writes().0, 0);
+}
+
 /// A file that cannot be written, cannot be read, or holds something else parts the pairs, by its name; nothing wrong is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_file_parts_the_pairs() {

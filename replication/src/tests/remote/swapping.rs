@@ -152,3 +152,25 @@ async fn a_takeover_of_who_died_before_all_had_arrived_waits_for_a_person() {
     assert!(pair_at(&systems.near).leads && pair_at(&systems.far).leads);
     assert_eq!(systems.near.media(1).await[512..512 + 4096], pattern(8, 4096)[..]);
 }
+
+/// What either side could lose with its power would be different on the two, and unmarked, for the side that led has no marks for it any more. So both
+/// are stable before the other leads, or the swap is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_are_stable_before_the_other_leads() {
+    for (mode, is_near) in [
+        (CopyMode::Sync, true),
+        (CopyMode::Sync, false),
+        (CopyMode::Async, true),
+        (CopyMode::Async, false),
+    ] {
+        let systems = Systems::remote(mode).await;
+        let (near, far) = (&systems.near, &systems.far);
+        near.write(1, 0, pattern(3, 8192)).await.unwrap();
+        let faults = if is_near { &near.faults[0] } else { &far.faults[0] };
+        faults.fail_flushes(true);
+        let swap = near.out(OutVerb::Swap, Flags::default(), &[(1, 1)]).await;
+        swap.unwrap_err();
+        assert!(pair_at(near).leads, "{mode:?} {is_near}");
+        assert!(!pair_at(far).leads, "{mode:?} {is_near}");
+    }
+}
