@@ -26,9 +26,9 @@
 //! it so: whoever has stopped keeps that in mind (`handing_over`), also through a restart, and has the other side begin as soon as it is
 //! there; or leads again, when that says that it cannot.
 //!
-//! Of an async pair the last writes are on their way when this side stops. They arrive first, and until that is durable as well
-//! (`draining`), the other side is not told to begin. So who finds after a restart that it has stopped and perhaps not all has arrived leads
-//! again: its hot regions are marked, as after any death of a leader.
+//! The last writes of an async pair are on their way when this side stops, those of any may not be stable. They arrive and are made stable
+//! first, and until that is durable as well (`draining`), the other side is not told to begin. So who finds after a restart that it has
+//! stopped and perhaps not all has arrived leads again: its hot regions are marked, as after any death of a leader.
 
 use std::{
     sync::{Arc, Weak},

@@ -129,14 +129,14 @@ impl RemotePair {
         }
     }
 
-    /// The parts after a swap in which both systems take part: who led until now hands over, an async pair when all has arrived.
+    /// The parts after a swap in which both systems take part: who led until now hands over, when all has arrived and is stable.
     pub(crate) fn swapped(&self) -> Parts {
         Parts {
             epoch: self.epoch + 1,
             leads: !self.leads,
             taken_over: false,
             handing_over: self.leads,
-            draining: self.leads && self.mode == CopyMode::Async,
+            draining: self.leads,
         }
     }
 
@@ -286,6 +286,7 @@ mod tests {
         json[0]["before"].as_object_mut().unwrap().remove("draining");
         let read: Vec<RemotePair> = serde_json::from_value(json).unwrap();
         assert!(read[0].handing_over && !read[0].draining);
+        old.draining = false;
         assert_eq!(read, [old]);
     }
 

@@ -146,12 +146,12 @@ const TWO: [u64; 5] = [19, 23, 38, 8, 16];
 const THREE: [u64; 3] = [15, 48, 30];
 /// By name, and a seed of two systems that finds it.
 const PLANTED: [(Mutation, u64); 9] = [
-    (Mutation::AnswerBeforeWriting, 12),
+    (Mutation::AnswerBeforeWriting, 1),
     (Mutation::AnswerBeforeFar, 5),
     (Mutation::BreakOrder, 11),
     (Mutation::ForgetHandedOver, 16),
     (Mutation::KeepEpoch, 8),
-    (Mutation::ForgetHandingOver, 14),
+    (Mutation::ForgetHandingOver, 37),
     (Mutation::HandOverUndrained, 388),
     (Mutation::SplitOneByOne, 5),
     (Mutation::OvertakeQueue, 23),
